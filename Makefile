@@ -1,0 +1,62 @@
+# Every target sets up what it needs in a virtual environment of its own: a machine with Python 3.10-3.13 and g++ will do.
+#
+#   make demo       trains, evaluates and exports a small DCNv2 detector on synthetic images (15 minutes on 2 cores)
+#   make test       the test suite
+#   make test-all   the test suite with the tests that take minutes
+#   make lint       ruff and clang-format
+#   make install    only the virtual environment with the package in it
+#
+# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo).
+
+PYTHON ?= python3
+VENV ?= .venv
+OUTPUT ?= runs/demo
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, so that building the
+# ops uses the environment's own TensorFlow instead of downloading another into an isolated build environment.
+BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
+OP_SOURCES := setup.py $(shell find cc -name '*.cc' -o -name '*.h' 2>/dev/null)
+
+.PHONY: install demo test test-all lint format clean
+.DELETE_ON_ERROR:
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/tf-dcnv2 demo --output $(OUTPUT)
+
+test: install
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
+
+test-all: install
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -m ''
+
+lint: install
+	$(BIN)/ruff check .
+	git ls-files '*.cc' '*.h' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cc' '*.h' | xargs --no-run-if-empty $(BIN)/clang-format -i
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info tf_dcnv2/ops/*.so
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 10) <= v < (3, 14))' || \
+	  { echo "tf-dcnv2 needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Choose another: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null || \
+	  { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } || \
+	  { rm -rf $(VENV); echo "No virtual environment: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.requirements: $(VENV)/.created
+	$(PIP) install --quiet $(BUILD_REQUIREMENTS)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)
+	$(PIP) install --quiet --no-build-isolation -e '.[detection,test]'
+	@touch $@

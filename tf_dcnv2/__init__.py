@@ -1,0 +1,42 @@
+"""Deformable ConvNets v2 (Zhu, Hu, Lin, Dai; CVPR 2019; arXiv:1811.11168) for TensorFlow and Keras 3.
+
+    tf_dcnv2.ops           modulated deformable convolution and RoI pooling as functions on tensors
+    tf_dcnv2.layers        the same as Keras layers
+    tf_dcnv2.models        backbones, Faster R-CNN, R-CNN feature mimicking
+    tf_dcnv2.data          COCO-style annotations to TFRecords to `tf.data`; a synthetic data set
+    tf_dcnv2.training      optimizers, callbacks, the training run behind `tf-dcnv2 train`
+    tf_dcnv2.evaluation    COCO average precision
+    tf_dcnv2.export        SavedModels for TensorFlow Serving
+
+`import tf_dcnv2` loads `ops` and `layers`, which need nothing but TensorFlow, Keras and NumPy, and which registers the
+layers with Keras for `keras.models.load_model`. The other modules are imported when first used; they need the extra
+requirements of `pip install 'tf-dcnv2[detection]'`.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+_SUBMODULES = ("ops", "layers", "models", "data", "training", "evaluation", "export", "visualization")
+
+__all__ = ["__version__", *_SUBMODULES]
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})
+
+
+# The command line answers `--help` and mistakes in its arguments at once: there TensorFlow, which takes seconds to import,
+# is left to the command that needs it.
+if Path(sys.argv[0] if sys.argv else "").name != "tf-dcnv2":
+    for _name in ("ops", "layers"):
+        importlib.import_module(f"{__name__}.{_name}")
+    del _name
