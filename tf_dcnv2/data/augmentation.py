@@ -1,0 +1,91 @@
+"""Random changes to one training image and its boxes, reproducible from a per-image seed."""
+
+import dataclasses
+
+import tensorflow as tf
+
+# An object cropped to less than this share of its area is no fair example any more; it is ignored like a crowd.
+_MIN_VISIBLE_SHARE = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Which random changes to make.
+
+    Attributes:
+        horizontal_flip: mirror left-right with probability 1/2.
+        vertical_flip: mirror top-bottom with probability 1/2.
+        scale_range: factors `(low, high)` between which the resized image is scaled once more, log-uniformly. An
+            enlarged image is cropped at random to `canvas`, or to its own size before enlarging.
+        color_jitter: strength in [0, 1] of random brightness, contrast, saturation and (slight) hue changes.
+        canvas: `(height, width)` to crop to, or None.
+    """
+
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    color_jitter: float = 0.0
+    canvas: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        low, high = self.scale_range
+        if not 0 < low <= high:
+            raise ValueError(f"scale_range must be (low, high) with 0 < low <= high. Received: {self.scale_range}")
+        if not 0 <= self.color_jitter <= 1:
+            raise ValueError(f"color_jitter must be between 0 and 1. Received: {self.color_jitter}")
+
+    def __call__(self, example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Changes `image` (uint8), `boxes` (N, 4) in pixels and `crowd` (N,); `seed` is `(2,)` int64."""
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
+        image, boxes, crowd = example["image"], example["boxes"], example["crowd"]
+        if self.scale_range != (1.0, 1.0):
+            image, boxes, crowd = self._rescale(image, boxes, crowd, seeds[0], seeds[1])
+        if self.horizontal_flip:
+            image, boxes = _maybe_flip(image, boxes, axis=1, seed=seeds[2])
+        if self.vertical_flip:
+            image, boxes = _maybe_flip(image, boxes, axis=0, seed=seeds[3])
+        if self.color_jitter:
+            image = _jitter_colors(image, self.color_jitter, seeds[4])
+        return {**example, "image": image, "boxes": boxes, "crowd": crowd}
+
+    def _rescale(self, image, boxes, crowd, scale_seed, crop_seed):
+        old_size = tf.cast(tf.shape(image)[:2], tf.float32)
+        low, high = (tf.math.log(factor) for factor in self.scale_range)
+        factor = tf.exp(tf.random.stateless_uniform([], scale_seed, low, high))
+        size = tf.maximum(tf.round(old_size * factor), 1.0)
+        image = tf.image.resize(image, tf.cast(size, tf.int32))
+        image = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+        boxes *= tf.tile(size / old_size, [2])
+
+        window = tf.minimum(old_size if self.canvas is None else tf.constant(self.canvas, tf.float32), size)
+        start = tf.floor(tf.random.stateless_uniform([2], crop_seed) * (size - window + 1.0))
+        image = tf.slice(image, [*tf.unstack(tf.cast(start, tf.int32)), 0], [*tf.unstack(tf.cast(window, tf.int32)), 3])
+        full_area = _area(boxes)
+        boxes = tf.clip_by_value(boxes - tf.tile(start, [2]), 0.0, tf.tile(window, [2]))
+        visible_share = tf.math.divide_no_nan(_area(boxes), full_area)
+        return tf.ensure_shape(image, [None, None, 3]), boxes, crowd | (visible_share < _MIN_VISIBLE_SHARE)
+
+
+def _maybe_flip(image, boxes, axis, seed):
+    flip = tf.random.stateless_uniform([], seed) < 0.5
+    side = tf.cast(tf.shape(image)[axis], tf.float32)
+    y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
+    mirrored = [y1, side - x2, y2, side - x1] if axis == 1 else [side - y2, x1, side - y1, x2]
+    return (
+        tf.cond(flip, lambda: tf.reverse(image, [axis]), lambda: image),
+        tf.where(flip, tf.stack(mirrored, axis=-1), boxes),
+    )
+
+
+def _jitter_colors(image, strength, seed):
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+    image = tf.image.convert_image_dtype(image, tf.float32)
+    image = tf.image.stateless_random_brightness(image, 0.25 * strength, seeds[0])
+    image = tf.image.stateless_random_contrast(image, 1 - 0.4 * strength, 1 + 0.4 * strength, seeds[1])
+    image = tf.image.stateless_random_saturation(image, 1 - 0.4 * strength, 1 + 0.4 * strength, seeds[2])
+    image = tf.image.stateless_random_hue(image, 0.04 * strength, seeds[3])
+    return tf.image.convert_image_dtype(tf.clip_by_value(image, 0.0, 1.0), tf.uint8)
+
+
+def _area(boxes):
+    return tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)

@@ -1,0 +1,227 @@
+"""TFRecords -> batches for a detector, as a `tf.data.Dataset`.
+
+Shapes: B batch, H x W padded image, M boxes per image.
+"""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_dcnv2.data.augmentation import Augmentation
+from tf_dcnv2.data.record_files import DatasetInfo, find_dataset_info, find_shards
+from tf_dcnv2.data.resizing import pad_to_multiple, resize_image, resized_shape
+
+_DEFAULT_MAX_BOXES = 100
+_MAX_SHUFFLE_BUFFER = 4096
+
+
+def load_records(
+    pattern: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    batch_size: int,
+    training: bool = False,
+    short_side: int = 800,
+    max_side: int = 1333,
+    size_multiple: int = 32,
+    canvas: tuple[int, int] | None = None,
+    flip: bool | None = None,
+    vertical_flip: bool = False,
+    scale_range: tuple[float, float] = (1.0, 1.0),
+    color_jitter: float = 0.0,
+    shuffle: bool | None = None,
+    max_boxes: int | None = None,
+    cache: bool = False,
+    seed: int | None = None,
+    repeat: bool = False,
+    drop_remainder: bool | None = None,
+) -> tf.data.Dataset:
+    """Reads COCO-style TFRecords (Model Garden's schema) as batches of `(inputs, targets)`.
+
+    Images are resized so that the shorter side is `short_side` and the longer at most `max_side` (bilinear, aspect
+    ratio kept), and padded with zeros at the bottom and right. With `training=False` every image comes exactly once, in
+    the order of the files, the last batch possibly smaller; with `training=True` images are shuffled and flipped and
+    only full batches are made. Each of these can be set on its own.
+
+    Args:
+        pattern: prefix given to `convert_coco`, a file, a glob pattern (`"records/train-*"`), or a list of these.
+        batch_size: images per batch.
+        training: chooses the defaults of `flip`, `shuffle` and `drop_remainder`.
+        short_side: length of the shorter side in pixels.
+        max_side: upper bound of the longer side; wins over `short_side`.
+        size_multiple: the padded height and width are multiples of this.
+        canvas: `(height, width)` to pad every image to, for static shapes; images are shrunk further if they would
+            not fit. Default: the largest image of the batch, rounded up to `size_multiple`.
+        flip: mirror left-right at random; boxes follow.
+        vertical_flip: mirror top-bottom at random.
+        scale_range: `(low, high)` random extra scaling; enlarged images are cropped at random. An object of which the
+            crop leaves less than 30 % becomes a crowd box, i.e. one to be ignored.
+        color_jitter: strength in [0, 1] of random brightness, contrast, saturation and hue.
+        shuffle: new random order on every pass.
+        max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations. Default:
+            100 in training; otherwise as many as the fullest image has, so that evaluation misses none.
+        cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass.
+        seed: makes order and augmentation reproducible.
+        repeat: start over for ever instead of ending after one pass.
+        drop_remainder: leave out a last batch that is not full.
+
+    Returns:
+        A dataset of `(inputs, targets)`; boxes are `[y1, x1, y2, x2]` in pixels of the padded image:
+
+        * inputs: `images` `(B, H, W, 3)` float32 RGB 0..255, `image_sizes` `(B, 2)` float32 height and width
+          without padding.
+        * targets: `boxes` `(B, M, 4)` float32 padded with 0; `classes` `(B, M)` int32, the data set's own category
+          ids, padded with -1; `crowd` `(B, M)` bool; `areas` `(B, M)` float32, the annotated areas in pixels of the
+          original image; `image_ids` `(B,)` int64; `original_sizes` `(B, 2)` float32.
+
+    Raises:
+        FileNotFoundError: nothing matches the pattern, or a shard is missing.
+        ValueError: an argument is out of range, or the data set is incomplete.
+        tf.errors.InvalidArgumentError: while reading, a record is truncated or corrupt; the message names the file.
+
+    Example:
+        >>> train = load_records("records/train", batch_size=4, training=True, short_side=320, seed=0)
+        >>> detector.fit(train, epochs=12)
+    """
+    _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes)
+    flip, shuffle, drop_remainder = (training if value is None else value for value in (flip, shuffle, drop_remainder))
+    augmentation = Augmentation(flip, vertical_flip, tuple(scale_range), color_jitter, canvas)
+    paths = find_shards(pattern)
+    info = find_dataset_info(paths)
+    if max_boxes is None:
+        max_boxes = _DEFAULT_MAX_BOXES if training or info is None else max(1, info.max_boxes_per_image)
+    if drop_remainder and not repeat and info is not None and info.num_images < batch_size:
+        raise ValueError(
+            f"The data set has only {info.num_images} images, not enough for one full batch. Received: "
+            f"batch_size={batch_size}"
+        )
+
+    decode = _make_decoder(short_side, max_side, canvas, max_boxes)
+    dataset = _read_records(paths, shuffle, seed)
+    if cache:
+        # Shuffling after the cache, or every pass would replay the first one's order.
+        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache()
+    if shuffle:
+        dataset = dataset.shuffle(_shuffle_buffer(info), seed=seed)
+    if repeat:
+        dataset = dataset.repeat()
+    if not cache:
+        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    if augmentation != Augmentation(canvas=canvas):
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
+        dataset = tf.data.Dataset.zip(dataset, seeds).map(augmentation, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda example: {**example, "size": tf.shape(example["image"])[:2]})
+    if canvas is None:
+        dataset = dataset.map(lambda example: {**example, "image": pad_to_multiple(example["image"], size_multiple)})
+    dataset = dataset.padded_batch(
+        batch_size,
+        padded_shapes=_padded_shapes(dataset.element_spec, canvas, max_boxes),
+        padding_values=_padding_values(dataset.element_spec),
+        drop_remainder=drop_remainder,
+    )
+    return dataset.map(_as_inputs_and_targets).prefetch(tf.data.AUTOTUNE)
+
+
+def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes) -> None:
+    at_least_one = {
+        "batch_size": batch_size,
+        "short_side": short_side,
+        "max_side": max_side,
+        "size_multiple": size_multiple,
+        "max_boxes": 1 if max_boxes is None else max_boxes,
+    }
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    if canvas is not None and (len(canvas) != 2 or any(side < 1 or side % size_multiple for side in canvas)):
+        raise ValueError(
+            f"canvas must be (height, width), multiples of size_multiple={size_multiple}. Received: canvas={canvas}"
+        )
+
+
+def _shuffle_buffer(info: DatasetInfo | None) -> int:
+    return _MAX_SHUFFLE_BUFFER if info is None else max(1, min(info.num_images, _MAX_SHUFFLE_BUFFER))
+
+
+def _read_records(paths: list[str], shuffle: bool, seed: int | None) -> tf.data.Dataset:
+    sizes = [tf.io.gfile.stat(path).length for path in paths]
+    files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(sizes, tf.int64)))
+    if not shuffle:
+        return files.flat_map(_read_file)
+    files = files.shuffle(len(paths), seed=seed)
+    return files.interleave(_read_file, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _read_file(path: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
+    """Records of one file. TensorFlow's own error for a damaged one does not say which file it is in.
+
+    So the reader stops at the damage, and an end marker checks that the records add up to the file's size.
+    """
+    framing_bytes = 16  # per record: length, checksum of the length, checksum of the data
+    end_marker = tf.constant(b"")
+
+    def account(position, record):
+        is_end = tf.equal(record, end_marker)
+        message = tf.strings.format(
+            "{} is truncated or corrupt: only the first {} of its {} bytes can be read.", (path, position, size)
+        )
+        with tf.control_dependencies([tf.debugging.Assert(~is_end | (position == size), [message])]):
+            length = tf.cast(tf.strings.length(record), tf.int64)
+        return position + length + framing_bytes, record
+
+    records = tf.data.TFRecordDataset(path).ignore_errors()
+    records = records.concatenate(tf.data.Dataset.from_tensors(end_marker)).scan(tf.constant(0, tf.int64), account)
+    return records.filter(lambda record: tf.not_equal(record, end_marker))
+
+
+def _make_decoder(short_side, max_side, canvas, max_boxes):
+    """Returns the function from one serialised example to a resized uint8 image and its targets."""
+    from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
+
+    decoder = TfExampleDecoder()
+
+    def decode(record):
+        fields = decoder.decode(record)
+        original_size = tf.shape(fields["image"])[:2]
+        shape = resized_shape(
+            original_size[0], original_size[1], short_side=short_side, max_side=max_side, canvas=canvas
+        )
+        kept = _kept_boxes(fields["groundtruth_is_crowd"], max_boxes)
+        boxes = fields["groundtruth_boxes"] * tf.tile(tf.cast(shape, tf.float32), [2])
+        return {
+            "image": resize_image(fields["image"], shape),
+            "boxes": tf.gather(boxes, kept),
+            "classes": tf.cast(tf.gather(fields["groundtruth_classes"], kept), tf.int32),
+            "crowd": tf.gather(fields["groundtruth_is_crowd"], kept),
+            "areas": tf.gather(fields["groundtruth_area"], kept),
+            "image_id": tf.strings.to_number(fields["source_id"], tf.int64),
+            "original_size": tf.cast(original_size, tf.float32),
+        }
+
+    return decode
+
+
+def _kept_boxes(crowd: tf.Tensor, max_boxes: int) -> tf.Tensor:
+    """Indices of at most `max_boxes` boxes in annotation order, preferring those that are no crowd."""
+    order = tf.argsort(tf.cast(crowd, tf.int32), stable=True)
+    return tf.sort(order[:max_boxes])
+
+
+def _padded_shapes(spec, canvas, max_boxes):
+    shapes = {name: [max_boxes, *item.shape[1:]] for name, item in spec.items() if name in _PER_BOX}
+    image_shape = [*(canvas or (None, None)), 3]
+    return {name: item.shape for name, item in spec.items()} | shapes | {"image": image_shape}
+
+
+def _padding_values(spec):
+    values = {name: tf.zeros([], item.dtype) for name, item in spec.items()}
+    return values | {"classes": tf.constant(-1, tf.int32)}
+
+
+_PER_BOX = ("boxes", "classes", "crowd", "areas")
+
+
+def _as_inputs_and_targets(batch):
+    inputs = {"images": tf.cast(batch["image"], tf.float32), "image_sizes": tf.cast(batch["size"], tf.float32)}
+    targets = {name: batch[name] for name in _PER_BOX}
+    return inputs, targets | {"image_ids": batch["image_id"], "original_sizes": batch["original_size"]}

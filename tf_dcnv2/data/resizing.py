@@ -1,0 +1,70 @@
+"""One rule for how an image becomes the network's input, shared by training, evaluation and prediction."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def resized_shape(height, width, *, short_side: int, max_side: int, canvas: tuple[int, int] | None = None):
+    """Size of an image after resizing: shorter side to `short_side`, longer side at most `max_side`.
+
+    Args:
+        height: scalar int tensor, image height in pixels.
+        width: scalar int tensor.
+        short_side: wanted length of the shorter side in pixels.
+        max_side: upper bound of the longer side; wins over `short_side`.
+        canvas: optional `(height, width)` the result must fit into.
+
+    Returns:
+        `(2,)` int32 tensor `(height, width)`, each at least 1. The aspect ratio is kept up to rounding.
+    """
+    size = tf.cast(tf.stack([height, width]), tf.float32)
+    scale = tf.minimum(short_side / tf.reduce_min(size), max_side / tf.reduce_max(size))
+    limit = tf.fill([2], tf.int32.max)
+    if canvas is not None:
+        limit = tf.constant(canvas, tf.int32)
+        scale = tf.minimum(scale, tf.reduce_min(tf.cast(limit, tf.float32) / size))
+    return tf.clip_by_value(tf.cast(tf.round(size * scale), tf.int32), 1, limit)
+
+
+def resize_image(image: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Bilinear resize of an `(H, W, 3)` uint8 image to `shape`, rounded back to uint8."""
+    resized = tf.image.resize(image, shape, method="bilinear")
+    resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    return tf.ensure_shape(resized, [None, None, 3])
+
+
+def pad_to_multiple(image: tf.Tensor, size_multiple: int) -> tf.Tensor:
+    """Adds zeros at the bottom and right so that both sides are multiples of `size_multiple`."""
+    shape = tf.shape(image)[:2]
+    missing = -shape % size_multiple
+    return tf.pad(image, [[0, missing[0]], [0, missing[1]], [0, 0]])
+
+
+def prepare_image(
+    image: np.ndarray, *, short_side: int = 800, max_side: int = 1333, size_multiple: int = 32
+) -> dict[str, tf.Tensor]:
+    """Turns one image into a detector's input, exactly as `load_records` does.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB, for instance from `read_image`.
+        short_side: length of the shorter side after resizing, in pixels.
+        max_side: upper bound of the longer side.
+        size_multiple: the padded size is a multiple of this.
+
+    Returns:
+        `{"images": (1, H', W', 3) float32 0..255, "image_sizes": (1, 2) float32 height and width without padding}`.
+        A box found in it is mapped to the original by the factor `original size / image_sizes`, axis by axis.
+
+    Raises:
+        ValueError: `image` is not `(H, W, 3)`.
+
+    Example:
+        >>> inputs = prepare_image(read_image("cells.jpg"), short_side=320)
+        >>> detections = detector(inputs)
+    """
+    if np.ndim(image) != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image must be a (height, width, 3) array. Received: shape {np.shape(image)}")
+    shape = resized_shape(image.shape[0], image.shape[1], short_side=short_side, max_side=max_side)
+    resized = resize_image(tf.convert_to_tensor(image, tf.uint8), shape)
+    padded = tf.cast(pad_to_multiple(resized, size_multiple), tf.float32)
+    return {"images": padded[None], "image_sizes": tf.cast(shape, tf.float32)[None]}
