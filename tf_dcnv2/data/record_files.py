@@ -10,11 +10,12 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from tf_dcnv2.data.atomic_files import write_atomically
 
 _SHARD_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})(\.tfrecord)?$")
 _FORMAT = "tf_dcnv2.records/1"
@@ -72,22 +73,6 @@ def write_sidecar(prefix: str, content: dict[str, Any] | None) -> None:
     """Writes the description of a finished data set, or with None marks it as unfinished. Atomic."""
     content = {"format": _FORMAT, "complete": content is not None, **(content or {})}
     write_atomically(sidecar_path(prefix), json.dumps(content))
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Writes a text file that is either entirely there or, after a crash, not there at all."""
-    directory, name = os.path.split(os.path.abspath(path))
-    os.makedirs(directory, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=directory)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes files private; the result should follow the user's umask like any other file.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def find_shards(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str]:
@@ -239,9 +224,3 @@ def _merge(sidecars: Sequence[dict[str, Any]], paths: Sequence[str]) -> DatasetI
         has_masks=all(sidecar["has_masks"] for sidecar in sidecars),
         shards=tuple(paths),
     )
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

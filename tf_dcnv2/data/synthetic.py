@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_dcnv2.data import synthetic_drawing as drawing
+from tf_dcnv2.data.atomic_files import write_atomically
 from tf_dcnv2.data.masks import uncompressed_rle
 from tf_dcnv2.data.outlines import mask_polygons
-from tf_dcnv2.data.record_files import write_atomically
 
 # Ids with gaps, as COCO's own have, so that whoever assumes 1..N notices.
 _SHAPES = {
@@ -96,9 +96,8 @@ def make_synthetic_coco(
         name = f"{image_id:06d}.jpg"
         Image.fromarray(pixels).save(os.path.join(images_dir, name), quality=92)
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        annotations.extend(
-            _annotate(shape, image_id, len(annotations) + index) for index, shape in enumerate(shapes, 1)
-        )
+        for shape in shapes:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **_annotate(shape)})
     content = {
         "info": {"description": "Synthetic deformed shapes", "version": "1", "split": split, "seed": seed},
         "images": images,
@@ -181,12 +180,10 @@ def _hide(covered: np.ndarray, shapes: list[_Shape]) -> None:
         shape.visible = shape.visible & ~covered
 
 
-def _annotate(shape: _Shape, image_id: int, annotation_id: int) -> dict:
+def _annotate(shape: _Shape) -> dict:
     rows, columns = (np.flatnonzero(shape.visible.any(axis=axis)) for axis in (1, 0))
     box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
     return {
-        "id": annotation_id,
-        "image_id": image_id,
         "category_id": shape.category_id,
         "bbox": [float(value) for value in box],
         "area": float(shape.visible.sum()),

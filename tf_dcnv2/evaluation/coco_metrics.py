@@ -1,0 +1,103 @@
+"""COCO's ground truth and metrics, as pycocotools defines them, without its printing."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tf_dcnv2.data.coco_annotations import read_coco_annotations
+
+METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def read_ground_truth(annotations_file: str | os.PathLike):
+    """Reads a COCO annotation file; what `read_coco_annotations` cannot use is left out.
+
+    Returns:
+        A `pycocotools.coco.COCO`.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not in COCO's layout.
+    """
+    content = read_coco_annotations(annotations_file)
+    annotations = [annotation for items in content.annotations_of.values() for annotation in items]
+    return make_ground_truth(content.images, annotations, content.categories)
+
+
+def make_ground_truth(images: Iterable[dict], annotations: Iterable[dict], categories: dict[int, str]):
+    """Builds a `pycocotools.coco.COCO` from COCO's own image and annotation dicts.
+
+    Annotations are numbered anew (pycocotools overlooks one with id 0 and loses all but one of equal ids), and get
+    the fields its evaluation needs if they lack them.
+    """
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {
+        "images": list(images),
+        "annotations": [
+            {"iscrowd": 0, "area": annotation["bbox"][2] * annotation["bbox"][3], **annotation, "id": number}
+            for number, annotation in enumerate(annotations, start=1)
+        ],
+        "categories": [{"id": category_id, "name": name} for category_id, name in categories.items()],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def score_detections(ground_truth, results: list[dict], image_ids: list[int], iou_type: str = "bbox") -> dict[str, Any]:
+    """Scores detections on the given images.
+
+    Args:
+        ground_truth: `pycocotools.coco.COCO` from one of the functions above.
+        results: detections in COCO's results format, `{"image_id", "category_id", "bbox": [x, y, width, height],
+            "score"}` each; may be empty.
+        image_ids: the images to score.
+        iou_type: `"bbox"` or `"segm"`.
+
+    Returns:
+        The twelve metrics by name, in 0..1 or -1 where no object is of the kind, and `per_class`: category id ->
+        `{"AP": …, "AP50": …}`.
+
+    Raises:
+        ValueError: an image is not part of the ground truth.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    unknown = [image_id for image_id in image_ids if image_id not in ground_truth.imgs]
+    if unknown:
+        raise ValueError(f"The annotations have no image with id {unknown[0]} ({len(unknown)} images are missing).")
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(ground_truth, _load_results(ground_truth, results), iou_type)
+        evaluation.params.imgIds = sorted(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics: dict[str, Any] = dict(zip(METRIC_NAMES, map(float, evaluation.stats), strict=True))
+    # IoU threshold x recall x category x area range (first: all) x detections per image (last: 100)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    metrics["per_class"] = {
+        int(category_id): {"AP": _mean(precision[:, :, index]), "AP50": _mean(precision[0, :, index])}
+        for index, category_id in enumerate(evaluation.params.catIds)
+    }
+    return metrics
+
+
+def _load_results(ground_truth, results: list[dict]):
+    if results:
+        # loadRes adds fields to the dicts it is given.
+        return ground_truth.loadRes([dict(result) for result in results])
+    # loadRes fails on an empty list.
+    categories = {category["id"]: category["name"] for category in ground_truth.dataset["categories"]}
+    return make_ground_truth(ground_truth.dataset["images"], [], categories)
+
+
+def _mean(precision: np.ndarray) -> float:
+    """Average precision; pycocotools marks what does not exist by -1."""
+    present = precision[precision > -1]
+    return float(present.mean()) if present.size else -1.0
