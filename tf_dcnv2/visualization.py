@@ -1,0 +1,142 @@
+"""Pictures of detections: boxes with names and scores, and grids of such pictures."""
+
+import colorsys
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+_GRID_GAP_PX = 8
+
+
+def class_color(class_id: int) -> tuple[int, int, int]:
+    """A vivid colour for a class id, the same in every picture; neighbouring ids differ clearly."""
+    hue = (0.02 + class_id * _GOLDEN_RATIO) % 1.0
+    # Every other turn around the colour circle is lighter, which keeps more classes apart.
+    value, saturation = ((0.95, 0.85), (1.0, 0.6))[class_id % 2]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_detections(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray | None = None,
+    classes: np.ndarray | None = None,
+    *,
+    names: Mapping[int, str] | None = None,
+    min_score: float = 0.5,
+    zoom: float = 1.0,
+) -> np.ndarray:
+    """Draws boxes, class names and scores onto an image.
+
+    Args:
+        image: `(H, W, 3)` RGB, uint8 or float 0..255.
+        boxes: `(D, 4)`, `[y1, x1, y2, x2]` in pixels of `image`.
+        scores: `(D,)` in 0..1, or None to draw every box without a score (annotations, say).
+        classes: `(D,)` category ids, -1 for entries that are padding; None for a single class.
+        names: category id -> name to write; ids without a name are written as numbers.
+        min_score: leave out detections with a lower score.
+        zoom: enlarge the picture by this factor first, so that labels on small images stay readable.
+
+    Returns:
+        `(round(H * zoom), round(W * zoom), 3)` uint8.
+
+    Raises:
+        ValueError: a shape does not fit.
+
+    Example:
+        >>> picture = draw_detections(image, boxes, scores, classes, names={2: "star", 5: "cross"})
+        >>> save_image(picture, "detections.png")
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    image, boxes = np.asarray(image), np.asarray(boxes, np.float64)
+    count = len(boxes)
+    scores_or_ones = np.ones(count) if scores is None else np.asarray(scores, np.float64)
+    classes = np.zeros(count, int) if classes is None else np.asarray(classes)
+    _check_shapes(image, boxes, scores_or_ones, classes)
+    height, width = (max(1, round(side * zoom)) for side in image.shape[:2])
+    picture = Image.fromarray(np.clip(np.round(image), 0, 255).astype(np.uint8))
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    line_px = max(1, round(min(height, width) / 200))
+    font = ImageFont.load_default(size=max(10, round(min(height, width) / 32)))
+    drawable = (classes >= 0) & (scores_or_ones >= min_score) & np.isfinite(boxes).all(axis=1)
+    # The surest last, so that its label stays on top.
+    for index in sorted(np.flatnonzero(drawable), key=lambda i: scores_or_ones[i]):
+        class_id = int(classes[index])
+        label = "" if names is None and not class_id else str((names or {}).get(class_id, class_id))
+        if scores is not None:
+            label = f"{label} {scores_or_ones[index]:.2f}".strip()
+        y1, x1, y2, x2 = np.clip(boxes[index] * zoom, 0, [height - 1, width - 1] * 2)
+        _draw_box(draw, (x1, y1, x2, y2), label, class_color(class_id), line_px, font, picture.size)
+    return np.asarray(picture)
+
+
+def save_image(image: np.ndarray, path: str | os.PathLike) -> None:
+    """Writes an `(H, W, 3)` uint8 image; the file name's extension decides the format. Makes the folder."""
+    from PIL import Image
+
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    Image.fromarray(np.asarray(image, np.uint8)).save(path)
+
+
+def save_grid(images: Sequence[np.ndarray], path: str | os.PathLike, *, columns: int | None = None) -> None:
+    """Writes several images as one picture, row by row on white.
+
+    Args:
+        images: `(H, W, 3)` uint8 each; sizes may differ.
+        path: file to write; the extension decides the format.
+        columns: images per row; by default the grid is about square.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if not images:
+        raise ValueError("images is empty: there is nothing to save.")
+    columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    row_heights = [max(image.shape[0] for image in row) for row in rows]
+    column_width = max(image.shape[1] for image in images)
+    gap = _GRID_GAP_PX
+    grid_shape = (sum(row_heights) + gap * (len(rows) + 1), (column_width + gap) * columns + gap, 3)
+    grid = np.full(grid_shape, 255, np.uint8)
+    top = gap
+    for row, row_height in zip(rows, row_heights, strict=True):
+        for column, image in enumerate(row):
+            left = gap + column * (column_width + gap)
+            grid[top : top + image.shape[0], left : left + image.shape[1]] = image
+        top += row_height + gap
+    save_image(grid, path)
+
+
+def _check_shapes(image, boxes, scores, classes) -> None:
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be (height, width, 3). Received: image.shape={image.shape}")
+    if boxes.size and boxes.shape[1:] != (4,):
+        raise ValueError(f"boxes must be (D, 4). Received: boxes.shape={boxes.shape}")
+    for name, values in (("scores", scores), ("classes", classes)):
+        if values.shape != (len(boxes),):
+            raise ValueError(f"{name} must have one entry for each of {len(boxes)} boxes. Received: {values.shape}")
+
+
+def _draw_box(draw, corners, label, color, line_px, font, picture_size) -> None:
+    x1, y1, x2, y2 = corners
+    # A dark rim keeps the box visible on a background of its own colour.
+    draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=tuple(part // 4 for part in color), width=line_px + 2)
+    draw.rectangle(corners, outline=color, width=line_px)
+    if not label:
+        return
+    left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
+    pad = max(2, line_px)
+    text_width, text_height = right - left + 2 * pad, bottom - top + 2 * pad
+    # Above the box, or inside it where there is no room.
+    label_y = y1 - text_height if y1 >= text_height else y1
+    label_x = max(0, min(x1, picture_size[0] - text_width))
+    draw.rectangle((label_x, label_y, label_x + text_width, label_y + text_height), fill=color)
+    ink = "black" if sum(part * weight for part, weight in zip(color, (0.3, 0.6, 0.1), strict=True)) > 130 else "white"
+    draw.text((label_x + pad - left, label_y + pad - top), label, font=font, fill=ink)
