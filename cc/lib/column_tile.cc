@@ -1,0 +1,82 @@
+#include "cc/lib/column_tile.h"
+
+namespace dcnv2 {
+
+template <typename T>
+TilePlan<T>::TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, bool with_gradients)
+    : shape_(shape),
+      range_(range),
+      with_gradients_(with_gradients),
+      values_(max_pixels * range.per_pixel() * (with_gradients ? 19 : 7)),
+      corners_(max_pixels * range.per_pixel() * 4),
+      images_(max_pixels) {
+  const int64_t size = max_pixels * range.per_pixel();
+  T* next = values_.data();
+  const auto take = [&next, size] {
+    T* taken = next;
+    next += size;
+    return taken;
+  };
+  row_ = take();
+  column_ = take();
+  modulation_ = take();
+  for (int i = 0; i < 4; ++i) {
+    plan_.corner[i] = corners_.data() + i * size;
+    plan_.weight[i] = take();
+    gradient_plan_.interpolation[i] = with_gradients ? take() : nullptr;
+    gradient_plan_.row_slope[i] = with_gradients ? take() : nullptr;
+    gradient_plan_.column_slope[i] = with_gradients ? take() : nullptr;
+  }
+}
+
+template <typename T>
+void TilePlan<T>::Compute(const SimdKernels<T>& simd, const T* x, const T* offset, const T* mask, int64_t first_pixel,
+                          int64_t pixels) {
+  pixels_ = pixels;
+  const int64_t image_size = shape_.in_height * shape_.in_width * shape_.in_channels;
+  int64_t i = 0;
+  for (int64_t p = 0; p < pixels; ++p) {
+    const int64_t pixel = first_pixel + p;
+    const int64_t image = pixel / shape_.out_pixels();
+    const int64_t in_image = pixel - image * shape_.out_pixels();
+    images_[p] = x + image * image_size;
+    const int64_t top = in_image / shape_.out_width * shape_.stride.height - shape_.padding_before.height;
+    const int64_t left = in_image % shape_.out_width * shape_.stride.width - shape_.padding_before.width;
+    for (int64_t g = 0; g < range_.deformable_groups; ++g) {
+      const int64_t first_sample =
+          pixel * shape_.samples_per_pixel() + (range_.first_deformable_group + g) * shape_.taps() + range_.first_tap;
+      const T* offsets = offset + 2 * first_sample;
+      int64_t tap_row = range_.first_tap / shape_.kernel_width;
+      int64_t tap_column = range_.first_tap % shape_.kernel_width;
+      for (int64_t tap = 0; tap < range_.taps; ++tap, ++i) {
+        row_[i] = static_cast<T>(top + tap_row * shape_.dilation.height) + offsets[2 * tap];
+        column_[i] = static_cast<T>(left + tap_column * shape_.dilation.width) + offsets[2 * tap + 1];
+        modulation_[i] = mask == nullptr ? T(1) : mask[first_sample + tap];
+        if (++tap_column == shape_.kernel_width) {
+          tap_column = 0;
+          ++tap_row;
+        }
+      }
+    }
+  }
+  simd.plan_samples({i, row_, column_, modulation_}, static_cast<int32_t>(shape_.in_height),
+                    static_cast<int32_t>(shape_.in_width), plan_, with_gradients_ ? &gradient_plan_ : nullptr);
+}
+
+std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t begin, int64_t end) {
+  std::vector<ChannelSegment> segments;
+  while (begin < end) {
+    const int64_t group = begin / shape.group_in_channels();
+    const int64_t deformable_group = begin / shape.deformable_group_channels();
+    const int64_t next = std::min(
+        {end, (group + 1) * shape.group_in_channels(), (deformable_group + 1) * shape.deformable_group_channels()});
+    segments.push_back({group, deformable_group, begin, next - begin});
+    begin = next;
+  }
+  return segments;
+}
+
+template class TilePlan<float>;
+template class TilePlan<double>;
+
+}  // namespace dcnv2

@@ -1,0 +1,79 @@
+// The sampling plan of a few output pixels, and the division of the column matrix (pixels x taps x channels) into
+// blocks that fit one scratch tile. Shared by the forward and backward convolution.
+#ifndef DCNV2_CC_LIB_COLUMN_TILE_H_
+#define DCNV2_CC_LIB_COLUMN_TILE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cc/lib/aligned_buffer.h"
+#include "cc/lib/geometry.h"
+#include "cc/lib/simd_kernels.h"
+
+namespace dcnv2 {
+
+// Which samples of a pixel a plan covers: `deformable_groups` x `taps`, starting at the first ones given.
+struct SampleRange {
+  int64_t first_deformable_group, deformable_groups;
+  int64_t first_tap, taps;
+
+  int64_t per_pixel() const { return deformable_groups * taps; }
+  int64_t Index(int64_t deformable_group, int64_t tap) const {
+    return (deformable_group - first_deformable_group) * taps + tap - first_tap;
+  }
+};
+
+inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.deformable_groups, 0, shape.taps()}; }
+
+// Plans samples of up to `max_pixels` consecutive output pixels, counted through the whole batch.
+template <typename T>
+class TilePlan {
+ public:
+  TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, bool with_gradients);
+
+  void Compute(const SimdKernels<T>& simd, const T* x, const T* offset, const T* mask, int64_t first_pixel,
+               int64_t pixels);
+
+  const SampleRange& range() const { return range_; }
+  const SamplePlan<T>& plan() const { return plan_; }
+  const SampleGradientPlan<T>& gradient_plan() const { return gradient_plan_; }
+  int64_t pixels() const { return pixels_; }
+  ColumnBlock<T> Block(const std::vector<ChannelRun>& runs) const {
+    return {pixels_,        range_.per_pixel(),
+            images_.data(), shape_.in_channels,
+            runs.data(),    static_cast<int64_t>(runs.size())};
+  }
+
+ private:
+  const DeformConvShape shape_;
+  const SampleRange range_;
+  const bool with_gradients_;
+  int64_t pixels_ = 0;
+  AlignedBuffer<T> values_;
+  AlignedBuffer<int32_t> corners_;
+  T *row_, *column_, *modulation_;
+  std::vector<const T*> images_;
+  SamplePlan<T> plan_;
+  SampleGradientPlan<T> gradient_plan_;
+};
+
+// Channels [begin, begin + count) of x that share a group and a deformable group.
+struct ChannelSegment {
+  int64_t group, deformable_group, begin, count;
+};
+
+// Cuts channels [begin, end) wherever the group or the deformable group changes.
+std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t begin, int64_t end);
+
+// How many pixels a tile may have so that its plan stays small even with very many taps and deformable groups.
+template <typename T>
+int64_t PixelsPerTile(int64_t samples_per_pixel, int64_t wanted) {
+  constexpr int64_t kPlanBytes = int64_t{1} << 21;
+  const int64_t bytes_per_pixel = samples_per_pixel * 24 * static_cast<int64_t>(sizeof(T));
+  return std::max<int64_t>(1, std::min(wanted, kPlanBytes / bytes_per_pixel));
+}
+
+}  // namespace dcnv2
+
+#endif  // DCNV2_CC_LIB_COLUMN_TILE_H_

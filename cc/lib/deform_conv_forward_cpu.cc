@@ -1,0 +1,101 @@
+// Forward: an implicit matrix product. For a tile of output pixels, blocks of the column matrix are gathered into
+// scratch memory and multiplied with the packed kernel at once; the whole column matrix never exists.
+#include <algorithm>
+#include <vector>
+
+#include "cc/lib/column_tile.h"
+#include "cc/lib/deform_conv_cpu.h"
+
+namespace dcnv2 {
+namespace {
+
+// Consecutive rows [begin, begin + depth) of one group's kernel matrix [taps * group_in_channels, group_out_channels].
+struct DepthBlock {
+  int64_t group, begin, depth;
+  int64_t packed;  // where it starts in the packed kernel
+  std::vector<ChannelRun> runs;
+};
+
+std::vector<DepthBlock> DivideDepth(const DeformConvShape& shape, int64_t max_depth, int64_t panel) {
+  const int64_t channels = shape.group_in_channels();
+  const SampleRange samples = AllSamples(shape);
+  std::vector<DepthBlock> blocks;
+  int64_t packed = 0;
+  for (int64_t group = 0; group < shape.groups; ++group) {
+    // Whole taps per block where they fit, so that a gather reads long runs of channels.
+    const int64_t whole_taps = std::max<int64_t>(1, max_depth / channels);
+    const int64_t step = std::min(whole_taps * channels, max_depth);
+    const int64_t depth_end = shape.taps() * channels;
+    for (int64_t begin = 0; begin < depth_end;) {
+      // With more channels than fit a block, blocks end at taps all the same.
+      const int64_t tap_end = (begin / channels + 1) * channels;
+      const int64_t end = channels > max_depth ? std::min(begin + step, tap_end) : std::min(begin + step, depth_end);
+      DepthBlock block{group, begin, end - begin, packed, {}};
+      for (int64_t k = begin; k < end;) {
+        const int64_t tap = k / channels;
+        const int64_t first = group * channels + k % channels;
+        const int64_t count = std::min(end, (tap + 1) * channels) - k;
+        for (const ChannelSegment& segment : SplitAtGroups(shape, first, first + count)) {
+          block.runs.push_back({samples.Index(segment.deformable_group, tap), segment.begin, segment.count, k - begin});
+          k += segment.count;
+        }
+      }
+      packed += PackedGemmBSize(block.depth, shape.group_out_channels(), panel);
+      blocks.push_back(std::move(block));
+      begin = end;
+    }
+  }
+  return blocks;
+}
+
+}  // namespace
+
+template <typename T>
+void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<T>& inputs, T* y,
+                       const ParallelFor& parallel_for) {
+  if (shape.empty()) return;
+  const int64_t pixels = shape.batch * shape.out_pixels();
+  if (shape.in_height == 0 || shape.in_width == 0) {
+    std::fill_n(y, pixels * shape.out_channels, T(0));
+    return;
+  }
+  const SimdKernels<T>& simd = BestSimdKernels<T>();
+  const int64_t out_channels = shape.group_out_channels();
+  const std::vector<DepthBlock> blocks = DivideDepth(shape, kTileStride<T>, simd.gemm_columns);
+  const DepthBlock& last = blocks.back();
+  AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, out_channels, simd.gemm_columns));
+  parallel_for(blocks.size(), blocks[0].depth * out_channels, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const T* rows = inputs.kernel + blocks[b].begin * shape.out_channels + blocks[b].group * out_channels;
+      PackGemmB(rows, shape.out_channels, 1, blocks[b].depth, out_channels, simd.gemm_columns,
+                packed_kernel.data() + blocks[b].packed);
+    }
+  });
+
+  // 84 rows are whole register blocks of every instruction set.
+  const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), 84);
+  const int64_t units = (pixels + simd.gemm_rows - 1) / simd.gemm_rows;
+  const int64_t cost = simd.gemm_rows * shape.taps() * shape.group_in_channels() * (8 + shape.out_channels / 16);
+  parallel_for(units, cost, [&](int64_t unit_begin, int64_t unit_end) {
+    const int64_t range_end = std::min(pixels, unit_end * simd.gemm_rows);
+    TilePlan<T> plan(shape, AllSamples(shape), tile_pixels, /*with_gradients=*/false);
+    AlignedBuffer<T> tile(tile_pixels * kTileStride<T>);
+    for (int64_t first = unit_begin * simd.gemm_rows; first < range_end; first += tile_pixels) {
+      const int64_t count = std::min(tile_pixels, range_end - first);
+      plan.Compute(simd, inputs.x, inputs.offset, inputs.mask, first, count);
+      for (const DepthBlock& block : blocks) {
+        simd.gather(plan.Block(block.runs), plan.plan(), tile.data());
+        T* out = y + first * shape.out_channels + block.group * out_channels;
+        simd.gemm({count, out_channels, block.depth, tile.data(), /*a_is_transposed=*/false,
+                   packed_kernel.data() + block.packed, out, shape.out_channels, /*accumulate=*/block.begin > 0});
+      }
+    }
+  });
+}
+
+template void DeformConvForward<float>(const DeformConvShape&, const DeformConvInputs<float>&, float*,
+                                       const ParallelFor&);
+template void DeformConvForward<double>(const DeformConvShape&, const DeformConvInputs<double>&, double*,
+                                        const ParallelFor&);
+
+}  // namespace dcnv2

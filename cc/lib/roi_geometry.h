@@ -1,0 +1,86 @@
+// Where the samples of a RoI's bins lie, in the two conventions. Host and device.
+#ifndef DCNV2_CC_LIB_ROI_GEOMETRY_H_
+#define DCNV2_CC_LIB_ROI_GEOMETRY_H_
+
+#include <cstdint>
+
+#include "cc/lib/bilinear.h"
+
+namespace dcnv2 {
+
+enum class RoiConvention {
+  kAligned,  // RoIAlign with aligned=True
+  kMxnet,    // the original DeformablePSROIPooling with group size one
+};
+
+struct RoiLevel {
+  int32_t height, width;
+  double spatial_scale;  // feature pixels per image pixel
+};
+
+struct RoiPoolConfig {
+  int64_t pooled_height, pooled_width;
+  int64_t sampling_ratio;  // samples per bin and axis; 0: as many as the bin has feature pixels
+  RoiConvention convention;
+  double gamma;
+
+  DCNV2_INLINE int64_t bins() const { return pooled_height * pooled_width; }
+};
+
+DCNV2_INLINE float RoundHalfAwayFromZero(float value) { return roundf(value); }
+DCNV2_INLINE double RoundHalfAwayFromZero(double value) { return round(value); }
+
+// One axis of a RoI in feature pixels.
+template <typename T>
+struct RoiAxis {
+  T start, size, bin_size;
+  int64_t samples;  // per bin
+
+  // Position of sample `sample` in bin `bin`, before any displacement.
+  DCNV2_INLINE T Position(int64_t bin, int64_t sample, RoiConvention convention) const {
+    const T step = bin_size / T(samples);
+    const T within = convention == RoiConvention::kAligned ? T(sample) + T(0.5) : T(sample);
+    return start + T(bin) * bin_size + within * step;
+  }
+};
+
+template <typename T>
+DCNV2_INLINE RoiAxis<T> MakeRoiAxis(T low, T high, int64_t bins, int32_t map_size, double spatial_scale,
+                                    int64_t sampling_ratio, RoiConvention convention) {
+  const T scale = static_cast<T>(spatial_scale);
+  RoiAxis<T> axis;
+  if (convention == RoiConvention::kMxnet) {
+    // The far edge belongs to the box, and no box is thinner than a tenth of a feature pixel.
+    axis.start = RoundHalfAwayFromZero(low) * scale - T(0.5);
+    const T size = (RoundHalfAwayFromZero(high) + T(1)) * scale - T(0.5) - axis.start;
+    axis.size = size < T(0.1) ? T(0.1) : size;
+  } else {
+    axis.start = low * scale - T(0.5);
+    axis.size = high * scale - T(0.5) - axis.start;
+  }
+  axis.bin_size = axis.size / T(bins);
+  axis.samples = sampling_ratio;
+  if (sampling_ratio == 0) {
+    // No more samples than the map has pixels, so that a wild box costs no more than a pass over the whole map. A box
+    // that is NaN takes one sample, which is NaN.
+    const T wanted = -Floor(-axis.bin_size);
+    if (wanted <= T(0)) {
+      axis.samples = 0;
+    } else if (wanted < T(map_size)) {
+      axis.samples = static_cast<int64_t>(wanted);
+    } else {
+      axis.samples = wanted == wanted ? map_size : 1;
+    }
+  }
+  return axis;
+}
+
+// Samples one axis by the convention's border rule.
+template <typename T>
+DCNV2_INLINE AxisSample<T> RoiAxisSample(T position, int32_t size, RoiConvention convention) {
+  return convention == RoiConvention::kAligned ? RoiAlignAxis(position, size) : MxnetAxis(position, size);
+}
+
+}  // namespace dcnv2
+
+#endif  // DCNV2_CC_LIB_ROI_GEOMETRY_H_

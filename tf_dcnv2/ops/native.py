@@ -1,0 +1,195 @@
+"""Loads the custom op library, wraps its ops and registers their gradients.
+
+This module is the only place that loads the library. The wrappers take normalised arguments; `tf_dcnv2.ops.deform_conv2d`
+and `tf_dcnv2.ops.deform_roi_pool` are the public functions.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import tensorflow as tf
+
+_LIBRARY = Path(__file__).with_name("_dcnv2_ops.so")
+_BUILD_INFO = _LIBRARY.with_name("_build_info.json")
+_REBUILD = (
+    "Reinstall tf-dcnv2 in the environment that runs it, for example with "
+    "`pip install --force-reinstall --no-deps --no-build-isolation <the source directory>`; the composite ops "
+    '(implementation="composite") work meanwhile.'
+)
+
+
+class NativeOpsUnavailable(RuntimeError):
+    """The custom op library is missing or does not fit the TensorFlow that is running."""
+
+
+def library_path() -> str:
+    """Path of the op library, whether or not it exists."""
+    return str(_LIBRARY)
+
+
+def is_available() -> bool:
+    """Whether the custom ops can be used here."""
+    try:
+        load()
+    except NativeOpsUnavailable:
+        return False
+    return True
+
+
+def load() -> ModuleType:
+    """Loads the op library once and returns the module with its generated Python functions.
+
+    Raises:
+        NativeOpsUnavailable: the library is missing or was built for another TensorFlow; the message says which, and
+            what to do.
+    """
+    outcome = _load_once()
+    if isinstance(outcome, str):
+        raise NativeOpsUnavailable(outcome)
+    return outcome
+
+
+@functools.cache
+def _load_once() -> ModuleType | str:
+    """The module, or the reason why there is none. Both are remembered: a failure does not get better by itself."""
+    if not _LIBRARY.exists():
+        return f"The custom ops of tf-dcnv2 are not built: there is no {_LIBRARY}. {_REBUILD}"
+    built_for = json.loads(_BUILD_INFO.read_text())["tensorflow"] if _BUILD_INFO.exists() else "an unknown version"
+    mismatch = (
+        f"The custom ops of tf-dcnv2 were built for TensorFlow {built_for}, but TensorFlow {tf.__version__} is running. "
+    )
+    # Checked before the library is opened, where a mismatch shows as an undefined symbol or as a crash.
+    if _release(built_for) != _release(tf.__version__):
+        return mismatch + _REBUILD
+    try:
+        return tf.load_op_library(str(_LIBRARY))
+    except (tf.errors.OpError, OSError) as error:
+        return f"{mismatch}{_REBUILD} Loading {_LIBRARY} failed: {error}"
+
+
+def _release(version: str) -> list[str]:
+    """Major and minor version: patch releases keep the binary interface."""
+    return version.split(".")[:2]
+
+
+def modulated_deform_conv2d(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    offset: tf.Tensor,
+    mask: tf.Tensor | None,
+    *,
+    strides: Sequence[int],
+    padding: str,
+    explicit_paddings: Sequence[int],
+    dilations: Sequence[int],
+    deformable_groups: int,
+) -> tf.Tensor:
+    """The op `Dcnv2>ModulatedDeformConv2D`; see its documentation in cc/ops/deform_conv_ops.cc.
+
+    Args:
+        x: `(B, H, W, C)`, float32 or float64.
+        kernel: `(kh, kw, C // groups, O)`, type of `x`.
+        offset: `(B, Ho, Wo, G*K*2)`, type of `x`.
+        mask: `(B, Ho, Wo, G*K)`, type of `x`, or `None`.
+        strides: (height, width).
+        padding: "SAME", "VALID" or "EXPLICIT".
+        explicit_paddings: (top, bottom, left, right) with "EXPLICIT", otherwise empty.
+        dilations: (height, width).
+        deformable_groups: G.
+
+    Returns:
+        `(B, Ho, Wo, O)`, type of `x`.
+    """
+    return load().dcnv2_modulated_deform_conv2d(
+        x,
+        kernel,
+        offset,
+        _or_empty(mask, offset),
+        modulated=mask is not None,
+        strides=list(strides),
+        padding=padding,
+        explicit_paddings=list(explicit_paddings),
+        dilations=list(dilations),
+        deformable_groups=deformable_groups,
+    )
+
+
+def deform_roi_pool(
+    features: Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    levels: tf.Tensor,
+    offset: tf.Tensor | None,
+    mask: tf.Tensor | None,
+    *,
+    spatial_scales: Sequence[float],
+    gamma: float,
+    output_size: Sequence[int],
+    sampling_ratio: int,
+    convention: str,
+) -> tf.Tensor:
+    """The op `Dcnv2>DeformRoiPool`; see its documentation in cc/ops/roi_pool_ops.cc.
+
+    Args:
+        features: one `(B, H, W, C)` per level, float32 or float64.
+        boxes: `(N, 4)`, `[y1, x1, y2, x2]` in pixels of the network image, type of the features.
+        box_indices: int32 `(N,)`, image of each RoI.
+        levels: int32 `(N,)`, index into `features`.
+        offset: `(N, Ph, Pw, 2)`, type of the features, or `None`.
+        mask: `(N, Ph, Pw)`, type of the features, or `None`.
+        spatial_scales: one per level.
+        gamma: unit of the offsets, in RoI sizes.
+        output_size: (Ph, Pw).
+        sampling_ratio: samples per bin and axis; 0 adapts to the bin.
+        convention: "aligned" or "mxnet".
+
+    Returns:
+        `(N, Ph, Pw, C)`, type of the features.
+    """
+    return load().dcnv2_deform_roi_pool(
+        features,
+        boxes,
+        box_indices,
+        levels,
+        _or_empty(offset, boxes),
+        _or_empty(mask, boxes),
+        spatial_scales,
+        gamma,
+        use_offset=offset is not None,
+        use_mask=mask is not None,
+        output_size=list(output_size),
+        sampling_ratio=sampling_ratio,
+        convention=convention,
+    )
+
+
+def _or_empty(tensor: tf.Tensor | None, like: tf.Tensor) -> tf.Tensor:
+    return tf.zeros([0], tf.convert_to_tensor(like).dtype) if tensor is None else tensor
+
+
+def _attributes(op: tf.Operation, names: Sequence[str]) -> dict[str, object]:
+    return {name: op.get_attr(name) for name in names}
+
+
+@tf.RegisterGradient("Dcnv2>ModulatedDeformConv2D")
+def _modulated_deform_conv2d_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
+    names = ("modulated", "strides", "padding", "explicit_paddings", "dilations", "deformable_groups")
+    attributes = _attributes(op, names)
+    gradients = list(load().dcnv2_modulated_deform_conv2d_grad(*op.inputs, dy, **attributes))
+    return gradients if attributes["modulated"] else [*gradients[:3], None]
+
+
+@tf.RegisterGradient("Dcnv2>DeformRoiPool")
+def _deform_roi_pool_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
+    names = ("use_offset", "use_mask", "output_size", "sampling_ratio", "convention")
+    attributes = _attributes(op, names)
+    levels = op.get_attr("L")
+    inputs = list(op.inputs)
+    dfeatures, doffset, dmask = load().dcnv2_deform_roi_pool_grad(inputs[:levels], *inputs[levels:], dy, **attributes)
+    doffset = doffset if attributes["use_offset"] else None
+    dmask = dmask if attributes["use_mask"] else None
+    # In between are boxes, box_indices and levels, which have no gradient; nor have spatial_scales and gamma at the end.
+    return [*dfeatures, None, None, None, doffset, dmask, None, None]
