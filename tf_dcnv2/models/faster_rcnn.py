@@ -1,0 +1,214 @@
+"""Faster R-CNN with deformable convolutions and deformable RoI pooling (paper sec. 3.3 and 5)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.models.anchors import Anchors
+from tf_dcnv2.models.box_head import BoxHead, detect
+from tf_dcnv2.models.categories import CategoryMap
+from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.loss_model import LossModel
+from tf_dcnv2.models.losses import box_head_losses, rpn_losses
+from tf_dcnv2.models.neck import make_neck
+from tf_dcnv2.models.presets import load_preset, preset_names
+from tf_dcnv2.models.resnet import ResNetBackbone, preprocess
+from tf_dcnv2.models.rpn import RPNHead, propose
+from tf_dcnv2.models.targets import SampledRoIs, label_anchors, sample_rois
+from tf_dcnv2.models.weights import load_backbone_weights
+
+
+class TrainingOutputs(NamedTuple):
+    """What one training pass computed.
+
+    Attributes:
+        losses: scalars by name.
+        images: `(B, H, W, 3)` as the backbone saw them.
+        rois: the sampled RoIs.
+        features: their 2-fc features `(B, S, units)`.
+    """
+
+    losses: dict[str, tf.Tensor]
+    images: tf.Tensor
+    rois: SampledRoIs
+    features: tf.Tensor
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class FasterRCNN(LossModel):
+    """Two-stage object detector.
+
+    Args:
+        config: a `DetectorConfig`, or nested mappings of its fields.
+        category_ids: the data set's category ids, e.g. COCO's 80 ids between 1 and 90.
+
+    Call it on `{"images": (B, H, W, 3), "image_sizes": (B, 2)}`, or on `(images, image_sizes)`: RGB images with values
+    0..255, padded at the bottom and right, and the true (height, width) of each in pixels; without sizes the images are
+    taken to be unpadded. Any H and W. It returns, for at most D = `config.box_head.max_detections` detections an image,
+    best first:
+
+        boxes           float32 `(B, D, 4)` `[y1, x1, y2, x2]` in pixels of the given images, zeros when unused
+        scores          float32 `(B, D)` in [0, 1]
+        classes         int32 `(B, D)`, the data set's own category ids, -1 when unused
+        num_detections  int32 `(B,)`
+
+    Train it with `compile(optimizer)` and `fit` on the batches of `tf_dcnv2.data.load_records`; `compile` needs no loss.
+
+    Example:
+        >>> detector = FasterRCNN.from_preset("faster_rcnn_small_dcnv2", num_classes=3)
+        >>> detector(tf.zeros([1, 320, 320, 3]))["boxes"].shape
+        TensorShape([1, 100, 4])
+
+    References: Ren et al., "Faster R-CNN" (arXiv:1506.01497); Zhu et al., "Deformable ConvNets v2" (arXiv:1811.11168).
+    """
+
+    presets = preset_names()
+
+    def __init__(self, config: DetectorConfig | Mapping[str, Any], category_ids: Sequence[int], *, name=None, **kwargs):
+        super().__init__(loss_names=("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss"), name=name, **kwargs)
+        self.config = config = config if isinstance(config, DetectorConfig) else DetectorConfig.from_dict(config)
+        self._categories = CategoryMap(category_ids)
+        # Keras' L2 penalty is its factor times the squared norm; weight decay is defined by half of that.
+        regularizer = keras.regularizers.L2(0.5 * config.weight_decay) if config.weight_decay else None
+        self.backbone = ResNetBackbone(config.backbone, kernel_regularizer=regularizer)
+        neck = make_neck(config.neck, self.backbone, regularizer)
+        self.neck = neck.model
+        self.roi_strides = neck.roi_strides
+        sizes = [config.rpn.anchor_sizes] if config.neck.kind == "c5" else [(size,) for size in config.rpn.anchor_sizes]
+        self._anchors = Anchors(sizes, config.rpn.aspect_ratios, neck.rpn_strides)
+        self.rpn = RPNHead(config.rpn.channels, self._anchors.per_cell, regularizer, name="rpn")
+        self.rpn.build((None, None, None, neck.rpn_channels))
+        self.box_head = BoxHead(
+            config.box_head,
+            neck,
+            len(self.category_ids),
+            canonical_size=config.neck.canonical_size,
+            kernel_regularizer=regularizer,
+            name="box_head",
+        )
+        self.box_head.build()
+        self.built = True
+
+    @classmethod
+    def from_preset(
+        cls,
+        name: str,
+        num_classes: int | None = None,
+        *,
+        category_ids: Sequence[int] | None = None,
+        weights: str | None = None,
+        **overrides: Any,
+    ) -> "FasterRCNN":
+        """Builds the detector of a preset.
+
+        Args:
+            name: one of `FasterRCNN.presets`.
+            num_classes: number of categories without background; their ids are then 1..num_classes.
+            category_ids: the data set's ids, instead of `num_classes`.
+            weights: None, "imagenet" (keras.applications' weights for the backbone), or the path of a `.keras` or
+                `.weights.h5` file to start the backbone from.
+            **overrides: settings of `DetectorConfig` to change, such as `short_side=800` or
+                `**{"box_head.samples": 128}`.
+
+        Raises:
+            ValueError: unknown preset or setting, or neither or both of `num_classes` and `category_ids`.
+        """
+        if (num_classes is None) == (category_ids is None):
+            raise ValueError(
+                f"Give either num_classes or category_ids. Received: {num_classes=}, category_ids={category_ids}"
+            )
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1 (background not counted). Received: {num_classes=}")
+        config = load_preset(name).replace(**overrides)
+        detector = cls(config, category_ids or range(1, num_classes + 1), name=name)
+        if weights is not None:
+            load_backbone_weights(detector.backbone, weights)
+        return detector
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The data set's category ids, in the order of the classifier's outputs."""
+        return self._categories.ids
+
+    def call(self, inputs, image_sizes=None, training=False) -> dict[str, tf.Tensor]:
+        images, image_sizes = _unpack(inputs, image_sizes)
+        features = self.extract(self.prepare(images, image_sizes), training=False)
+        logits, deltas = self.rpn(features["rpn"])
+        proposals, _ = propose(logits, deltas, self._anchors(features["rpn"]), image_sizes, self.config.rpn, False)
+        class_logits, class_deltas = self.box_head(features["roi"], proposals)
+        boxes, scores, classes, count = detect(
+            proposals, class_logits, class_deltas, image_sizes, self.config.box_head
+        )
+        return {
+            "boxes": boxes,
+            "scores": scores,
+            "classes": self._categories.category_ids(classes, count),
+            "num_detections": count,
+        }
+
+    def prepare(self, images: tf.Tensor, image_sizes: tf.Tensor) -> tf.Tensor:
+        """RGB images `(B, H, W, 3)` in 0..255 as the backbone takes them, zero beyond `image_sizes` `(B, 2)`."""
+        rows, columns = (
+            tf.sequence_mask(tf.cast(tf.math.ceil(image_sizes[:, axis]), tf.int32), tf.shape(images)[axis + 1], tf.float32)
+            for axis in (0, 1)
+        )
+        # Padding is zero for the network: set after the mean is taken off, not before.
+        return preprocess(images, self.config.backbone) * rows[:, :, None, None] * columns[:, None, :, None]
+
+    def extract(self, prepared_images: tf.Tensor, training: bool) -> dict[str, list[tf.Tensor]]:
+        """Feature levels for the RPN and for the RoI head: `{"rpn": [...], "roi": [...]}`.
+
+        Args:
+            prepared_images: as `prepare` returns them.
+            training: whether trainable batch normalisation uses, and learns from, the statistics of this batch.
+        """
+        return self.neck(self.backbone(prepared_images, training=training), training=training)
+
+    def compute_losses(self, inputs, targets) -> dict[str, tf.Tensor]:
+        return self.training_outputs(inputs, targets).losses
+
+    def training_outputs(self, inputs: dict, targets: dict) -> TrainingOutputs:
+        """Losses of a batch, with the sampled RoIs and their features for those who build on them.
+
+        Args:
+            inputs: `{"images", "image_sizes"}`, as for a call.
+            targets: `{"boxes": (B, M, 4), "classes": (B, M), "crowd": (B, M)}`: boxes in pixels of the images, the data
+                set's category ids with -1 in unused slots. Crowd regions are left out.
+        """
+        images, image_sizes = _unpack(inputs, None)
+        object_boxes = tf.cast(targets["boxes"], tf.float32)
+        object_labels = self._categories.labels(targets["classes"])
+        if "crowd" in targets:
+            object_labels = tf.where(targets["crowd"], 0, object_labels)
+        images = self.prepare(images, image_sizes)
+        features = self.extract(images, training=True)
+        logits, deltas = self.rpn(features["rpn"])
+        anchors = self._anchors(features["rpn"])
+        proposals, _ = propose(logits, deltas, anchors, image_sizes, self.config.rpn, True)
+        anchor_targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config.rpn)
+        rois = sample_rois(proposals, object_boxes, object_labels, self.config.box_head)
+        roi_features = self.box_head.features(features["roi"], rois.boxes)
+        class_logits, class_deltas = self.box_head.predict(roi_features)
+        losses = {
+            **rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), anchor_targets),
+            **box_head_losses(class_logits, class_deltas, rois, self.config.box_head.box_weights),
+        }
+        return TrainingOutputs(losses, images, rois, roi_features)
+
+    def get_config(self) -> dict:
+        return {"config": self.config.to_dict(), "category_ids": list(self.category_ids), "name": self.name}
+
+
+def _unpack(inputs, image_sizes) -> tuple[tf.Tensor, tf.Tensor]:
+    if isinstance(inputs, Mapping):
+        inputs, image_sizes = inputs["images"], inputs.get("image_sizes", image_sizes)
+    elif isinstance(inputs, (tuple, list)):
+        inputs, image_sizes = inputs
+    images = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
+    if images.shape.rank != 4 or images.shape[-1] not in (3, None):
+        raise ValueError(f"images must have shape (B, H, W, 3). Received: images.shape={images.shape}")
+    if image_sizes is None:
+        image_sizes = tf.repeat(tf.shape(images)[None, 1:3], tf.shape(images)[0], axis=0)
+    return images, tf.cast(image_sizes, tf.float32)

@@ -1,0 +1,164 @@
+"""R-CNN feature mimicking: training a detector to see RoIs as if cut out of the image (paper sec. 4.3, eq. 3)."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.models.config import MimicConfig
+from tf_dcnv2.models.faster_rcnn import FasterRCNN, TrainingOutputs
+from tf_dcnv2.models.loss_model import LossModel
+
+
+class MimicOutputs(NamedTuple):
+    """The R-CNN branch at work, for those who want to look inside. N is the number of RoIs in Omega, of all images.
+
+    Attributes:
+        losses: "mimic_loss" and "rcnn_class_loss", weighted.
+        image_indices: int32 `(N,)`, the image each RoI is in.
+        rois: `(N, 4)` in pixels.
+        patches: `(N, P, P, 3)` crops as the backbone saw them.
+        rcnn_features, detector_features: f_RCNN and f_FRCNN, `(N, units)`.
+    """
+
+    losses: dict[str, tf.Tensor]
+    image_indices: tf.Tensor
+    rois: tf.Tensor
+    patches: tf.Tensor
+    rcnn_features: tf.Tensor
+    detector_features: tf.Tensor
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class FeatureMimicking(LossModel):
+    """Trains `detector` in place, with an auxiliary R-CNN branch that shares its weights.
+
+    For each image a set Omega of RoIs is cropped from the input image, resized, and sent through the detector's own
+    backbone, RoI pooling and two fully connected layers. The cosine distance of the two features of a RoI,
+
+        L_mimic = sum over b in Omega of [1 - cos(f_RCNN(b), f_FRCNN(b))],                         (eq. 3)
+
+    and the cross-entropy of a separate classifier of f_RCNN join the detector's losses. The branch exists only here:
+    calling this model, or exporting `detector`, runs the detector alone.
+
+    Batch normalisation that trains uses its moving averages on the crops, so that their statistics, unlike whole images',
+    do not reach the detector.
+
+    Args:
+        detector: a `FasterRCNN`.
+        config: a `MimicConfig` or a mapping of its fields; by default `detector.config.mimic`.
+
+    Example:
+        >>> model = FeatureMimicking(detector)
+        >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+        >>> model.fit(load_records("records/train", batch_size=2, training=True))
+        >>> detector.save("detector.keras")
+    """
+
+    def __init__(
+        self, detector: FasterRCNN, config: MimicConfig | Mapping[str, Any] | None = None, *, name=None, **kwargs
+    ):
+        super().__init__(
+            loss_names=(*detector.loss_names, "mimic_loss", "rcnn_class_loss"), name=name, **kwargs
+        )
+        config = detector.config.mimic if config is None else config
+        self.config = config if isinstance(config, MimicConfig) else MimicConfig(**config)
+        self.detector = detector
+        self.classifier = keras.layers.Dense(
+            len(detector.category_ids) + 1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype="float32",
+            name="rcnn_classifier",
+        )
+        self.classifier.build((None, detector.config.box_head.units))
+        # The RoI covers the whole patch and is pooled from the map with stride 16 (paper sec. 4.3).
+        self._level = min(range(len(detector.roi_strides)), key=lambda level: abs(detector.roi_strides[level] - 16))
+        self.built = True
+
+    def call(self, inputs, image_sizes=None, training=False):
+        return self.detector(inputs, image_sizes, training=training)
+
+    def compute_losses(self, inputs, targets) -> dict[str, tf.Tensor]:
+        outputs = self.detector.training_outputs(inputs, targets)
+        return {**outputs.losses, **self.mimic(outputs).losses}
+
+    def mimic(self, outputs: TrainingOutputs) -> MimicOutputs:
+        """Runs the R-CNN branch on RoIs drawn from those the detector has just been trained on."""
+        config = self.config
+        chosen, is_chosen = self._draw(outputs)
+        where = tf.where(is_chosen)  # RoIs that do not exist cost no crop
+        image_indices = tf.cast(where[:, 0], tf.int32)
+
+        def of_chosen(values):
+            return tf.gather_nd(tf.gather(values, chosen, batch_dims=1), where)
+
+        rois, labels = of_chosen(outputs.rois.boxes), of_chosen(outputs.rois.labels)
+        detector_features = of_chosen(outputs.features)
+        patches = crop(outputs.images, rois, image_indices, config.patch_size)
+        rcnn_features = self._rcnn_features(patches)
+        target = tf.stop_gradient(rcnn_features) if config.stop_gradient else rcnn_features
+        distance = 1.0 - _cosine_similarity(target, detector_features)
+        cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=self.classifier(rcnn_features)
+        )
+        images = tf.cast(tf.shape(outputs.images)[0], tf.float32)
+        count = tf.maximum(tf.cast(tf.shape(rois)[0], tf.float32), 1.0)
+        losses = {
+            "mimic_loss": config.mimic_weight * tf.reduce_sum(distance) / (images if config.reduction == "sum" else count),
+            "rcnn_class_loss": config.classification_weight * tf.reduce_sum(cross_entropy) / count,
+        }
+        return MimicOutputs(losses, image_indices, rois, patches, rcnn_features, detector_features)
+
+    def _draw(self, outputs: TrainingOutputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Indices `(B, n)` of random RoIs of the wanted kind, and which of them exist."""
+        is_object = outputs.rois.labels > 0
+        wanted = outputs.rois.valid & {
+            "positive": is_object,
+            "negative": ~is_object,
+            "all": tf.ones_like(is_object),
+        }[self.config.rois]
+        order = tf.where(wanted, tf.random.uniform(tf.shape(wanted)), -1.0)
+        drawn = tf.math.top_k(order, tf.minimum(self.config.rois_per_image, tf.shape(order)[1]))
+        return drawn.indices, drawn.values >= 0.0
+
+    def _rcnn_features(self, patches: tf.Tensor) -> tf.Tensor:
+        levels = self.detector.extract(patches, training=False)["roi"]
+        side = float(self.config.patch_size)
+        boxes = tf.repeat(tf.constant([[[0.0, 0.0, side, side]]]), tf.shape(patches)[0], axis=0)
+        level = tf.fill(tf.shape(boxes)[:2], self._level)
+        return self.detector.box_head.features(levels, boxes, level)[:, 0]
+
+    def get_config(self) -> dict:
+        return {
+            "detector": keras.saving.serialize_keras_object(self.detector),
+            "config": self.config.to_dict(),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> "FeatureMimicking":
+        return cls(keras.saving.deserialize_keras_object(config["detector"]), config["config"], name=config["name"])
+
+
+def crop(images: tf.Tensor, boxes: tf.Tensor, image_indices: tf.Tensor, size: int) -> tf.Tensor:
+    """Cuts boxes out of images and resizes them bilinearly to `size` x `size` pixels.
+
+    Args:
+        images: `(B, H, W, C)`; boxes: `(N, 4)` in pixels, whose edges become the edges of the crop.
+        image_indices: int32 `(N,)`.
+
+    Returns:
+        `(N, size, size, C)`, zero where a box reaches past the image.
+    """
+    # tf.image places the first and last sample on the box; the centres of the crop's pixels lie half a pixel inside.
+    half_pixel = 0.5 * (boxes[:, 2:] - boxes[:, :2]) / size
+    samples = tf.concat([boxes[:, :2] + half_pixel, boxes[:, 2:] - half_pixel], axis=1) - 0.5
+    extent = tf.cast(tf.shape(images)[1:3] - 1, tf.float32)
+    return tf.image.crop_and_resize(images, samples / tf.concat([extent, extent], axis=0), image_indices, [size, size])
+
+
+def _cosine_similarity(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Of the last axis, in float32."""
+    a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
+    return tf.reduce_sum(tf.math.l2_normalize(a, -1) * tf.math.l2_normalize(b, -1), axis=-1)

@@ -1,0 +1,59 @@
+"""Training of models whose loss is a dictionary of named terms."""
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.optimizers import scale_learning_rates
+
+
+class LossModel(keras.Model):
+    """A `keras.Model` trained on the sum of the terms that `compute_losses` returns.
+
+    Works with `compile`, `fit` and `evaluate` as any Keras model: batches are `(inputs, targets)` as
+    `tf_dcnv2.data.load_records` makes them; the progress bar and `History` show `loss` and every term by its name.
+    """
+
+    def __init__(self, loss_names: tuple[str, ...], **kwargs):
+        super().__init__(**kwargs)
+        self.supports_jit = False  # proposals have data-dependent sizes, and custom ops no XLA kernel
+        self.loss_names = tuple(loss_names)
+        names = ("loss", *loss_names, "regularization_loss")
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def compute_losses(self, inputs: dict, targets: dict) -> dict[str, tf.Tensor]:
+        """The terms called `loss_names`, scalars in training mode with their weights already applied."""
+        raise NotImplementedError(f"{type(self).__name__} must implement compute_losses")
+
+    def compile(self, optimizer="sgd", **kwargs) -> None:
+        """As `keras.Model.compile`, without `loss`. Offset branches learn at a tenth of `optimizer`'s rate."""
+        if kwargs.get("loss") is not None:
+            raise ValueError(f"{type(self).__name__} brings its own losses: compile it without `loss`.")
+        super().compile(optimizer=scale_learning_rates(keras.optimizers.get(optimizer)), **kwargs)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._means.values())
+
+    def train_step(self, data):
+        inputs, targets = data
+        with tf.GradientTape() as tape:
+            losses = self._all_losses(inputs, targets)
+            # Under tf.distribute gradients are summed over replicas, so each contributes its share of the mean.
+            share = tf.add_n(list(losses.values())) / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(share)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        return self._update_means(losses)
+
+    def test_step(self, data):
+        return self._update_means(self._all_losses(*data))
+
+    def _all_losses(self, inputs, targets) -> dict[str, tf.Tensor]:
+        losses = self.compute_losses(inputs, targets)
+        penalties = [tf.cast(penalty, tf.float32) for penalty in self.losses]
+        return {**losses, "regularization_loss": tf.add_n(penalties) if penalties else tf.zeros([])}
+
+    def _update_means(self, losses: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        for name, value in {"loss": tf.add_n(list(losses.values())), **losses}.items():
+            self._means[name].update_state(value)
+        return {name: mean.result() for name, mean in self._means.items()}

@@ -1,0 +1,47 @@
+"""Losses of a two-stage detector. All are scalars in float32, averaged over the images of the batch."""
+
+import tensorflow as tf
+from official.vision.ops import box_ops
+
+from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs
+
+
+def smooth_l1(difference: tf.Tensor, beta: float) -> tf.Tensor:
+    """Quadratic below `beta`, linear above, continuous in value and slope (Girshick, arXiv:1504.08083)."""
+    size = tf.abs(difference)
+    return tf.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
+
+
+def rpn_losses(logits: tf.Tensor, deltas: tf.Tensor, targets: AnchorTargets) -> dict[str, tf.Tensor]:
+    """Objectness and box losses of the sampled anchors, both divided by their number."""
+    sampled = tf.cast(targets.sampled, tf.float32)
+    positive = tf.cast(targets.positive, tf.float32)
+    count = tf.maximum(tf.reduce_sum(sampled), 1.0)
+    objectness = tf.nn.sigmoid_cross_entropy_with_logits(labels=positive, logits=logits)
+    box = tf.reduce_sum(smooth_l1(deltas - targets.deltas, beta=1.0 / 9.0), axis=-1)
+    return {
+        "rpn_class_loss": tf.reduce_sum(objectness * sampled) / count,
+        "rpn_box_loss": tf.reduce_sum(box * sampled * positive) / count,
+    }
+
+
+def box_head_losses(
+    class_logits: tf.Tensor, class_deltas: tf.Tensor, rois: SampledRoIs, box_weights: tuple[float, ...]
+) -> dict[str, tf.Tensor]:
+    """Classification and class-specific box losses, both divided by the number of sampled RoIs.
+
+    Args:
+        class_logits: `(B, S, C + 1)`; class_deltas: `(B, S, C, 4)`.
+    """
+    valid = tf.cast(rois.valid, tf.float32)
+    count = tf.maximum(tf.reduce_sum(valid), 1.0)
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=rois.labels, logits=class_logits)
+    is_object = tf.cast(rois.labels > 0, tf.float32) * valid
+    own_deltas = tf.gather(class_deltas, tf.maximum(rois.labels - 1, 0), batch_dims=2)
+    goal = tf.where((rois.labels > 0)[..., None], rois.object_boxes, rois.boxes)
+    wanted = box_ops.encode_boxes(goal, rois.boxes, weights=list(box_weights))
+    box = tf.reduce_sum(smooth_l1(own_deltas - wanted, beta=1.0), axis=-1)
+    return {
+        "class_loss": tf.reduce_sum(cross_entropy * valid) / count,
+        "box_loss": tf.reduce_sum(box * is_object) / count,
+    }

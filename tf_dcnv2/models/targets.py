@@ -1,0 +1,90 @@
+"""What anchors and RoIs should predict: matching them with the objects, and sampling them for the losses.
+
+Shapes: B images, A anchors, R candidate RoIs, S sampled RoIs, M object slots (unused ones have label 0).
+Labels: 0 is background, 1..C are the classes.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from official.vision.ops import box_ops, sampling_ops
+
+from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
+
+
+class AnchorTargets(NamedTuple):
+    """`positive` and `sampled`: bool `(B, A)`; `deltas`: `(B, A, 4)` encoded box of the matched object."""
+
+    positive: tf.Tensor
+    sampled: tf.Tensor
+    deltas: tf.Tensor
+
+
+class SampledRoIs(NamedTuple):
+    """`boxes` and matched `object_boxes` `(B, S, 4)`; `labels` int32 `(B, S)`; `valid` bool `(B, S)`: not mere filling."""
+
+    boxes: tf.Tensor
+    labels: tf.Tensor
+    object_boxes: tf.Tensor
+    valid: tf.Tensor
+
+
+def overlaps(boxes: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor) -> tf.Tensor:
+    """IoU `(B, N, M)` of boxes `(B, N, 4)` with objects; -1 for unused slots."""
+    unused = (object_labels == 0)[..., None]
+    return box_ops.bbox_overlap(boxes, tf.where(unused, -1.0, object_boxes))
+
+
+def label_anchors(
+    anchors: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: RPNConfig
+) -> AnchorTargets:
+    """Positive: IoU >= `positive_iou` with some object, or no anchor overlaps that object more. Negative: IoU below
+    `negative_iou` with all. `samples` of them enter the loss, at most half of them positive."""
+    batch = tf.shape(object_boxes)[0]
+    anchors = tf.repeat(anchors[None], batch, axis=0)
+    iou = overlaps(anchors, object_boxes, object_labels)
+    best_iou = tf.reduce_max(iou, axis=2)
+    best_of_object = tf.reduce_max(iou, axis=1, keepdims=True)
+    is_best = tf.reduce_any((iou == best_of_object) & (iou > 0), axis=2)
+    positive = (best_iou >= config.positive_iou) | is_best
+    negative = (best_iou < config.negative_iou) & ~positive
+    matched = tf.gather(object_boxes, tf.argmax(iou, axis=2), batch_dims=1)
+    # Zero targets where nothing is matched: encoding an empty box would give the logarithm of zero.
+    deltas = box_ops.encode_boxes(tf.where(positive[..., None], matched, anchors), anchors)
+    return AnchorTargets(positive, _sample(positive, negative, config.samples, 0.5), deltas)
+
+
+def sample_rois(
+    proposals: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: BoxHeadConfig
+) -> SampledRoIs:
+    """Draws `samples` RoIs an image from proposals and objects, at most `positive_fraction` of them on objects."""
+    candidates = tf.concat([proposals, object_boxes], axis=1)
+    iou = overlaps(candidates, object_boxes, object_labels)
+    best_iou = tf.reduce_max(iou, axis=2)
+    not_empty = tf.reduce_all(candidates[..., 2:] > candidates[..., :2], axis=-1)
+    positive = (best_iou >= config.positive_iou) & not_empty
+    negative = (best_iou < config.positive_iou) & not_empty
+    sampled = _sample(positive, negative, config.samples, config.positive_fraction)
+    chosen = tf.math.top_k(tf.cast(sampled, tf.int32), tf.minimum(config.samples, tf.shape(sampled)[1])).indices
+
+    def of_chosen(values):
+        return tf.gather(values, chosen, batch_dims=1)
+
+    match = of_chosen(tf.argmax(iou, axis=2))
+    labels = tf.where(of_chosen(positive), tf.gather(object_labels, match, batch_dims=1), 0)
+    return SampledRoIs(
+        tf.stop_gradient(of_chosen(candidates)),
+        labels,
+        tf.gather(object_boxes, match, batch_dims=1),
+        of_chosen(sampled),
+    )
+
+
+def _sample(positive: tf.Tensor, negative: tf.Tensor, count: int, positive_fraction: float) -> tf.Tensor:
+    """A random choice of `count` entries per row, bool like its arguments."""
+    sampler = sampling_ops.BalancedPositiveNegativeSampler(positive_fraction)
+    return tf.map_fn(
+        lambda row: sampler.subsample(row[0] | row[1], count, row[0]),
+        (positive, negative),
+        fn_output_signature=tf.TensorSpec([None], tf.bool),
+    )

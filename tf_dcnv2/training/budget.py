@@ -1,0 +1,88 @@
+"""How long a run lasts, and how the learning rate follows."""
+
+import dataclasses
+import time
+
+import keras
+
+from tf_dcnv2.training.schedules import Schedule, warm_up
+
+
+@dataclasses.dataclass
+class Budget:
+    """Steps and minutes that a run may use; the one that is used up first ends it.
+
+    Attributes:
+        steps: number of optimizer steps, or None.
+        minutes: wall-clock time since `start` (and in earlier runs that are resumed), or None.
+        steps_done, seconds_before: where a resumed run continues.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    steps_done: int = 0
+    seconds_before: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time used so far, in seconds."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Used fraction, from 0 to 1."""
+        by_steps = self.steps_done / self.steps if self.steps else 0.0
+        by_time = self.seconds / (60.0 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+
+class SpendBudget(keras.callbacks.Callback):
+    """Sets the learning rate of each step by the fraction of the budget that is gone, and stops when all of it is.
+
+    Args:
+        budget: counted up here.
+        peak_learning_rate: what the schedule's 1 stands for.
+        schedule: from progress in [0, 1] to a factor in [0, 1].
+        warmup_steps: of linear warm-up.
+    """
+
+    def __init__(self, budget: Budget, peak_learning_rate: float, schedule: Schedule, warmup_steps: int = 0):
+        super().__init__()
+        self._budget = budget
+        self._peak = peak_learning_rate
+        self._schedule = schedule
+        self._warmup_steps = warmup_steps
+
+    def on_train_batch_begin(self, batch, logs=None) -> None:
+        factor = self._schedule(self._budget.progress) * warm_up(self._budget.steps_done, self._warmup_steps)
+        self.model.optimizer.learning_rate = self._peak * factor
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self._budget.steps_done += 1
+        if self._budget.progress >= 1.0:
+            self.model.stop_training = True
+
+
+class MaxMinutes(keras.callbacks.Callback):
+    """Stops `fit` after `minutes` of wall-clock time, at the end of a step.
+
+    Example:
+        >>> model.fit(dataset, epochs=1000, callbacks=[MaxMinutes(30)])
+    """
+
+    def __init__(self, minutes: float):
+        super().__init__()
+        if not minutes > 0:
+            raise ValueError(f"minutes must be positive. Received: {minutes}")
+        self._budget = Budget(minutes=minutes)
+        self._minutes = minutes
+
+    def on_train_begin(self, logs=None) -> None:
+        self._budget = Budget(minutes=self._minutes)
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        if self._budget.progress >= 1.0:
+            self.model.stop_training = True

@@ -1,0 +1,79 @@
+"""Evaluation during a run, and what the run keeps."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2.evaluation import evaluate_coco
+from tf_dcnv2.training.budget import Budget
+
+
+def save_detector(detector: keras.Model, path: str) -> None:
+    """Saves to `path` by way of a temporary name: an interrupted save leaves the previous file."""
+    temporary = f"{path.removesuffix('.keras')}.partial.keras"
+    detector.save(temporary)
+    os.replace(temporary, path)
+
+
+class CocoEvaluation(keras.callbacks.Callback):
+    """Scores the detector after every `every` epochs and after the last one.
+
+    The numbers join the logs of `fit` as `val_AP`, `val_AP50` and so on.
+
+    Args:
+        detector: what is evaluated; `model` of `fit` may be its `FeatureMimicking`.
+        dataset: batches of `load_records(..., training=False)`.
+        every: epochs; 0 evaluates only once, at the end.
+        on_result: called with the metrics of `evaluate_coco` after each evaluation.
+    """
+
+    def __init__(
+        self,
+        detector: keras.Model,
+        dataset: tf.data.Dataset,
+        every: int = 1,
+        on_result: Callable[[dict[str, Any]], None] | None = None,
+    ):
+        super().__init__()
+        self._detector = detector
+        self._dataset = dataset
+        self._every = every
+        self._on_result = on_result
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        is_last = self.model.stop_training or epoch + 1 == self.params.get("epochs")
+        if not is_last and (self._every == 0 or (epoch + 1) % self._every):
+            return
+        metrics = evaluate_coco(self._detector, self._dataset)["bbox"]
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in metrics.items() if name != "per_class"})
+        if self._on_result is not None:
+            self._on_result(metrics)
+
+
+class KeepDetectors(keras.callbacks.Callback):
+    """Keeps `last.keras` after every epoch, and `best.keras` whenever `val_AP` has improved.
+
+    Without evaluation the last detector is the best. `state.json` records how far the run is, for resuming it.
+    """
+
+    def __init__(self, detector: keras.Model, folder: str, budget: Budget, best_ap: float = -1.0):
+        super().__init__()
+        self._detector = detector
+        self._folder = folder
+        self._budget = budget
+        self.best_ap = best_ap
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        save_detector(self._detector, os.path.join(self._folder, "last.keras"))
+        ap = (logs or {}).get("val_AP")
+        if ap is not None and ap > self.best_ap:
+            self.best_ap = ap
+            save_detector(self._detector, os.path.join(self._folder, "best.keras"))
+        state = {"steps": self._budget.steps_done, "seconds": self._budget.seconds, "best_ap": self.best_ap}
+        write_atomically(os.path.join(self._folder, "state.json"), json.dumps(state))

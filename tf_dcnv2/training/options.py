@@ -1,0 +1,97 @@
+"""Everything a training run can be told, as one frozen dataclass."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Options of `train`, and of `tf-dcnv2 train`.
+
+    The run ends when the first of the given budgets (`epochs`, `steps`, `max_minutes`) is used up; the learning rate
+    follows the fraction of it that is gone, so a run limited by the clock also gets its full schedule.
+
+    Attributes:
+        preset: name of a preset.
+        train: records to train on: prefix, file or glob pattern.
+        output: folder of the run.
+        val: records to evaluate on; None trains without evaluation.
+        overrides: changes to the preset's configuration, `{"box_head.samples": 128}`.
+        weights: None, "imagenet", or a file to start the backbone from.
+        mimic: train with R-CNN feature mimicking.
+        epochs, steps, max_minutes: budgets; `max_minutes` is wall-clock, evaluations during the run included.
+        batch_size: images per step.
+        optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
+        learning_rate: peak; by default 0.02 per 16 images for "sgd" (linear scaling, paper sec. 5), 1e-3 otherwise.
+        schedule: "step": divided by 10 at 10/16 and 14/16 of the run (paper sec. 5); "cosine": down to zero.
+        warmup_steps: of linear warm-up.
+        clip_norm: bound of the gradient's norm over all variables; 0 for none.
+        ema: decay per step of an exponential moving average of the weights, which is what is evaluated and saved;
+            0 for none.
+        short_side, max_side: image size in pixels; the preset's by default.
+        vertical_flip, scale_range, color_jitter: augmentation, see `tf_dcnv2.data.load_records`.
+        cache: keep decoded images in memory.
+        evaluate_every: epochs between evaluations; 0 evaluates only at the end.
+        seed: of initial weights, shuffling and sampling.
+        resume: continue the run found in `output`.
+    """
+
+    preset: str
+    train: str
+    output: str
+    val: str | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str | None = None
+    mimic: bool = True
+    epochs: int | None = None
+    steps: int | None = None
+    max_minutes: float | None = None
+    batch_size: int = 2
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float | None = None
+    schedule: Literal["step", "cosine"] = "step"
+    warmup_steps: int = 500
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    short_side: int | None = None
+    max_side: int | None = None
+    vertical_flip: bool = False
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    color_jitter: float = 0.0
+    cache: bool = False
+    evaluate_every: int = 1
+    seed: int | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+            if get_origin(field.type) is Literal and value not in get_args(field.type):
+                raise ValueError(f"{field.name} must be one of {get_args(field.type)}. Received: {value!r}")
+        if self.epochs is None and self.steps is None and self.max_minutes is None:
+            object.__setattr__(self, "epochs", 16)
+        for name in ("epochs", "steps", "max_minutes", "batch_size", "learning_rate", "short_side", "max_side"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be positive. Received: {value}")
+        for name in ("warmup_steps", "clip_norm", "evaluate_every", "color_jitter"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1). Received: {self.ema}")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """`learning_rate`, or the default of the optimizer."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 0.02 * self.batch_size / 16 if self.optimizer == "sgd" else 1e-3
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as written to a run's `config.yaml`."""
+        values = dataclasses.asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
