@@ -1,0 +1,7 @@
+"""The paper's operators as functions on tensors, each as a custom op and in plain TensorFlow."""
+
+from tf_dcnv2.ops.deform_conv import deform_conv2d
+from tf_dcnv2.ops.implementation import portable_ops
+from tf_dcnv2.ops.roi_pool import deform_roi_pool
+
+__all__ = ["deform_conv2d", "deform_roi_pool", "portable_ops"]

@@ -1,0 +1,123 @@
+"""Checks and normal forms of the arguments that operators and layers share.
+
+Everything here works on Python values and static shapes, and raises `ValueError` with the argument's name, what was
+received and what was expected. Sizes known only at run time are checked by the operators themselves.
+"""
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
+
+
+# Sizes beyond this are mistakes, and would overflow the operators' 32-bit arithmetic.
+_LARGEST = 2**31 - 1
+
+
+def integer(value: object, name: str, *, minimum: int, maximum: int = _LARGEST) -> int:
+    """`value` as an int from `minimum` to `maximum`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not minimum <= number <= maximum:
+        raise ValueError(f"{name} must be {_range_text(minimum, maximum)}. Received: {name}={value!r}.")
+    return number
+
+
+def pair(value: object, name: str, *, minimum: int = 1, maximum: int = _LARGEST) -> tuple[int, int]:
+    """An int, or two of them for (rows, columns), as a tuple of two ints from `minimum` to `maximum`."""
+    values = tuple(value) if _is_sequence(value) else (value, value)
+    try:
+        first, second = (integer(one, name, minimum=minimum, maximum=maximum) for one in values)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be {_range_text(minimum, maximum)}, or two of them for (rows, columns). "
+            f"Received: {name}={value!r}."
+        ) from None
+    return first, second
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+
+
+def _range_text(minimum: int, maximum: int) -> str:
+    return f"an integer of at least {minimum}" if maximum == _LARGEST else f"an integer from {minimum} to {maximum}"
+
+
+def padding_mode(padding: Padding) -> tuple[str, tuple[int, ...]]:
+    """Splits any accepted form of `padding` into a mode and explicit (top, bottom, left, right) pixels.
+
+    Returns:
+        ("SAME", ()), ("VALID", ()) or ("EXPLICIT", (top, bottom, left, right)).
+    """
+    if isinstance(padding, str):
+        if padding.lower() in ("same", "valid"):
+            return padding.upper(), ()
+    else:
+        try:
+            sides = padding if _is_sequence(padding) else (padding, padding)
+            rows, columns = (pair(side, "padding", minimum=0) for side in sides)
+            return "EXPLICIT", (*rows, *columns)
+        except ValueError:
+            pass
+    raise ValueError(
+        'padding must be "same", "valid", an integer of at least 0, a pair (rows, columns), or '
+        f"((top, bottom), (left, right)). Received: padding={padding!r}."
+    )
+
+
+def conv_output_length(length, taps, stride: int, dilation: int, mode: str, explicit: Sequence[int]):
+    """Output pixels of a convolution along one axis, `explicit` = (before, after) pixels.
+
+    Sizes may be ints or scalar tensors. A result below 0 means that the window does not fit the padded input.
+    """
+    if mode == "SAME":
+        return -(-length // stride)
+    return (length + sum(explicit) - ((taps - 1) * dilation + 1) + stride) // stride
+
+
+def float_tensor(value: object, name: str, rank: int) -> tf.Tensor:
+    """`value` as a floating-point tensor of `rank` dimensions."""
+    tensor = tf.convert_to_tensor(value, name=name)
+    if not tensor.dtype.is_floating:
+        raise ValueError(f"{name} must be a floating-point tensor. Received: {name}.dtype={tensor.dtype.name}.")
+    return with_rank(tensor, name, rank)
+
+
+def with_rank(tensor: tf.Tensor, name: str, rank: int) -> tf.Tensor:
+    """`tensor`, refused unless it has `rank` dimensions; where that is unknown, the graph checks it at run time."""
+    if tensor.shape.rank is None:
+        message = f"{name} must have {rank} dimensions"
+        with tf.control_dependencies([tf.debugging.assert_equal(tf.rank(tensor), rank, message)]):
+            return tf.ensure_shape(tensor, [None] * rank)
+    if tensor.shape.rank != rank:
+        raise ValueError(
+            f"{name} must have {rank} dimensions, it has {tensor.shape.rank}. Received: {name}.shape={tensor.shape}."
+        )
+    return tensor
+
+
+def coordinate_dtype(dtype: tf.DType) -> tf.DType:
+    """The type of positions for features of `dtype`: never below float32."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+def coordinates(value: object, name: str, rank: int, dtype: tf.DType) -> tf.Tensor:
+    """`value` (boxes, offsets, masks) as a tensor of `rank` dimensions in `dtype`, the coordinate type."""
+    tensor = tf.convert_to_tensor(value, name=name)
+    if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+        raise ValueError(f"{name} must be a tensor of real numbers. Received: {name}.dtype={tensor.dtype.name}.")
+    return with_rank(tf.cast(tensor, dtype), name, rank)
+
+
+def indices(value: object, name: str) -> tf.Tensor:
+    """`value` as an int32 vector."""
+    tensor = tf.convert_to_tensor(value, name=name)
+    if not tensor.dtype.is_integer and tensor.shape.num_elements() != 0:
+        raise ValueError(f"{name} must hold integers. Received: {name}.dtype={tensor.dtype.name}.")
+    return with_rank(tf.cast(tensor, tf.int32), name, 1)

@@ -1,0 +1,95 @@
+"""Bilinear sampling of feature maps at real positions: the one place where a composite reads a feature.
+
+All maps of a call (images, channel groups, pyramid levels) are laid out as the rows of one table, so that a sample is
+four gathered rows wherever it comes from. One row of zeros is appended: everything outside a map reads that row. This
+makes "zeros outside" a matter of indices alone: no weight has to be masked, a NaN or Inf feature cannot leak into a
+sample that does not touch it, and the derivatives at the border follow from the ordinary formula.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """Where in the table each sample finds its map. The int32 fields broadcast to the shape of the samples.
+
+    Attributes:
+        table: `(R, C)`, pixels of all maps, one a row.
+        first: row of the table that holds pixel (0, 0).
+        height: rows of the map, in pixels.
+        width: columns of the map, in pixels.
+        step: distance, in table rows, between neighbouring pixels of a map (above 1 if maps are interleaved).
+    """
+
+    table: tf.Tensor
+    first: tf.Tensor
+    height: tf.Tensor
+    width: tf.Tensor
+    step: int = 1
+
+    def each(self, change: Callable[[tf.Tensor], tf.Tensor]) -> "Maps":
+        """The same maps with `change` applied to the fields that are given for every sample."""
+        return dataclasses.replace(self, first=change(self.first), height=change(self.height), width=change(self.width))
+
+    def rows_at(self, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        """Table rows of the integer-valued float positions; the row after the last for positions off the map."""
+        row, column = tf.cast(row, tf.int32), tf.cast(column, tf.int32)
+        on_map = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
+        return tf.where(on_map, self.first + (row * self.width + column) * self.step, tf.shape(self.table)[0])
+
+
+def sample(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """Interpolates the maps at (row, column) where `inside`, else 0 without any gradient; NaN positions give NaN.
+
+    Args:
+        maps: the maps of the samples.
+        row: positions in pixels, any real number, Inf and NaN included; `column` has the same shape.
+        inside: bool, False where the operator's border rule discards the sample. Must be False for a position that is
+            NaN or more than one pixel outside its map.
+
+    Returns:
+        Shape of `row` plus the channels. The gradient with respect to a position is the right-hand one at integers.
+    """
+    value = _interpolate(maps, tf.where(inside, row, 0), tf.where(inside, column, 0), inside)
+    # A NaN position must be noticed, but never become an index: it is added to the value, so that the sample and the
+    # gradients of its position are NaN and no feature receives a gradient. The square, because a sum's own
+    # derivative would be finite.
+    poison = tf.where(tf.math.is_nan(row) | tf.math.is_nan(column), row + column, 0)
+    return value + tf.square(poison)[..., tf.newaxis]
+
+
+def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """`sample` for finite positions. Keeps no gathered corner for the backward pass, which gathers them again."""
+    table_size = tf.shape(maps.table)[0]
+    top, left = tf.floor(row), tf.floor(column)
+
+    def corners(row, column):
+        """Yields, for each corner, its table rows, its weight and that weight's derivatives by row and column."""
+        down, right = row - top, column - left
+        for row_step, row_weight, row_slope in ((0, 1 - down, -1.0), (1, down, 1.0)):
+            for column_step, column_weight, column_slope in ((0, 1 - right, -1.0), (1, right, 1.0)):
+                indices = tf.where(inside, maps.rows_at(top + row_step, left + column_step), table_size)
+                yield indices, row_weight * column_weight, row_slope * column_weight, row_weight * column_slope
+
+    @tf.custom_gradient
+    def interpolate(table, row, column):
+        padded = tf.pad(table, [[0, 1], [0, 0]])
+        value = tf.add_n([weight[..., tf.newaxis] * tf.gather(padded, at) for at, weight, _, _ in corners(row, column)])
+
+        def gradient(dvalue):
+            dtable, drow, dcolumn = [], [], []
+            for indices, weight, weight_by_row, weight_by_column in corners(row, column):
+                dweight = tf.reduce_sum(dvalue * tf.gather(padded, indices), axis=-1)
+                drow.append(dweight * weight_by_row)
+                dcolumn.append(dweight * weight_by_column)
+                dtable.append(
+                    tf.math.unsorted_segment_sum(weight[..., tf.newaxis] * dvalue, indices, table_size + 1)[:-1]
+                )
+            return tf.add_n(dtable), tf.add_n(drow), tf.add_n(dcolumn)
+
+        return value, gradient
+
+    return interpolate(maps.table, row, column)

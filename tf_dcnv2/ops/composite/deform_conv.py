@@ -1,0 +1,125 @@
+"""Modulated deformable convolution in plain TensorFlow: sample all taps, then one matrix product.
+
+Shapes: B batch, H x W input, Ho x Wo output, C input and O output channels, K = kh*kw taps, G deformable groups.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.composite.bilinear import Maps, sample
+from tf_dcnv2.ops.composite.shapes import require, require_shape, sizes_of
+
+
+def modulated_deform_conv2d(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    offset: tf.Tensor,
+    mask: tf.Tensor | None,
+    *,
+    strides: Sequence[int],
+    padding: str,
+    explicit_paddings: Sequence[int],
+    dilations: Sequence[int],
+    deformable_groups: int,
+) -> tf.Tensor:
+    """The composite counterpart of `tf_dcnv2.ops.native.modulated_deform_conv2d`, same arguments."""
+    checks = _run_time_checks(
+        x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups
+    )
+    with tf.control_dependencies(checks):
+        x, offset = tf.identity(x), tf.identity(offset)
+    batch, height, width, channels = sizes_of(x)
+    kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
+    _, out_height, out_width, _ = sizes_of(offset)
+    taps = kernel_height * kernel_width
+    # (dg, tap) -> (tap, dg) on the small tensors, so that the large one comes out in the kernel's own channel order.
+    by_tap = [batch, out_height, out_width, deformable_groups, taps]
+    offset = tf.transpose(tf.reshape(offset, by_tap + [2]), [0, 1, 2, 4, 3, 5])
+
+    pad_top, pad_left = _padding_before(
+        (height, width), (kernel_height, kernel_width), strides, padding, explicit_paddings, dilations
+    )
+    tap_row, tap_column = tf.meshgrid(tf.range(kernel_height), tf.range(kernel_width), indexing="ij")
+    out_row = tf.range(out_height)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    out_column = tf.range(out_width)[:, tf.newaxis, tf.newaxis]
+    fixed_row = out_row * strides[0] - pad_top + tf.reshape(tap_row, [-1, 1]) * dilations[0]
+    fixed_column = out_column * strides[1] - pad_left + tf.reshape(tap_column, [-1, 1]) * dilations[1]
+    row = tf.cast(fixed_row, offset.dtype) + offset[..., 0]
+    column = tf.cast(fixed_column, offset.dtype) + offset[..., 1]
+
+    inside = (row > -1) & (row < tf.cast(height, row.dtype)) & (column > -1) & (column < tf.cast(width, column.dtype))
+    columns = sample(_deformable_group_maps(x, deformable_groups), row, column, inside)
+    if mask is not None:
+        columns *= tf.transpose(tf.reshape(mask, by_tap), [0, 1, 2, 4, 3])[..., tf.newaxis]
+
+    pixels = batch * out_height * out_width
+    if isinstance(channels, int) and channels == group_channels:
+        y = tf.matmul(tf.reshape(columns, [pixels, taps * channels]), tf.reshape(kernel, [taps * channels, filters]))
+    else:
+        groups = channels // group_channels
+        y = tf.einsum(
+            "nkgc,kcgo->ngo",
+            tf.reshape(columns, [pixels, taps, groups, group_channels]),
+            tf.reshape(kernel, [taps, group_channels, groups, filters // groups]),
+        )
+    return tf.reshape(y, [batch, out_height, out_width, filters])
+
+
+def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups):
+    """Checks of what the static shapes left open, to run before anything else; none if they are complete.
+
+    The custom op has the same in its kernel; reshaping would otherwise fail without saying what is wrong, or succeed.
+    """
+    given = [x, kernel, offset] if mask is None else [x, kernel, offset, mask]
+    if all(tensor.shape.is_fully_defined() for tensor in given):
+        return []
+    batch, height, width, channels = sizes_of(x)
+    kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
+    out_height, out_width = (
+        arguments.conv_output_length(
+            length, taps, strides[axis], dilations[axis], padding, explicit_paddings[2 * axis : 2 * axis + 2]
+        )
+        for axis, (length, taps) in enumerate([(height, kernel_height), (width, kernel_width)])
+    )
+    samples = kernel_height * kernel_width * deformable_groups
+
+    checks = []
+    for name, number, divisor_name, divisor in (
+        ("channels of x", channels, "deformable_groups", deformable_groups),
+        ("channels of x", channels, "input channels of kernel", group_channels),
+        ("output channels of kernel", filters, "groups that follow from x and kernel", channels // group_channels),
+    ):
+        message = f"The {name} must be a multiple of the {divisor_name}"
+        checks += require(tf.equal(number % divisor, 0), message, expected=divisor, received=number)
+    checks += require_shape("offset", offset, [batch, out_height, out_width, 2 * samples])
+    if mask is not None:
+        checks += require_shape("mask", mask, [batch, out_height, out_width, samples])
+    return checks
+
+
+def _deformable_group_maps(x: tf.Tensor, deformable_groups: int) -> Maps:
+    """`x` as one map an image and deformable group, in place: the channels of a pixel are G neighbouring rows."""
+    batch, height, width, channels = sizes_of(x)
+    first_of_image = tf.range(batch) * (height * width * deformable_groups)
+    return Maps(
+        table=tf.reshape(x, [batch * height * width * deformable_groups, channels // deformable_groups]),
+        first=tf.reshape(first_of_image, [-1, 1, 1, 1, 1]) + tf.range(deformable_groups),
+        height=tf.convert_to_tensor(height),
+        width=tf.convert_to_tensor(width),
+        step=deformable_groups,
+    )
+
+
+def _padding_before(size, kernel_size, strides, padding, explicit_paddings, dilations):
+    """Rows above and columns left of the map that the first window covers."""
+    if padding == "VALID":
+        return 0, 0
+    if padding == "EXPLICIT":
+        return explicit_paddings[0], explicit_paddings[2]
+    before = []
+    for length, taps, stride, dilation in zip(size, kernel_size, strides, dilations, strict=True):
+        windows = -(-length // stride)
+        before.append(tf.maximum((windows - 1) * stride + (taps - 1) * dilation + 1 - length, 0) // 2)
+    return tuple(before)

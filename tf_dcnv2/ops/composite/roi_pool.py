@@ -1,0 +1,178 @@
+"""(Modulated) deformable RoI pooling in plain TensorFlow.
+
+Shapes: N RoIs, P x Q bins an RoI, L feature levels of C channels. What has two axes comes as a list [rows, columns].
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_dcnv2.ops.composite.bilinear import Maps, sample
+from tf_dcnv2.ops.composite.roi_geometry import CONVENTIONS, Convention
+from tf_dcnv2.ops.composite.shapes import require, require_shape, sizes_of
+
+
+def deform_roi_pool(
+    features: Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    levels: tf.Tensor,
+    offset: tf.Tensor | None,
+    mask: tf.Tensor | None,
+    *,
+    spatial_scales: Sequence[float],
+    gamma: float,
+    output_size: Sequence[int],
+    sampling_ratio: int,
+    convention: str,
+) -> tf.Tensor:
+    """The composite counterpart of `tf_dcnv2.ops.native.deform_roi_pool`, same arguments."""
+    geometry = CONVENTIONS[convention]
+    with tf.control_dependencies(_run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size)):
+        boxes, box_indices, levels = tf.identity(boxes), tf.identity(box_indices), tf.identity(levels)
+    boxes = tf.stop_gradient(boxes)
+    scale = tf.gather(tf.constant(spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
+    start, size = geometry.extent(boxes[:, :2], boxes[:, 2:], scale)
+    bin_size = size / tf.constant(output_size, boxes.dtype)
+    origin = _bin_origins(start, bin_size, output_size)
+    if offset is not None:
+        shift = gamma * offset * size[:, tf.newaxis, tf.newaxis, :]
+        origin = [origin[axis] + shift[..., axis] for axis in (0, 1)]
+
+    maps = _maps_of_rois(features, box_indices, levels)
+    if sampling_ratio:
+        pooled = _pool_even_grid(maps, origin, bin_size, geometry, sampling_ratio)
+    else:
+        pooled = _pool_fitted_grid(maps, origin, bin_size, geometry, output_size)
+    return pooled if mask is None else pooled * mask[..., tf.newaxis]
+
+
+def _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size) -> list[tf.Operation]:
+    """Checks of the indices, and of what the static shapes left open, to run before anything else.
+
+    The custom op has the same in its kernel.
+    """
+    rois = tf.shape(boxes)[0]
+    limits = {"box_indices": (box_indices, tf.shape(features[0])[0]), "levels": (levels, len(features))}
+    checks = []
+    for name, (index, limit) in limits.items():
+        in_range = tf.reduce_all((index >= 0) & (index < limit))
+        checks += require(in_range, f"{name} must be at least 0 and below the limit", expected=limit, received=index)
+    expected = {
+        "boxes": (boxes, [rois, 4]),
+        "box_indices": (box_indices, [rois]),
+        "levels": (levels, [rois]),
+        "offset": (offset, [rois, *output_size, 2]),
+        "mask": (mask, [rois, *output_size]),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and not tensor.shape.is_fully_defined():
+            checks += require_shape(name, tensor, shape)
+    first, *others = ([size[0], size[3]] for size in map(sizes_of, features))
+    for other in others:
+        same = tf.reduce_all(tf.equal(other, first))
+        checks += require(same, "features must agree in batch size and channels", expected=first, received=other)
+    return checks
+
+
+def _bin_origins(start: tf.Tensor, bin_size: tf.Tensor, output_size: Sequence[int]) -> list[tf.Tensor]:
+    """`(N, P, Q)` near edges of the bins."""
+    cells = tf.meshgrid(*(tf.range(count, dtype=start.dtype) for count in output_size), indexing="ij")
+    start, bin_size = start[:, :, tf.newaxis, tf.newaxis], bin_size[:, :, tf.newaxis, tf.newaxis]
+    return [start[:, axis] + cells[axis] * bin_size[:, axis] for axis in (0, 1)]
+
+
+def _maps_of_rois(features: Sequence[tf.Tensor], box_indices: tf.Tensor, levels: tf.Tensor) -> Maps:
+    """All levels in one table; for each RoI, shape `(N,)`, the map of its own image and level."""
+    sizes = [sizes_of(level) for level in features]
+    pixels = [batch * height * width for batch, height, width, _ in sizes]
+    channels = sizes[0][3]
+    table = [tf.reshape(level, [count, channels]) for level, count in zip(features, pixels, strict=True)]
+    height, width, first_of_level = (
+        tf.gather(tf.stack(per_level), levels)
+        for per_level in (
+            [size[1] for size in sizes],
+            [size[2] for size in sizes],
+            [sum(pixels[:level]) for level in range(len(pixels))],
+        )
+    )
+    return Maps(
+        table=table[0] if len(table) == 1 else tf.concat(table, axis=0),
+        first=first_of_level + box_indices * height * width,
+        height=height,
+        width=width,
+    )
+
+
+def _pool_even_grid(
+    maps: Maps, origin: list[tf.Tensor], bin_size: tf.Tensor, geometry: Convention, samples: int
+) -> tf.Tensor:
+    """Averages `samples` x `samples` samples a bin; everything has static shapes if the inputs have."""
+    steps = tf.range(samples, dtype=bin_size.dtype) + geometry.phase
+    within = (bin_size / samples)[:, :, tf.newaxis, tf.newaxis, tf.newaxis] * steps
+    row = origin[0][..., tf.newaxis, tf.newaxis] + within[:, 0, ..., tf.newaxis]
+    column = origin[1][..., tf.newaxis, tf.newaxis] + within[:, 1, ..., tf.newaxis, :]
+    grid = tf.broadcast_dynamic_shape(tf.shape(row), tf.shape(column))
+    row, column = tf.broadcast_to(row, grid), tf.broadcast_to(column, grid)
+
+    values, kept = _sample_clamped(maps.each(lambda field: tf.reshape(field, [-1, 1, 1, 1, 1])), row, column, geometry)
+    total = tf.reduce_sum(values, axis=[3, 4])
+    if geometry.counts_skipped:
+        return total / samples**2
+    count = tf.reduce_sum(tf.cast(kept, total.dtype), axis=[3, 4])
+    return total / tf.maximum(count, 1)[..., tf.newaxis]
+
+
+def _pool_fitted_grid(
+    maps: Maps, origin: list[tf.Tensor], bin_size: tf.Tensor, geometry: Convention, output_size: Sequence[int]
+) -> tf.Tensor:
+    """Averages as many samples as a bin has pixels, a number of its own for every RoI and axis.
+
+    The samples of all bins form one flat list, so that the cost is that of the samples there are.
+    """
+    counts = _fitted_counts(bin_size, maps)
+    cell = bin_size / tf.cast(tf.maximum(counts, 1), bin_size.dtype)
+
+    bins_per_roi = output_size[0] * output_size[1]
+    bins = tf.size(counts) // 2 * bins_per_roi
+    samples_per_bin = tf.repeat(counts[:, 0] * counts[:, 1], bins_per_roi)
+    bin_of = tf.repeat(tf.range(bins), samples_per_bin)
+    roi_of = bin_of // bins_per_roi
+    position_in_bin = tf.range(tf.size(bin_of)) - tf.gather(tf.cumsum(samples_per_bin, exclusive=True), bin_of)
+    columns = tf.gather(counts[:, 1], roi_of)
+    index = [position_in_bin // columns, position_in_bin % columns]
+
+    row, column = (
+        tf.gather(tf.reshape(origin[axis], [-1]), bin_of)
+        + (tf.cast(index[axis], cell.dtype) + geometry.phase) * tf.gather(cell[:, axis], roi_of)
+        for axis in (0, 1)
+    )
+    values, _ = _sample_clamped(maps.each(lambda field: tf.gather(field, roi_of)), row, column, geometry)
+    total = tf.math.unsorted_segment_sum(values, bin_of, bins)
+    mean = total / tf.cast(tf.maximum(samples_per_bin, 1), total.dtype)[:, tf.newaxis]
+    return tf.reshape(mean, [-1, *output_size, sizes_of(maps.table)[1]])
+
+
+def _fitted_counts(bin_size: tf.Tensor, maps: Maps) -> tf.Tensor:
+    """`(N, 2)` int32 samples a bin: the bin's size in pixels, rounded up, at most the map's size.
+
+    The limit bounds the work for a wild RoI. A box with a NaN gets one sample, which then is NaN too.
+    """
+    limit = tf.cast(tf.stack([maps.height, maps.width], axis=-1), bin_size.dtype)
+    is_nan = tf.reduce_any(tf.math.is_nan(bin_size), axis=-1, keepdims=True)
+    wanted = tf.where(is_nan, tf.ones_like(bin_size), tf.math.ceil(bin_size))
+    return tf.cast(tf.maximum(tf.minimum(wanted, limit), 0), tf.int32)
+
+
+def _sample_clamped(maps: Maps, row: tf.Tensor, column: tf.Tensor, geometry: Convention) -> tuple[tf.Tensor, tf.Tensor]:
+    """Samples with the border rule of RoI pooling: far positions are skipped, near ones move onto the map.
+
+    Returns:
+        Values, 0 where skipped, and which samples were kept.
+    """
+    height, width = tf.cast(maps.height, row.dtype), tf.cast(maps.width, column.dtype)
+    kept = geometry.keep(row, height) & geometry.keep(column, width)
+    is_nan = tf.math.is_nan(row) | tf.math.is_nan(column)
+    row = tf.where(is_nan, row, geometry.clamp(row, height))
+    column = tf.where(is_nan, column, geometry.clamp(column, width))
+    return sample(maps, row, column, kept), kept | is_nan

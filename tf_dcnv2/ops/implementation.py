@@ -1,0 +1,55 @@
+"""Which of the two implementations of an operator runs: the custom op or plain TensorFlow."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tf_dcnv2.ops import native
+
+IMPLEMENTATIONS = ("auto", "native", "composite")
+
+_portable = contextvars.ContextVar("tf_dcnv2_portable_ops", default=False)
+
+
+@contextlib.contextmanager
+def portable_ops() -> Iterator[None]:
+    """Within this scope every operator is built from plain TensorFlow ops, whatever its `implementation` says.
+
+    A graph traced here needs no custom-op library: it runs in stock TF Serving, under XLA and on TPUs.
+
+    Example:
+        >>> with tf_dcnv2.ops.portable_ops():
+        ...     graph = tf.function(model).get_concrete_function(spec)
+    """
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def under_xla() -> bool:
+    """Whether the current code is being traced for XLA (`jit_compile=True` or a TPU)."""
+    return tf.__internal__.get_enclosing_xla_context() is not None
+
+
+def choose_implementation(implementation: str) -> str:
+    """Resolves "auto" to "native" or "composite", and refuses what cannot work here.
+
+    Raises:
+        ValueError: unknown name, or "native" asked for under XLA, for which custom ops have no kernel.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
+    if implementation == "composite" or _portable.get():
+        return "composite"
+    if implementation == "native":
+        if under_xla():
+            raise ValueError(
+                'implementation="native" cannot be compiled by XLA, which has no kernel for custom ops. Use '
+                'implementation="auto" or "composite", or jit_compile=False. Received: implementation="native".'
+            )
+        return "native"
+    return "native" if native.is_available() and not under_xla() else "composite"
