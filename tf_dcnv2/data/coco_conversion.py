@@ -89,7 +89,8 @@ def convert_coco(
     and reported. Files that are not plain RGB JPEG (PNG, greyscale, CMYK, EXIF-rotated …) are re-encoded.
 
     Shards are written under temporary names and renamed at the end, the sidecar last: whenever the conversion is
-    interrupted, `load_records` either refuses the data set or sees the previous, complete one.
+    interrupted, `load_records` either refuses the data set or sees the previous, complete one. Shards of an earlier
+    data set of the same prefix are replaced.
 
     Args:
         images_dir: folder that the annotations' `file_name`s are relative to.
@@ -141,6 +142,7 @@ class _Shards:
     """Record files under temporary names until `publish` gives them their final ones."""
 
     def __init__(self, prefix: str, num_shards: int):
+        self._prefix = prefix
         self.final = record_files.shard_paths(prefix, num_shards)
         # Hidden names match no "train-*" pattern; the process id keeps concurrent conversions apart.
         self.staged = [
@@ -148,6 +150,8 @@ class _Shards:
         ]
 
     def publish(self) -> None:
+        for stale in set(record_files.existing_shards(self._prefix)) - set(self.final):
+            os.unlink(stale)
         for staged, final in zip(self.staged, self.final, strict=True):
             os.replace(staged, final)
 

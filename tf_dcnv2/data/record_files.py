@@ -64,6 +64,11 @@ def shard_paths(prefix: str, num_shards: int) -> list[str]:
     return [f"{prefix}-{index:05d}-of-{num_shards:05d}.tfrecord" for index in range(num_shards)]
 
 
+def existing_shards(prefix: str) -> list[str]:
+    """Paths of all files named like shards of this prefix, whatever their number."""
+    return sorted(path for path in tf.io.gfile.glob(f"{prefix}-*") if _prefix_of(path) == prefix)
+
+
 def sidecar_path(prefix: str) -> str:
     """File name of a data set's description."""
     return f"{prefix}.json"
@@ -140,7 +145,7 @@ def find_dataset_info(paths: Sequence[str]) -> DatasetInfo | None:
 def _match(entry: str) -> list[str]:
     candidates = tf.io.gfile.glob(entry)
     if not any(_is_record(path) for path in candidates):
-        candidates = [path for path in tf.io.gfile.glob(f"{entry}-*") if _prefix_of(path) == entry]
+        candidates = existing_shards(entry)
     return sorted(path for path in candidates if _is_record(path))
 
 

@@ -162,9 +162,8 @@ def _read_file(path: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
 
     def account(position, record):
         is_end = tf.equal(record, end_marker)
-        message = tf.strings.format(
-            "{} is truncated or corrupt: only the first {} of its {} bytes can be read.", (path, position, size)
-        )
+        problem = " is truncated or corrupt: only {} of its {} bytes can be read."
+        message = tf.strings.join([path, tf.strings.format(problem, (position, size))])
         with tf.control_dependencies([tf.debugging.Assert(~is_end | (position == size), [message])]):
             length = tf.cast(tf.strings.length(record), tf.int64)
         return position + length + framing_bytes, record

@@ -39,7 +39,7 @@ def evaluate_coco(
         results_path: where to write the detections in COCO's results format, in original pixels and with the data
             set's own ids, as pycocotools' `loadRes` and COCO's evaluation server read it.
         max_images: score only this many images, the first ones.
-        progress: called with the number of images done after every batch.
+        progress: called with the number of images done after every image.
 
     Returns:
         `{"bbox": metrics}` with COCO's twelve numbers: AP (averaged over IoU 0.50 to 0.95), AP50, AP75, APs, APm, APl
@@ -62,10 +62,12 @@ def evaluate_coco(
     images: dict[int, dict] = {}
     boxes: list[dict] = []
     results: list[dict] = []
-    for image in itertools.islice(_detect(detector, dataset, progress), max_images):
+    for image in itertools.islice(_detect(detector, dataset), max_images):
         images[image.image_id] = image.description()
         boxes.extend(image.annotations())
         results.extend(image.results())
+        if progress is not None:
+            progress(len(images))
     if not images:
         raise ValueError("The data set to evaluate on has no images.")
     if results_path is not None:
@@ -124,7 +126,7 @@ class _EvaluatedImage:
         return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
 
 
-def _detect(detector, dataset, progress) -> Iterator[_EvaluatedImage]:
+def _detect(detector, dataset) -> Iterator[_EvaluatedImage]:
     """Yields every image of the data set once."""
     # A Keras model keeps its compiled predict function from one evaluation to the next.
     predict = getattr(detector, "predict_on_batch", detector)
@@ -137,8 +139,6 @@ def _detect(detector, dataset, progress) -> Iterator[_EvaluatedImage]:
             if image_id not in seen:
                 seen.add(image_id)
                 yield _EvaluatedImage(size, _pick(targets, index), _pick(detections, index))
-        if progress is not None:
-            progress(len(seen))
 
 
 def _pick(batch: dict[str, np.ndarray], index: int) -> dict[str, Any]:

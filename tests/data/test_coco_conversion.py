@@ -1,0 +1,299 @@
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
+
+
+def read_examples(report):
+    return [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(list(report.shards))]
+
+
+def features(example):
+    """A record as a dict of plain lists."""
+    return {
+        name: list(getattr(feature, feature.WhichOneof("kind")).value)
+        for name, feature in example.features.feature.items()
+    }
+
+
+def decoded(example):
+    return np.asarray(Image.open(io.BytesIO(features(example)["image/encoded"][0])))
+
+
+def test_records_have_exactly_the_features_of_model_gardens_converter(coco, prefix):
+    from official.vision.data.create_coco_tf_record import create_tf_example
+
+    coco.add_image(7)
+    polygon = [[10.0, 10.0, 30.0, 10.0, 30.0, 26.5, 10.0, 26.5]]
+    coco.add_box(7, [10, 10, 20, 16.5], 900, area=330.0, segmentation=polygon)
+    coco.add_box(7, [0, 0, 64, 48], 3, area=99.5, segmentation=[[0, 0, 64, 0, 64, 48]])
+    report = convert_coco(*coco.save(), prefix)
+
+    names = {3: "disc", 900: "bar"}
+    image = coco.content["images"][0]
+    expected, _ = create_tf_example(
+        image,
+        [str(coco.images_dir)],
+        bbox_annotations=coco.content["annotations"],
+        id_to_name_map=names,
+        include_masks=True,
+    )
+    assert features(read_examples(report)[0]) == features(expected)
+
+
+def test_images_without_boxes_and_crowd_boxes_are_kept(coco, prefix):
+    coco.add_image(1)
+    coco.add_image(2)
+    coco.add_box(2, [5, 5, 10, 10], 900, iscrowd=1)
+    report = convert_coco(*coco.save(), prefix)
+
+    assert (report.images, report.boxes, report.crowd, report.skipped) == (2, 1, 1, ())
+    first, second = map(features, read_examples(report))
+    assert "image/object/bbox/xmin" not in first
+    assert (second["image/object/class/label"], second["image/object/is_crowd"]) == ([900], [1])
+
+
+def test_boxes_past_the_border_are_clipped(coco, prefix):
+    coco.add_image(1, height=40, width=80)
+    coco.add_box(1, [-8, 10, 100, 50])
+    report = convert_coco(*coco.save(), prefix)
+
+    example = features(read_examples(report)[0])
+    sides = [example[f"image/object/bbox/{side}"][0] for side in ("ymin", "xmin", "ymax", "xmax")]
+    np.testing.assert_allclose(sides, [0.25, 0, 1, 1])
+    assert example["image/object/area"] == [30 * 80]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"category_id": 4}, "unknown category id 4"),
+        ({"image_id": 12}, "unknown image id 12"),
+        ({"bbox": [1, 2, 3]}, "malformed bbox [1, 2, 3]"),
+        ({"bbox": [1, 2, None, 4]}, "malformed bbox"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "malformed bbox"),
+        ({"bbox": [5, 5, 0, 4]}, "degenerate bbox"),
+        ({"bbox": [5, 5, -3, 4]}, "degenerate bbox"),
+        ({"bbox": [70, 5, 3, 4]}, "outside its 64x48 image"),
+        ({"segmentation": [[1, 2, 3]]}, "malformed polygon"),
+        ({"segmentation": {"size": [48, 64], "counts": [5, 6]}}, "run lengths do not add up"),
+        ({"segmentation": {"size": [4, 6], "counts": [24]}}, "on a 48x64 image"),
+    ],
+)
+def test_an_unusable_annotation_is_skipped_and_named(coco, prefix, fields, reason):
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 10, 10], segmentation=[[1, 1, 11, 1, 11, 11]])
+    coco.add_box(1, [1, 1, 10, 10])
+    coco.content["annotations"][-1].update({"id": 77, **fields})
+    report = convert_coco(*coco.save(), prefix)
+
+    assert (report.images, report.boxes) == (1, 1)
+    assert len(report.skipped) == 1
+    assert str(report.skipped[0]).startswith("annotation 77: ")
+    assert reason in str(report.skipped[0])
+
+
+def test_unusable_image_files_are_skipped_and_named(coco, prefix):
+    coco.add_image(1)
+    coco.add_image(2, save=False)
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    path = coco.add_image(3, pixels=noise)
+    path.write_bytes(path.read_bytes()[:-200])
+    coco.add_image(4).write_bytes(b"this is no image")
+    coco.add_image(5, name="5.png", pixels=noise)
+    path = coco.images_dir / "5.png"
+    path.write_bytes(path.read_bytes()[:-2000])
+    coco.add_image(6)
+    coco.content["images"][-1].update(height=64, width=64)
+    coco.add_image(1, name="again.jpg")
+    report = convert_coco(*coco.save(), prefix)
+
+    assert report.images == 1
+    messages = {item.item_id: str(item) for item in report.skipped}
+    assert "2.jpg does not exist" in messages[2]
+    assert "3.jpg is not a complete JPEG" in messages[3]
+    assert "4.jpg cannot be decoded" in messages[4]
+    assert "5.png cannot be decoded" in messages[5]
+    assert "6.jpg is 64x48 pixels, but the annotations say 64x64" in messages[6]
+    assert "another image has the same id" in messages[1]
+    assert "6 images" in str(report)
+
+
+def test_other_colour_modes_become_rgb(coco, prefix):
+    rng = np.random.default_rng(0)
+    grey = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8), (48, 64))
+    colour = np.dstack([grey, grey[:, ::-1], np.full_like(grey, 60)])
+    coco.add_image(1, name="grey.jpg", pixels=grey)
+    coco.add_image(2, name="alpha.png", pixels=np.dstack([colour, rng.integers(0, 255, (48, 64), np.uint8)]))
+    coco.add_image(3, name="deep.png", pixels=(grey.astype(np.uint16) << 8))
+    coco.add_image(4, name="cmyk.jpg", save=False)
+    Image.fromarray(colour).convert("CMYK").save(coco.images_dir / "cmyk.jpg", quality=95)
+    report = convert_coco(*coco.save(), prefix)
+
+    assert report.skipped == ()
+    for example, expected in zip(read_examples(report), [np.dstack([grey] * 3), colour] * 2, strict=True):
+        expected = np.dstack([grey] * 3) if features(example)["image/filename"] == [b"deep.png"] else expected
+        assert np.abs(decoded(example).astype(int) - expected).mean() < 4
+
+
+def test_a_plain_jpeg_is_stored_byte_for_byte(coco, prefix):
+    path = coco.add_image(1)
+    report = convert_coco(*coco.save(), prefix)
+    assert features(read_examples(report)[0])["image/encoded"] == [path.read_bytes()]
+
+
+@pytest.mark.parametrize(("height", "width", "upright"), [(64, 48, True), (48, 64, False)])
+def test_exif_rotation_follows_the_size_in_the_annotations(coco, prefix, height, width, upright):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, :32] = 255
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be shown rotated clockwise by 90 degrees
+    image.save(coco.images_dir / "1.jpg", exif=exif, quality=95)
+    coco.add_image(1, height=height, width=width, save=False)
+    report = convert_coco(*coco.save(), prefix)
+
+    assert report.skipped == ()
+    stored = decoded(read_examples(report)[0])
+    assert stored.shape == (height, width, 3)
+    np.testing.assert_allclose(stored, np.rot90(pixels, -1) if upright else pixels, atol=12)
+
+
+def test_masks_of_polygons_and_run_lengths_are_stored_as_png(coco, prefix):
+    coco.add_image(1, height=4, width=6)
+    coco.add_box(1, [1, 1, 3, 2], segmentation=[[1, 1, 4, 1, 4, 3, 1, 3]])
+    coco.add_box(1, [0, 0, 1, 4], segmentation={"size": [4, 6], "counts": [0, 4, 20]}, iscrowd=1)
+    coco.add_box(1, [2, 0, 2, 4])
+    report = convert_coco(*coco.save(), prefix)
+
+    masks = [np.asarray(Image.open(io.BytesIO(png))) for png in features(read_examples(report)[0])["image/object/mask"]]
+    expected = np.zeros((3, 4, 6), np.uint8)
+    expected[0, 1:3, 1:4] = expected[1, :, 0] = expected[2, :, 2:4] = 1
+    np.testing.assert_array_equal(masks, expected)
+    assert read_dataset_info(prefix).has_masks
+
+
+def test_without_masks_no_masks_are_written(coco, prefix):
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 3, 2], segmentation=[[1, 1, 4, 1, 4, 3, 1, 3]])
+    report = convert_coco(*coco.save(), prefix, include_masks=False)
+    assert "image/object/mask" not in features(read_examples(report)[0])
+    assert not read_dataset_info(prefix).has_masks
+
+
+def test_images_are_spread_over_shards(coco, prefix):
+    for image_id in range(1, 6):
+        coco.add_image(image_id)
+    calls = []
+    report = convert_coco(*coco.save(), prefix, num_shards=2, progress=lambda *call: calls.append(call))
+
+    assert [os.path.basename(path) for path in report.shards] == [
+        "set-00000-of-00002.tfrecord",
+        "set-00001-of-00002.tfrecord",
+    ]
+    assert calls == [(done, 5) for done in range(1, 6)]
+    assert sorted(read_dataset_info(prefix).image_ids) == [1, 2, 3, 4, 5]
+
+
+def test_an_interrupted_conversion_leaves_the_previous_records_alone(coco, prefix):
+    coco.add_image(1)
+    convert_coco(*coco.save(), prefix)
+    before = _folder_contents(prefix)
+    coco.add_image(2)
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_coco(*coco.save(), prefix, progress=interrupt)
+    assert _folder_contents(prefix) == before
+
+
+def test_a_conversion_killed_while_putting_shards_in_place_is_refused(coco, prefix, monkeypatch):
+    for image_id in (1, 2):
+        coco.add_image(image_id)
+    convert_coco(*coco.save(), prefix, num_shards=2)
+    replace, calls = os.replace, []
+
+    def die_at_the_second_shard(source, target):
+        if target.endswith(".tfrecord"):
+            calls.append(target)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", die_at_the_second_shard)
+        convert_coco(*coco.save(), prefix, num_shards=2)
+    for pattern in (prefix, prefix + "-*"):
+        with pytest.raises(ValueError, match="did not finish"):
+            load_records(pattern, batch_size=1)
+
+    convert_coco(*coco.save(), prefix, num_shards=2)
+    assert read_dataset_info(prefix).num_images == 2
+
+
+def test_converting_again_with_fewer_shards_leaves_no_stale_ones(coco, prefix):
+    for image_id in (1, 2, 3):
+        coco.add_image(image_id)
+    convert_coco(*coco.save(), prefix, num_shards=3)
+    convert_coco(*coco.save(), prefix, num_shards=1)
+    assert sorted(_folder_contents(prefix)) == ["set-00000-of-00001.tfrecord", "set.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", 'no list "images"'),
+        ('{"images": [], "annotations": {}, "categories": []}', 'no list "annotations"'),
+        ('{"images": [], "annotations": [], "categories": []}', "no categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "x", "name": "y"}]}', "integer id and a name"),
+        (
+            json.dumps({"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}] * 2}),
+            "category id 1 appears twice",
+        ),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "y"}]}', "No image of"),
+    ],
+)
+def test_an_invalid_annotation_file_is_refused(coco, prefix, text, message):
+    coco.annotations_file.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        convert_coco(coco.images_dir, coco.annotations_file, prefix)
+    assert "instances.json" in str(error.value)
+    assert _folder_contents(prefix) == {}
+
+
+def test_missing_inputs_are_named(coco, prefix, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        convert_coco(coco.images_dir, tmp_path / "nowhere.json", prefix)
+    with pytest.raises(FileNotFoundError, match="no_folder"):
+        convert_coco(tmp_path / "no_folder", coco.save()[1], prefix)
+    with pytest.raises(ValueError, match="num_shards=0"):
+        convert_coco(*coco.save(), prefix, num_shards=0)
+
+
+def test_a_wrong_image_folder_says_what_is_wrong(coco, prefix, tmp_path):
+    coco.add_image(1)
+    with pytest.raises(ValueError, match=r"No image .* could be converted.*1\.jpg does not exist"):
+        convert_coco(tmp_path, coco.save()[1], prefix)
+
+
+def test_real_coco_images_convert_completely(shared_dir, prefix):
+    source = shared_dir / "data" / "coco_mini"
+    annotations = source / "annotations" / "instances_val2017.json"
+    report = convert_coco(source / "val2017", annotations, prefix)
+    assert (report.images, report.boxes, report.skipped) == (40, 273, ())
+    assert max(report.categories) == 90
+    assert len(report.categories) == 80
+
+
+def _folder_contents(prefix):
+    return {path.name: path.read_bytes() for path in Path(prefix).parent.glob("*")}

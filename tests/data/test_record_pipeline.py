@@ -1,0 +1,296 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dcnv2.data import convert_coco, load_records, prepare_image, read_image
+
+SMALL = {"short_side": 48, "max_side": 64, "size_multiple": 16}
+
+
+def rectangle(height, width, box, value=255):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[box[0] : box[2], box[1] : box[3]] = value
+    return pixels
+
+
+def bright_box(image):
+    """`[y1, x1, y2, x2]` of the bright part of an image."""
+    bright = np.asarray(image).mean(axis=-1) > 127
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    return [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]
+
+
+def image_ids(dataset):
+    return [int(image_id) for _, targets in dataset for image_id in targets["image_ids"]]
+
+
+@pytest.fixture
+def numbered(coco, prefix):
+    """Nine images in two shards; image n has n - 1 boxes."""
+    for image_id in range(1, 10):
+        coco.add_image(image_id, pixels=np.full((48, 64, 3), 20 * image_id, np.uint8))
+        for index in range(image_id - 1):
+            coco.add_box(image_id, [index, index, 10, 10], (3, 900)[index % 2], area=7.0)
+    convert_coco(*coco.save(), prefix, num_shards=2)
+    return prefix
+
+
+@pytest.fixture
+def rectangles(coco, prefix):
+    """Eight images of one bright rectangle each."""
+    for image_id in range(1, 9):
+        box = [10 + image_id, 12, 30, 20 + 4 * image_id]
+        coco.add_image(image_id, pixels=rectangle(48, 64, box))
+        coco.add_box(image_id, [box[1], box[0], box[3] - box[1], box[2] - box[0]])
+    convert_coco(*coco.save(), prefix)
+    return prefix
+
+
+def test_evaluation_visits_every_image_once_and_keeps_the_last_partial_batch(numbered):
+    batches = list(load_records(numbered, batch_size=4, **SMALL))
+    assert [len(inputs["images"]) for inputs, _ in batches] == [4, 4, 1]
+    assert sorted(image_ids(batches)) == list(range(1, 10))
+
+
+def test_training_makes_full_batches_only(numbered):
+    batches = list(load_records(numbered, batch_size=4, training=True, **SMALL))
+    assert [len(inputs["images"]) for inputs, _ in batches] == [4, 4]
+
+
+def test_a_batch_has_the_promised_names_shapes_and_types(numbered):
+    inputs, targets = load_records(numbered, batch_size=4, max_boxes=5, **SMALL).element_spec
+    described = {name: (spec.shape.as_list(), spec.dtype) for name, spec in {**inputs, **targets}.items()}
+    assert described == {
+        "images": ([None, None, None, 3], tf.float32),
+        "image_sizes": ([None, 2], tf.float32),
+        "boxes": ([None, 5, 4], tf.float32),
+        "classes": ([None, 5], tf.int32),
+        "crowd": ([None, 5], tf.bool),
+        "areas": ([None, 5], tf.float32),
+        "image_ids": ([None], tf.int64),
+        "original_sizes": ([None, 2], tf.float32),
+    }
+
+
+def test_classes_are_raw_category_ids_padded_with_minus_one(numbered):
+    for _, targets in load_records(numbered, batch_size=3, **SMALL):
+        for image_id, classes, boxes in zip(targets["image_ids"], targets["classes"], targets["boxes"], strict=True):
+            count = int(image_id) - 1
+            assert classes.numpy().tolist() == [(3, 900)[index % 2] for index in range(count)] + [-1] * (8 - count)
+            assert not boxes[count:].numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((100, 200), (40, 80)),  # the shorter side reaches 40
+        ((200, 100), (80, 40)),
+        ((100, 400), (25, 100)),  # the longer side is capped at 100
+        ((30, 30), (40, 40)),
+        ((7, 2000), (1, 100)),
+    ],
+)
+def test_images_are_resized_by_shorter_side_and_capped_by_longer(coco, prefix, size, expected):
+    coco.add_image(1, *size, pixels=np.full((*size, 3), 200, np.uint8))
+    coco.add_box(1, [0, 0, size[1], size[0] / 2])
+    convert_coco(*coco.save(), prefix)
+    [(inputs, targets)] = load_records(prefix, batch_size=1, short_side=40, max_side=100, size_multiple=32)
+
+    assert inputs["image_sizes"].numpy().tolist() == [list(expected)]
+    assert targets["original_sizes"].numpy().tolist() == [list(size)]
+    np.testing.assert_allclose(targets["boxes"][0, 0], [0, 0, expected[0] / 2, expected[1]], rtol=1e-6)
+    image = inputs["images"][0].numpy()
+    assert image.shape == tuple(-(-side // 32) * 32 for side in expected) + (3,)
+    assert image[: expected[0], : expected[1]].min() > 190
+    image[: expected[0], : expected[1]] = 0
+    assert not image.any()
+
+
+def test_a_canvas_gives_static_shapes_and_shrinks_what_does_not_fit(coco, prefix):
+    for image_id, size in enumerate([(50, 100), (100, 50)], start=1):
+        coco.add_image(image_id, *size)
+    convert_coco(*coco.save(), prefix)
+    dataset = load_records(prefix, batch_size=2, short_side=64, canvas=(64, 128), training=True, shuffle=False)
+    assert dataset.element_spec[0]["images"].shape == (2, 64, 128, 3)
+    [(inputs, _)] = dataset
+    assert inputs["image_sizes"].numpy().tolist() == [[64, 128], [64, 32]]
+
+
+def test_boxes_follow_every_augmentation(rectangles):
+    dataset = load_records(
+        rectangles,
+        batch_size=4,
+        training=True,
+        vertical_flip=True,
+        scale_range=(0.6, 1.1),
+        color_jitter=0.3,
+        canvas=(64, 64),
+        short_side=48,
+        size_multiple=16,
+        seed=1,
+    )
+    places = set()
+    for _ in range(4):
+        for inputs, targets in dataset:
+            for image, boxes in zip(inputs["images"].numpy(), targets["boxes"].numpy(), strict=True):
+                # JPEG and resizing blur an edge by about a pixel.
+                np.testing.assert_allclose(bright_box(image), boxes[0], atol=1.6)
+                places.add(tuple(np.round(boxes[0])))
+    assert len(places) > 24
+
+
+def test_half_the_images_are_mirrored(rectangles):
+    dataset = load_records(rectangles, batch_size=8, flip=True, seed=0, **SMALL)
+    lefts = np.array([targets["boxes"][:, 0, 1] for _ in range(20) for _, targets in dataset])
+    assert 0.35 < np.mean(lefts == 12) < 0.65
+
+
+def test_an_object_mostly_cut_off_by_the_crop_becomes_a_crowd_box(coco, prefix):
+    for image_id in range(1, 5):
+        coco.add_image(image_id)
+        coco.add_box(image_id, [0, 0, 10, 10])
+        coco.add_box(image_id, [0, 0, 64, 48])
+    convert_coco(*coco.save(), prefix)
+    dataset = load_records(prefix, batch_size=4, scale_range=(2.0, 2.0), seed=0, **SMALL)
+    shares, crowds = [], []
+    for _ in range(5):
+        for inputs, targets in dataset:
+            assert inputs["image_sizes"].numpy().tolist() == [[48, 64]] * 4
+            sides = targets["boxes"][:, :, 2:] - targets["boxes"][:, :, :2]
+            shares.append(sides[..., 0] * sides[..., 1] / [400, 4 * 64 * 48])
+            crowds.append(targets["crowd"])
+    # A window of half the height and width always leaves a quarter of the large box: too little.
+    np.testing.assert_allclose(np.concatenate(shares)[:, 1], 0.25, rtol=1e-5)
+    np.testing.assert_array_equal(np.concatenate(crowds), np.concatenate(shares) < 0.3)
+
+
+def test_the_seed_makes_order_and_augmentation_reproducible(numbered):
+    options = {"batch_size": 3, "training": True, "scale_range": (0.5, 1.5), "canvas": (48, 64), **SMALL}
+
+    def two_epochs(seed, **more):
+        dataset = load_records(numbered, seed=seed, **options, **more)
+        return [(inputs["images"].numpy(), targets["image_ids"].numpy()) for _ in "12" for inputs, targets in dataset]
+
+    first, again, cached, other = two_epochs(5), two_epochs(5), two_epochs(5, cache=True), two_epochs(6)
+    for (images, ids), (images_again, ids_again) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(ids, ids_again)
+        np.testing.assert_array_equal(images, images_again)
+    order = [ids.tolist() for _, ids in first]
+    assert order[:3] != order[3:]
+    assert order != [ids.tolist() for _, ids in other]
+    cached_order = [ids.tolist() for _, ids in cached]
+    assert cached_order[:3] != cached_order[3:]
+
+
+def test_cached_images_equal_uncached_ones(rectangles):
+    cached = load_records(rectangles, batch_size=3, cache=True, **SMALL)
+    for _ in range(2):
+        for (inputs, targets), (other_inputs, other_targets) in zip(
+            cached, load_records(rectangles, batch_size=3, **SMALL), strict=True
+        ):
+            tf.nest.map_structure(np.testing.assert_array_equal, inputs, other_inputs)
+            tf.nest.map_structure(np.testing.assert_array_equal, targets, other_targets)
+
+
+def test_repeat_goes_on_for_ever(numbered):
+    dataset = load_records(numbered, batch_size=4, training=True, repeat=True, **SMALL)
+    assert len(list(dataset.take(10))) == 10
+
+
+def test_too_many_boxes_drop_crowd_boxes_first(coco, prefix):
+    coco.add_image(1)
+    for index, crowd in enumerate([1, 0, 0, 1, 0]):
+        coco.add_box(1, [index, 0, 10, 10], iscrowd=crowd)
+    convert_coco(*coco.save(), prefix)
+    kept = {}
+    for max_boxes in (2, 4, None):
+        [(_, targets)] = load_records(prefix, batch_size=1, max_boxes=max_boxes, short_side=48)
+        kept[max_boxes] = np.round(targets["boxes"][0, :, 1]).tolist()
+    assert kept == {2: [1, 2], 4: [0, 1, 2, 4], None: [0, 1, 2, 3, 4]}
+
+
+def test_images_without_any_box_make_batches(coco, prefix):
+    for image_id in (1, 2):
+        coco.add_image(image_id)
+    convert_coco(*coco.save(), prefix)
+    [(_, targets)] = load_records(prefix, batch_size=2, training=True, scale_range=(0.5, 2.0), **SMALL)
+    assert (targets["classes"].numpy() == -1).all()
+
+
+def test_prepare_image_and_load_records_agree(coco, prefix):
+    path = coco.add_image(1, 37, 91, pixels=np.random.default_rng(0).integers(0, 255, (37, 91, 3), np.uint8))
+    convert_coco(*coco.save(), prefix)
+    [(inputs, _)] = load_records(prefix, batch_size=1, short_side=50, max_side=100)
+    prepared = prepare_image(read_image(path), short_side=50, max_side=100)
+    np.testing.assert_array_equal(prepared["image_sizes"], inputs["image_sizes"])
+    # Pillow's and TensorFlow's JPEG decoders may differ by a few levels.
+    np.testing.assert_allclose(prepared["images"], inputs["images"], atol=6)
+
+
+def test_records_of_model_gardens_converter_can_be_read(coco, tmp_path):
+    from official.vision.data.create_coco_tf_record import create_tf_example
+
+    coco.add_image(11)
+    coco.add_box(11, [4, 8, 20, 16], 900, area=5.0)
+    example, _ = create_tf_example(
+        coco.content["images"][0],
+        [str(coco.images_dir)],
+        bbox_annotations=coco.content["annotations"],
+        id_to_name_map={900: "bar"},
+    )
+    with tf.io.TFRecordWriter(str(tmp_path / "foreign.tfrecord")) as writer:
+        writer.write(example.SerializeToString())
+    [(_, targets)] = load_records(tmp_path / "foreign.tfrecord", batch_size=1, short_side=48)
+    assert image_ids([(None, targets)]) == [11]
+    np.testing.assert_allclose(targets["boxes"][0, 0], [8, 4, 24, 24], rtol=1e-6)
+    assert targets["classes"].numpy()[0, 0] == 900
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped bit"])
+@pytest.mark.parametrize("with_sidecar", [True, False])
+def test_a_damaged_record_file_is_named(numbered, damage, with_sidecar):
+    path = numbered + "-00001-of-00002.tfrecord"
+    content = bytearray(Path(path).read_bytes())
+    if damage == "truncated":
+        del content[-100:]
+    else:
+        content[len(content) // 2] ^= 1
+    Path(path).write_bytes(content)
+    if not with_sidecar:
+        os.unlink(numbered + ".json")
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"set-00001-of-00002\.tfrecord\W+is trunc"):
+        list(load_records(numbered, batch_size=2, **SMALL))
+
+
+def test_missing_shards_are_named(numbered):
+    os.unlink(numbered + "-00001-of-00002.tfrecord")
+    for sidecar in (True, False):
+        if not sidecar:
+            os.unlink(numbered + ".json")
+        with pytest.raises(FileNotFoundError, match=r"missing .*set-00001-of-00002\.tfrecord"):
+            load_records(numbered + "-*", batch_size=2)
+
+
+def test_a_pattern_without_matches_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing-\*"):
+        load_records(tmp_path / "nothing-*", batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 1, "short_side": 0}, "short_side=0"),
+        ({"batch_size": 1, "max_boxes": 0}, "max_boxes=0"),
+        ({"batch_size": 1, "canvas": (50, 64)}, r"multiples of size_multiple=32.*\(50, 64\)"),
+        ({"batch_size": 1, "scale_range": (0, 1)}, "scale_range"),
+        ({"batch_size": 1, "color_jitter": 2}, "color_jitter"),
+        ({"batch_size": 10, "training": True}, "only 9 images"),
+    ],
+)
+def test_bad_arguments_are_named(numbered, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_records(numbered, **arguments)

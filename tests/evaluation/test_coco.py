@@ -1,0 +1,192 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dcnv2.data import convert_coco, load_records, make_synthetic_coco
+from tf_dcnv2.evaluation import evaluate_coco
+
+NAMES = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "per_class"}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Synthetic images with crowd boxes and empty images among them: (records' prefix, annotation file)."""
+    folder = tmp_path_factory.mktemp("shapes")
+    paths = make_synthetic_coco(folder, num_images=40, image_size=(96, 128))
+    convert_coco(*paths, folder / "records")
+    return str(folder / "records"), paths.annotations_file
+
+
+@pytest.fixture
+def dataset(shapes):
+    # Another size than the original's, so that forgetting to map boxes back shows.
+    return load_records(shapes[0], batch_size=3, short_side=200)
+
+
+class Oracle:
+    """A detector that looks the annotations up, in the order of the data set."""
+
+    def __init__(self, dataset, change=lambda detections: detections, with_crowds=False):
+        self.given = [change(self.perfect(targets, with_crowds)) for _, targets in dataset]
+        self.answers = iter(self.given)
+
+    @staticmethod
+    def perfect(targets, with_crowds):
+        crowd = targets["crowd"].numpy()
+        classes = np.where(crowd & (not with_crowds), -1, targets["classes"])
+        scores = np.where(classes >= 0, np.where(crowd, 1.0, 0.9), 0.0)
+        return {"boxes": targets["boxes"].numpy(), "scores": scores, "classes": classes}
+
+    def __call__(self, inputs):
+        assert set(inputs) == {"images", "image_sizes"}
+        return next(self.answers)
+
+
+def without_every_other(detections):
+    detections["classes"][:, ::2] = -1
+    return detections
+
+
+def shifted(detections):
+    return {**detections, "boxes": detections["boxes"] + 8.0}
+
+
+def nothing(detections):
+    count = len(detections["scores"])
+    return {"boxes": np.zeros((count, 0, 4)), "scores": np.zeros((count, 0)), "classes": np.zeros((count, 0), int)}
+
+
+@pytest.mark.parametrize("with_annotations", [True, False])
+def test_perfect_detections_score_one(shapes, dataset, with_annotations):
+    metrics = evaluate_coco(Oracle(dataset), dataset, annotations=shapes[1] if with_annotations else None)["bbox"]
+    assert set(metrics) == NAMES
+    assert metrics["AP"] == metrics["AP50"] == metrics["AR100"] == 1.0
+    assert metrics["APl"] == -1.0  # no object is larger than 96 x 96 pixels
+    assert metrics["per_class"] == {category_id: {"AP": 1.0, "AP50": 1.0} for category_id in (2, 5, 11, 17)}
+
+
+@pytest.mark.parametrize("change", [without_every_other, shifted, nothing])
+def test_both_kinds_of_ground_truth_give_the_same_numbers(shapes, dataset, change):
+    from_file = evaluate_coco(Oracle(dataset, change), dataset, annotations=shapes[1])
+    from_records = evaluate_coco(Oracle(dataset, change), dataset)
+    assert from_file == from_records
+    assert from_file["bbox"]["AP"] < 0.8
+
+
+def test_missed_objects_and_shifted_boxes_cost_precision(dataset):
+    half = evaluate_coco(Oracle(dataset, without_every_other), dataset)["bbox"]
+    off = evaluate_coco(Oracle(dataset, shifted), dataset)["bbox"]
+    assert 0.2 < half["AP"] < 0.8
+    assert half["AP"] == half["AP50"]
+    assert off["AP"] < off["AP50"]
+
+
+def test_no_detections_at_all_score_zero(dataset, tmp_path):
+    results = tmp_path / "results.json"
+    metrics = evaluate_coco(Oracle(dataset, nothing), dataset, results_path=results)["bbox"]
+    assert metrics["AP"] == metrics["AR100"] == 0.0
+    assert json.loads(results.read_text()) == []
+
+
+def test_images_without_detections_count(dataset):
+    def only_first_image_of_each_batch(detections):
+        detections["classes"][1:] = -1
+        return detections
+
+    metrics = evaluate_coco(Oracle(dataset, only_first_image_of_each_batch), dataset)["bbox"]
+    assert 0.1 < metrics["AR100"] < 0.6
+
+
+def test_detections_on_a_crowd_are_neither_right_nor_wrong(dataset):
+    oracle = Oracle(dataset, with_crowds=True)
+    assert any((answer["scores"] == 1.0).any() for answer in oracle.given)
+    assert evaluate_coco(oracle, dataset)["bbox"]["AP"] == 1.0
+
+
+def test_results_are_in_original_pixels_with_the_data_sets_own_ids(shapes, dataset, tmp_path):
+    from pycocotools.coco import COCO
+
+    path = tmp_path / "results.json"
+    evaluate_coco(Oracle(dataset), dataset, results_path=path)
+    annotations = COCO(shapes[1])
+    loaded = annotations.loadRes(str(path))
+    for image_id in annotations.imgs:
+        expected = [item for item in annotations.imgToAnns[image_id] if not item["iscrowd"]]
+        found = loaded.imgToAnns[image_id]
+        assert [item["category_id"] for item in found] == [item["category_id"] for item in expected]
+        np.testing.assert_allclose(
+            [item["bbox"] for item in found] or np.zeros((0, 4)),
+            [item["bbox"] for item in expected] or np.zeros((0, 4)),
+            atol=1e-2,
+        )
+
+
+def test_detections_that_are_not_finite_are_dropped(dataset, tmp_path):
+    def diverged(detections):
+        detections["boxes"][:, 0] = np.nan
+        detections["scores"][:, 1] = np.inf
+        return detections
+
+    path = tmp_path / "results.json"
+    metrics = evaluate_coco(Oracle(dataset, diverged), dataset, results_path=path)["bbox"]
+    assert 0 < metrics["AP"] < 1
+    assert "NaN" not in path.read_text()
+
+
+def test_max_images_scores_only_the_first_ones(dataset):
+    done = []
+    metrics = evaluate_coco(Oracle(dataset), dataset, max_images=4, progress=done.append)["bbox"]
+    assert metrics["AP"] == 1.0
+    assert done == [1, 2, 3, 4]
+
+
+def test_repeated_images_count_once(shapes, dataset):
+    twice = dataset.concatenate(dataset)
+    assert evaluate_coco(Oracle(twice), twice, annotations=shapes[1])["bbox"]["AP"] == 1.0
+
+
+def test_a_keras_model_is_run_through_its_compiled_predict_function(dataset):
+    import keras
+
+    class Blind(keras.Model):
+        def call(self, inputs):
+            assert not tf.executing_eagerly()
+            count = tf.shape(inputs["images"])[0]
+            boxes = tf.tile(tf.constant([[[0.0, 0.0, 50.0, 50.0]]]), [count, 1, 1])
+            return {"boxes": boxes, "scores": tf.ones([count, 1]), "classes": tf.fill([count, 1], 5)}
+
+    metrics = evaluate_coco(Blind(), dataset)["bbox"]
+    assert 0 <= metrics["AP"] < 0.5
+
+
+def test_annotations_without_these_images_are_refused(shapes, dataset, tmp_path):
+    content = json.loads(Path(shapes[1]).read_text())
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({**content, "images": content["images"][:-1]}))
+    with pytest.raises(ValueError, match="no image with id 40"):
+        evaluate_coco(Oracle(dataset), dataset, annotations=path)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        evaluate_coco(Oracle(dataset), dataset, annotations=tmp_path / "nowhere.json")
+
+
+def test_an_empty_data_set_is_refused(dataset):
+    with pytest.raises(ValueError, match="no images"):
+        evaluate_coco(Oracle(dataset), dataset.take(0))
+
+
+def test_real_coco_annotations_are_scored_like_pycocotools_does(shared_dir, tmp_path):
+    source = shared_dir / "data" / "coco_mini"
+    annotations = source / "annotations" / "instances_val2017.json"
+    convert_coco(source / "val2017", annotations, tmp_path / "val", include_masks=False)
+    dataset = load_records(tmp_path / "val", batch_size=4, short_side=128)
+    metrics = evaluate_coco(Oracle(dataset), dataset, annotations=annotations)["bbox"]
+    assert metrics["AP"] > 0.999
+    assert min(metrics[size] for size in ("APs", "APm", "APl")) > 0.99
+    assert len(metrics["per_class"]) == 80
+    from_records = evaluate_coco(Oracle(dataset), dataset)["bbox"]
+    # The file lists 80 categories, the records show only those that occur.
+    assert metrics.pop("per_class").keys() > from_records.pop("per_class").keys()
+    assert metrics == pytest.approx(from_records)

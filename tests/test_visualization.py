@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_dcnv2.visualization import class_color, draw_detections, save_grid
+
+GREY = np.full((100, 140, 3), 128, np.uint8)
+BOX = np.array([[30.0, 40.0, 80.0, 110.0]])
+
+
+def test_a_box_is_drawn_in_its_class_colour():
+    picture = draw_detections(GREY, BOX, [0.9], [7], names={7: "cat"})
+    assert picture.dtype == np.uint8
+    assert picture.shape == GREY.shape
+    for row, column in [(60, 40), (60, 110), (80, 75)]:
+        assert tuple(picture[row, column]) == class_color(7)
+    assert tuple(picture[55, 75]) == (128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("scores", "classes"), [([0.4], [7]), ([0.9], [-1]), ([float("nan")], [7])], ids=["low score", "padding", "nan"]
+)
+def test_what_is_no_detection_is_not_drawn(scores, classes):
+    np.testing.assert_array_equal(draw_detections(GREY, BOX, scores, classes), GREY)
+
+
+def test_annotations_are_drawn_without_scores():
+    assert (draw_detections(GREY, BOX, classes=[3]) != GREY).any()
+    np.testing.assert_array_equal(draw_detections(GREY, np.zeros((0, 4))), GREY)
+
+
+def test_boxes_at_and_past_the_border_stay_in_the_picture():
+    boxes = [[-50.0, -50.0, 500.0, 500.0], [0.0, 130.0, 10.0, 140.0], [np.nan] * 4]
+    assert draw_detections(GREY, np.array(boxes), [0.9] * 3, [1, 2, 3], names={2: "a long name"}).shape == GREY.shape
+
+
+def test_zoom_enlarges_picture_and_boxes():
+    picture = draw_detections(GREY, BOX, [0.9], [7], zoom=3)
+    assert picture.shape == (300, 420, 3)
+    assert tuple(picture[180, 120]) == class_color(7)
+
+
+def test_the_image_given_is_left_alone():
+    image = GREY.astype(np.float32)
+    draw_detections(image, BOX, [0.9], [7])
+    assert (image == 128).all()
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match="image must be"):
+        draw_detections(GREY[..., 0], BOX)
+    with pytest.raises(ValueError, match="boxes must be"):
+        draw_detections(GREY, BOX[:, :3])
+    with pytest.raises(ValueError, match="scores must have"):
+        draw_detections(GREY, BOX, [0.1, 0.2])
+
+
+def test_a_grid_shows_every_image(tmp_path):
+    images = [np.full((20 + 5 * index, 30, 3), 40 * index, np.uint8) for index in range(5)]
+    path = tmp_path / "pictures" / "grid.png"
+    save_grid(images, path, columns=2)
+    grid = np.asarray(Image.open(path))
+    for index in range(5):
+        assert (grid == 40 * index).all(axis=-1).sum() == images[index][..., 0].size
+    with pytest.raises(ValueError, match="empty"):
+        save_grid([], path)
