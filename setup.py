@@ -26,7 +26,10 @@ SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
 INSTRUCTION_SET_FLAGS = {
     "simd_kernels_baseline.cc": [],
     "simd_kernels_avx2.cc": ["-mavx2", "-mfma"],
-    "simd_kernels_avx512.cc": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+    "simd_kernels_avx512.cc": [
+        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
+        "-mprefer-vector-width=512",
+    ],
 }
 TENSORFLOW_QUERY = """
 import json, tensorflow as tf
@@ -57,13 +60,13 @@ def find_compiler():
 
 
 def query_tensorflow():
-    """Version and flags of the TensorFlow that this Python imports; in a process of its own, to give its memory back."""
+    """Version and flags of the TensorFlow that this Python imports, from another process, to free its memory."""
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
     done = subprocess.run([sys.executable, "-c", TENSORFLOW_QUERY], env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise BuildError(
-            f"TensorFlow cannot be imported by {sys.executable}, and the custom ops are compiled against it. Install it "
-            f"with `pip install 'tensorflow==2.20.*'` and repeat the command. The import said:\n{done.stderr[-2000:]}"
+            f"TensorFlow cannot be imported by {sys.executable}, and the custom ops are compiled against it. Install "
+            "it with `pip install 'tensorflow==2.20.*'` and repeat the command. The import said:\n" + done.stderr[-2000:]
         )
     return json.loads(done.stdout.splitlines()[-1])
 

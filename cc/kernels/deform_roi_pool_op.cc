@@ -1,5 +1,3 @@
-#include <limits>
-
 #include "cc/kernels/cpu_parallel_for.h"
 #include "cc/lib/deform_roi_pool_cpu.h"
 #include "cc/lib/geometry.h"
@@ -66,12 +64,9 @@ class DeformRoiPoolOpBase : public OpKernel {
     shape->config.gamma = gamma->scalar<double>()();
     for (int level = 0; level < features.size(); ++level) {
       const TensorShape& map = features[level].shape();
-      int64_t pixels;
-      if (!CheckedProduct({map.dim_size(1), map.dim_size(2)}, &pixels) ||
-          pixels > std::numeric_limits<int32_t>::max() || map.dim_size(1) > std::numeric_limits<int32_t>::max() ||
-          map.dim_size(2) > std::numeric_limits<int32_t>::max()) {
-        return InvalidArgument("features[", level, "] has more than 2^31 - 1 pixels in one image. Received: features[",
-                               level, "].shape=", map.DebugString());
+      if (!IsIndexableMap(map.dim_size(1), map.dim_size(2))) {
+        return InvalidArgument("features[", level, "] has a side of more than 2^24 pixels or an area of more than ",
+                               "2^31 - 1. Received: features[", level, "].shape=", map.DebugString());
       }
       shape->levels.push_back({static_cast<int32_t>(map.dim_size(1)), static_cast<int32_t>(map.dim_size(2)),
                                spatial_scales->vec<double>()(level)});

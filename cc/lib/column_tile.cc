@@ -7,21 +7,21 @@ TilePlan<T>::TilePlan(const DeformConvShape& shape, const SampleRange& range, in
     : shape_(shape),
       range_(range),
       with_gradients_(with_gradients),
-      values_(max_pixels * range.per_pixel() * (with_gradients ? 19 : 7)),
-      corners_(max_pixels * range.per_pixel() * 4),
+      array_size_(RoundUpToVectors(max_pixels * range.per_pixel())),
+      values_(array_size_ * (with_gradients ? 19 : 7)),
+      corners_(array_size_ * 4),
       images_(max_pixels) {
-  const int64_t size = max_pixels * range.per_pixel();
   T* next = values_.data();
-  const auto take = [&next, size] {
+  const auto take = [&next, this] {
     T* taken = next;
-    next += size;
+    next += array_size_;
     return taken;
   };
   row_ = take();
   column_ = take();
   modulation_ = take();
   for (int i = 0; i < 4; ++i) {
-    plan_.corner[i] = corners_.data() + i * size;
+    plan_.corner[i] = corners_.data() + i * array_size_;
     plan_.weight[i] = take();
     gradient_plan_.interpolation[i] = with_gradients ? take() : nullptr;
     gradient_plan_.row_slope[i] = with_gradients ? take() : nullptr;
@@ -58,6 +58,9 @@ void TilePlan<T>::Compute(const SimdKernels<T>& simd, const T* x, const T* offse
         }
       }
     }
+  }
+  for (int64_t padding = i; padding < RoundUpToVectors(i); ++padding) {
+    row_[padding] = column_[padding] = modulation_[padding] = T(0);
   }
   simd.plan_samples({i, row_, column_, modulation_}, static_cast<int32_t>(shape_.in_height),
                     static_cast<int32_t>(shape_.in_width), plan_, with_gradients_ ? &gradient_plan_ : nullptr);

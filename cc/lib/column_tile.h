@@ -26,6 +26,9 @@ struct SampleRange {
 
 inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.deformable_groups, 0, shape.taps()}; }
 
+// Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
+inline int64_t RoundUpToVectors(int64_t size) { return (size + 15) / 16 * 16; }
+
 // Plans samples of up to `max_pixels` consecutive output pixels, counted through the whole batch.
 template <typename T>
 class TilePlan {
@@ -49,6 +52,7 @@ class TilePlan {
   const DeformConvShape shape_;
   const SampleRange range_;
   const bool with_gradients_;
+  const int64_t array_size_;
   int64_t pixels_ = 0;
   AlignedBuffer<T> values_;
   AlignedBuffer<int32_t> corners_;

@@ -235,10 +235,13 @@ void SumPartials(const DeformConvShape& shape, const BackwardWork& work, const P
   }
 }
 
-// Fewer channels per task where there are few images, to have work for several threads.
+// Fewer channels per task give more threads work, but each sample costs some work per task whatever its channels: below
+// about 8192 multiplications per sample that begins to show. Two tasks there should be at any rate.
 int64_t ChannelsPerTask(const DeformConvShape& shape) {
   int64_t channels = 64;
-  while (channels > 16 && shape.batch * CeilDiv(shape.in_channels, channels) < 8) channels /= 2;
+  const auto tasks = [&shape, &channels] { return shape.batch * CeilDiv(shape.in_channels, channels); };
+  while (channels > 16 && tasks() < 2) channels /= 2;
+  while (channels > 16 && tasks() < 8 && channels / 2 * shape.group_out_channels() >= 8192) channels /= 2;
   return channels;
 }
 

@@ -52,10 +52,10 @@ class BinSamples {
       for (int64_t j = 0; j < roi.columns.samples; ++j) {
         const T column = roi.columns.Position(bin_column, j, config.convention) + column_shift;
         const AxisSample<T> column_sample = RoiAxisSample(column, roi.level.width, config.convention);
-        const BilinearSample<T> sample = CombineAxes(row_sample, column_sample, row, column, roi.level.width);
-        const bool outside = sample.validity == T(0);
+        const BilinearSample<T> sample{row_sample, column_sample};
+        const bool outside = sample.validity() == T(0);
         averaged += !outside || config.convention == RoiConvention::kAligned;
-        if (!outside) Add(sample);
+        if (!outside) Add(sample, roi.level.width);
       }
     }
     Scale(weight_, averaged);
@@ -70,13 +70,13 @@ class BinSamples {
   const std::vector<T>& column_slope() const { return column_slope_; }
 
  private:
-  void Add(const BilinearSample<T>& sample) {
+  void Add(const BilinearSample<T>& sample, int32_t width) {
     for (int corner = 0; corner < 4; ++corner) {
-      index_.push_back(sample.corner[corner]);
-      weight_.push_back(sample.validity * sample.weight(corner));
+      index_.push_back(sample.corner(corner, width));
+      weight_.push_back(sample.validity() * sample.weight(corner));
       if (!with_slopes_) continue;
-      row_slope_.push_back(sample.validity * sample.row_slope(corner));
-      column_slope_.push_back(sample.validity * sample.column_slope(corner));
+      row_slope_.push_back(sample.validity() * sample.row_slope(corner));
+      column_slope_.push_back(sample.validity() * sample.column_slope(corner));
     }
   }
 

@@ -35,11 +35,16 @@ bool ComputeWindowExtent(int64_t in_size, int64_t kernel_size, int64_t stride, i
   return true;
 }
 
+bool IsIndexableMap(int64_t height, int64_t width) {
+  // Up to 2^24 every pixel's position is a float.
+  constexpr int64_t kMaxSide = int64_t{1} << 24;
+  return height <= kMaxSide && width <= kMaxSide && height * width <= std::numeric_limits<int32_t>::max();
+}
+
 std::string CheckIndexable(const DeformConvShape& shape) {
-  int64_t map_pixels, ignored;
-  if (!CheckedProduct({shape.in_height, shape.in_width}, &map_pixels) ||
-      map_pixels > std::numeric_limits<int32_t>::max()) {
-    return "one image of x has more than 2^31 - 1 pixels";
+  int64_t ignored;
+  if (!IsIndexableMap(shape.in_height, shape.in_width)) {
+    return "one image of x has a side of more than 2^24 pixels or an area of more than 2^31 - 1";
   }
   if (!CheckedProduct({shape.batch, shape.out_height, shape.out_width, shape.samples_per_pixel(), 2}, &ignored) ||
       !CheckedProduct({shape.batch, shape.out_height, shape.out_width, shape.out_channels}, &ignored)) {

@@ -47,6 +47,9 @@ bool ComputeWindowExtent(int64_t in_size, int64_t kernel_size, int64_t stride, i
 // The product of non-negative factors; false when it does not fit 63 bits.
 bool CheckedProduct(std::initializer_list<int64_t> factors, int64_t* product);
 
+// Whether the kernels can address every pixel of one map exactly.
+bool IsIndexableMap(int64_t height, int64_t width);
+
 // Empty when the kernels can index this problem, otherwise the reason why not.
 std::string CheckIndexable(const DeformConvShape& shape);
 

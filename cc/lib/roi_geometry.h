@@ -2,6 +2,7 @@
 #ifndef DCNV2_CC_LIB_ROI_GEOMETRY_H_
 #define DCNV2_CC_LIB_ROI_GEOMETRY_H_
 
+#include <cmath>
 #include <cstdint>
 
 #include "cc/lib/bilinear.h"
@@ -29,6 +30,9 @@ struct RoiPoolConfig {
 
 DCNV2_INLINE float RoundHalfAwayFromZero(float value) { return roundf(value); }
 DCNV2_INLINE double RoundHalfAwayFromZero(double value) { return round(value); }
+
+DCNV2_INLINE float Ceil(float value) { return ceilf(value); }
+DCNV2_INLINE double Ceil(double value) { return ceil(value); }
 
 // One axis of a RoI in feature pixels.
 template <typename T>
@@ -63,7 +67,7 @@ DCNV2_INLINE RoiAxis<T> MakeRoiAxis(T low, T high, int64_t bins, int32_t map_siz
   if (sampling_ratio == 0) {
     // No more samples than the map has pixels, so that a wild box costs no more than a pass over the whole map. A box
     // that is NaN takes one sample, which is NaN.
-    const T wanted = -Floor(-axis.bin_size);
+    const T wanted = Ceil(axis.bin_size);
     if (wanted <= T(0)) {
       axis.samples = 0;
     } else if (wanted < T(map_size)) {

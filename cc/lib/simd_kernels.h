@@ -25,7 +25,7 @@ struct GemmArguments {
   bool accumulate;
 };
 
-// Where samples read, and the linear forms of their corners. Structure of arrays, `size` samples.
+// Where samples read, and the linear forms of their corners. A structure of arrays, each padded to whole vectors.
 template <typename T>
 struct SamplePlan {
   int32_t* corner[4];  // pixel index; corner[0] < 0 means that there is nothing to read

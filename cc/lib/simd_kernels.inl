@@ -9,19 +9,72 @@ namespace DCNV2_SIMD_NAMESPACE {
 namespace {
 
 template <typename T>
+struct IntegerOfSize;
+template <>
+struct IntegerOfSize<float> {
+  using type = int32_t;
+};
+template <>
+struct IntegerOfSize<double> {
+  using type = int64_t;
+};
+
+template <typename T>
 struct Simd {
   static constexpr int64_t kLanes = DCNV2_VECTOR_BYTES / sizeof(T);
+  using Integer = typename IntegerOfSize<T>::type;
   typedef T Vector __attribute__((vector_size(DCNV2_VECTOR_BYTES)));
   typedef T Unaligned __attribute__((vector_size(DCNV2_VECTOR_BYTES), aligned(alignof(T)), may_alias));
+  typedef Integer IntegerVector __attribute__((vector_size(DCNV2_VECTOR_BYTES)));
+  typedef int32_t Index __attribute__((vector_size(kLanes * sizeof(int32_t))));
+  typedef int32_t UnalignedIndex __attribute__((vector_size(kLanes * sizeof(int32_t)), aligned(4), may_alias));
 
   static DCNV2_INLINE Vector Load(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
   static DCNV2_INLINE void Store(T* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
-  static DCNV2_INLINE T Sum(Vector v) {
-    T sum = 0;
-    for (int64_t i = 0; i < kLanes; ++i) sum += v[i];
-    return sum;
+  static DCNV2_INLINE void StoreIndex(int32_t* p, IntegerVector v) {
+    *reinterpret_cast<UnalignedIndex*>(p) = __builtin_convertvector(v, Index);
+  }
+  static DCNV2_INLINE T Sum(Vector v) { return SumHalves<DCNV2_VECTOR_BYTES>(v); }
+
+ private:
+  // Adds the upper half to the lower one until one element is left.
+  template <int kBytes, typename V>
+  static DCNV2_INLINE T SumHalves(const V& v) {
+    if constexpr (kBytes == sizeof(T)) {
+      return v[0];
+    } else {
+      typedef T Half __attribute__((vector_size(kBytes / 2)));
+      Half halves[2];
+      __builtin_memcpy(halves, &v, kBytes);
+      const Half sum = halves[0] + halves[1];
+      return SumHalves<kBytes / 2>(sum);
+    }
   }
 };
+
+}  // namespace
+}  // namespace DCNV2_SIMD_NAMESPACE
+
+// The sampling rules on whole vectors of positions.
+template <typename T>
+struct VectorLanes {
+  using S = DCNV2_SIMD_NAMESPACE::Simd<T>;
+  using Index = typename S::IntegerVector;
+  static DCNV2_INLINE Index Truncate(typename S::Vector value) { return __builtin_convertvector(value, Index); }
+  static DCNV2_INLINE typename S::Vector ToValue(Index index) {
+    return __builtin_convertvector(index, typename S::Vector);
+  }
+  static DCNV2_INLINE typename S::Vector Broadcast(double value) {
+    return typename S::Vector{} + static_cast<T>(value);
+  }
+};
+template <>
+struct Lanes<DCNV2_SIMD_NAMESPACE::Simd<float>::Vector> : VectorLanes<float> {};
+template <>
+struct Lanes<DCNV2_SIMD_NAMESPACE::Simd<double>::Vector> : VectorLanes<double> {};
+
+namespace DCNV2_SIMD_NAMESPACE {
+namespace {
 
 constexpr int kGemmRows = DCNV2_GEMM_ROWS;
 constexpr int kGemmVectors = 2;
@@ -118,58 +171,33 @@ void Gemm(const GemmArguments<T>& arguments) {
 
 // ---- Sampling ------------------------------------------------------------------------------------------------------
 
-// Branch-free per sample, so that the compiler turns the loop into vector code.
 template <typename T, bool kWithGradients>
 void PlanSamplesImpl(const SamplePositions<T>& positions, int32_t height, int32_t width, const SamplePlan<T>& plan,
                      const SampleGradientPlan<T>* gradient_plan) {
-  const T* __restrict rows = positions.row;
-  const T* __restrict columns = positions.column;
-  const T* __restrict modulations = positions.modulation;
-  int32_t* __restrict corner0 = plan.corner[0];
-  int32_t* __restrict corner1 = plan.corner[1];
-  int32_t* __restrict corner2 = plan.corner[2];
-  int32_t* __restrict corner3 = plan.corner[3];
-  T* __restrict weight0 = plan.weight[0];
-  T* __restrict weight1 = plan.weight[1];
-  T* __restrict weight2 = plan.weight[2];
-  T* __restrict weight3 = plan.weight[3];
-  for (int64_t i = 0; i < positions.size; ++i) {
-    const T row = rows[i];
-    const T column = columns[i];
-    const BilinearSample<T> sample =
-        CombineAxes(ZeroOutsideAxis(row, height), ZeroOutsideAxis(column, width), row, column, width);
-    const T scale = sample.validity * modulations[i];
-    // A NaN scale outside the map must still reach the output, through gathered values times NaN.
-    const bool nothing_to_read = (sample.validity == T(0)) & (scale == T(0));
-    corner0[i] = nothing_to_read ? -1 : sample.corner[0];
-    corner1[i] = sample.corner[1];
-    corner2[i] = sample.corner[2];
-    corner3[i] = sample.corner[3];
-    weight0[i] = scale * sample.weight(0);
-    weight1[i] = scale * sample.weight(1);
-    weight2[i] = scale * sample.weight(2);
-    weight3[i] = scale * sample.weight(3);
-  }
-  if (!kWithGradients) return;
-  for (int c = 0; c < 4; ++c) {
-    T* __restrict interpolation = gradient_plan->interpolation[c];
-    T* __restrict row_slope = gradient_plan->row_slope[c];
-    T* __restrict column_slope = gradient_plan->column_slope[c];
-    for (int64_t i = 0; i < positions.size; ++i) {
-      const T row = rows[i];
-      const T column = columns[i];
-      const BilinearSample<T> sample =
-          CombineAxes(ZeroOutsideAxis(row, height), ZeroOutsideAxis(column, width), row, column, width);
-      const T scale = sample.validity * modulations[i];
-      interpolation[i] = sample.validity * sample.weight(c);
-      row_slope[i] = scale * sample.row_slope(c);
-      column_slope[i] = scale * sample.column_slope(c);
+  using S = Simd<T>;
+  using Vector = typename S::Vector;
+  const Vector zero = {};
+  const typename S::IntegerVector nowhere = typename S::IntegerVector{} - 1;
+  // The arrays are padded to whole vectors.
+  for (int64_t i = 0; i < positions.size; i += S::kLanes) {
+    const BilinearSample<Vector> sample = {ZeroOutsideAxis(S::Load(positions.row + i), height),
+                                           ZeroOutsideAxis(S::Load(positions.column + i), width)};
+    const Vector validity = sample.validity();
+    const Vector scale = validity * S::Load(positions.modulation + i);
+    // Outside the map there is nothing to read, unless the modulation is NaN, which must still reach the output.
+    auto skipped = (validity == zero) & (scale == zero);
+    // Going backward a position that is NaN feeds no pixel: its own gradient is NaN, which is enough to notice.
+    if (kWithGradients) skipped |= validity != validity;
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const auto corner = sample.corner(c, width);
+      S::StoreIndex(plan.corner[c] + i, c == 0 ? (skipped ? nowhere : corner) : corner);
+      S::Store(plan.weight[c] + i, scale * sample.weight(c));
+      if (!kWithGradients) continue;
+      S::Store(gradient_plan->interpolation[c] + i, validity * sample.weight(c));
+      S::Store(gradient_plan->row_slope[c] + i, scale * sample.row_slope(c));
+      S::Store(gradient_plan->column_slope[c] + i, scale * sample.column_slope(c));
     }
-  }
-  // Going backward a position that is NaN feeds no pixel: its own gradient is NaN, which is enough to notice.
-  for (int64_t i = 0; i < positions.size; ++i) {
-    const bool is_nan = (rows[i] != rows[i]) | (columns[i] != columns[i]);
-    corner0[i] = is_nan ? -1 : corner0[i];
   }
 }
 
@@ -222,7 +250,8 @@ void Scatter(const ColumnBlock<T>& block, const SamplePlan<T>& plan, const Sampl
     for (int64_t r = 0; r < block.run_count; ++r) {
       const ChannelRun& run = block.runs[r];
       const int64_t sample = pixel * block.samples_per_pixel + run.sample;
-      T dot[4] = {};
+      T modulation = 0, row = 0, column = 0;
+      T dot[4] = {};  // of the channels that do not fill a vector
       if (plan.corner[0][sample] >= 0) {
         typename S::Vector sum[4] = {};
         const T* const value = tile + run.tile_column;
@@ -244,8 +273,6 @@ void Scatter(const ColumnBlock<T>& block, const SamplePlan<T>& plan, const Sampl
             S::Store(out, S::Load(out) + weight[i] * v);
           }
         }
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) dot[i] = S::Sum(sum[i]);
         for (; c < run.count; ++c) {
 #pragma GCC unroll 4
           for (int i = 0; i < 4; ++i) {
@@ -253,8 +280,17 @@ void Scatter(const ColumnBlock<T>& block, const SamplePlan<T>& plan, const Sampl
             image_gradient[start[i] + c] += weight[i] * value[c];
           }
         }
+        typename S::Vector modulation_sum = {}, row_sum = {}, column_sum = {};
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+          modulation_sum += gradient_plan.interpolation[i][sample] * sum[i];
+          row_sum += gradient_plan.row_slope[i][sample] * sum[i];
+          column_sum += gradient_plan.column_slope[i][sample] * sum[i];
+        }
+        modulation = S::Sum(modulation_sum);
+        row = S::Sum(row_sum);
+        column = S::Sum(column_sum);
       }
-      T modulation = 0, row = 0, column = 0;
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         modulation += gradient_plan.interpolation[i][sample] * dot[i];

@@ -1,7 +1,7 @@
 """Loads the custom op library, wraps its ops and registers their gradients.
 
-This module is the only place that loads the library. The wrappers take normalised arguments; `tf_dcnv2.ops.deform_conv2d`
-and `tf_dcnv2.ops.deform_roi_pool` are the public functions.
+This module is the only place that loads the library. The wrappers take normalised arguments; the public functions are
+`tf_dcnv2.ops.deform_conv2d` and `tf_dcnv2.ops.deform_roi_pool`.
 """
 
 import functools
@@ -59,7 +59,7 @@ def _load_once() -> ModuleType | str:
         return f"The custom ops of tf-dcnv2 are not built: there is no {_LIBRARY}. {_REBUILD}"
     built_for = json.loads(_BUILD_INFO.read_text())["tensorflow"] if _BUILD_INFO.exists() else "an unknown version"
     mismatch = (
-        f"The custom ops of tf-dcnv2 were built for TensorFlow {built_for}, but TensorFlow {tf.__version__} is running. "
+        f"The custom ops of tf-dcnv2 were built for TensorFlow {built_for}; TensorFlow {tf.__version__} is running. "
     )
     # Checked before the library is opened, where a mismatch shows as an undefined symbol or as a crash.
     if _release(built_for) != _release(tf.__version__):
@@ -191,5 +191,5 @@ def _deform_roi_pool_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor
     dfeatures, doffset, dmask = load().dcnv2_deform_roi_pool_grad(inputs[:levels], *inputs[levels:], dy, **attributes)
     doffset = doffset if attributes["use_offset"] else None
     dmask = dmask if attributes["use_mask"] else None
-    # In between are boxes, box_indices and levels, which have no gradient; nor have spatial_scales and gamma at the end.
+    # Without gradient: boxes, box_indices and levels in between, spatial_scales and gamma at the end.
     return [*dfeatures, None, None, None, doffset, dmask, None, None]
