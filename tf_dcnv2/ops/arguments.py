@@ -4,6 +4,7 @@ Everything here works on Python values and static shapes, and raises `ValueError
 received and what was expected. Sizes known only at run time are checked by the operators themselves.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 
@@ -49,6 +50,20 @@ def _range_text(minimum: int, maximum: int) -> str:
     return f"an integer of at least {minimum}" if maximum == _LARGEST else f"an integer from {minimum} to {maximum}"
 
 
+def spatial_scales(value: object) -> tuple[float, ...]:
+    """One positive number, or one a feature level, as a tuple."""
+    try:
+        scales = tuple(float(scale) for scale in (value if _is_sequence(value) else [value]))
+    except (TypeError, ValueError):
+        scales = ()
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise ValueError(
+            "spatial_scale must be a positive number, feature pixels per image pixel, or a list with one a level. "
+            f"Received: spatial_scale={value!r}."
+        )
+    return scales
+
+
 def padding_mode(padding: Padding) -> tuple[str, tuple[int, ...]]:
     """Splits any accepted form of `padding` into a mode and explicit (top, bottom, left, right) pixels.
 
@@ -79,6 +94,13 @@ def conv_output_length(length, taps, stride: int, dilation: int, mode: str, expl
     if mode == "SAME":
         return -(-length // stride)
     return (length + sum(explicit) - ((taps - 1) * dilation + 1) + stride) // stride
+
+
+def same_padding(length, taps, stride: int, dilation: int) -> tuple:
+    """TensorFlow's and Keras' "same" padding along one axis: pixels (before, after), ints if the sizes are."""
+    missing = (-(-length // stride) - 1) * stride + (taps - 1) * dilation + 1 - length
+    total = max(missing, 0) if isinstance(missing, int) else tf.maximum(missing, 0)
+    return total // 2, total - total // 2
 
 
 def float_tensor(value: object, name: str, rank: int) -> tf.Tensor:

@@ -85,7 +85,12 @@ def deform_roi_pool(
     sampling_ratio = arguments.integer(
         sampling_ratio, "sampling_ratio", minimum=least_samples, maximum=_MAX_SAMPLING_RATIO
     )
-    scales = _scale_per_level(spatial_scale, len(features))
+    scales = arguments.spatial_scales(spatial_scale)
+    if len(scales) != len(features):
+        raise ValueError(
+            f"spatial_scale must have one number for each of the {len(features)} levels of features. "
+            f"Received: spatial_scale={spatial_scale!r}."
+        )
 
     boxes = arguments.coordinates(boxes, "boxes", 2, coordinate)
     box_indices = arguments.indices(box_indices, "box_indices")
@@ -151,16 +156,6 @@ def _feature_levels(features: object) -> list[tf.Tensor]:
                 f"tensor of shape {level.shape}, features[0] is {levels[0].dtype.name} of shape {levels[0].shape}."
             )
     return levels
-
-
-def _scale_per_level(spatial_scale: object, num_levels: int) -> list[float]:
-    scales = list(spatial_scale) if isinstance(spatial_scale, Sequence) else [spatial_scale]
-    if len(scales) != num_levels or not all(float(scale) > 0 for scale in scales):
-        raise ValueError(
-            f"spatial_scale must be {num_levels} positive number{'s, one a level' if num_levels > 1 else ''}. "
-            f"Received: spatial_scale={spatial_scale!r}."
-        )
-    return [float(scale) for scale in scales]
 
 
 def _check_rois(

@@ -118,8 +118,7 @@ def _padding_before(size, kernel_size, strides, padding, explicit_paddings, dila
         return 0, 0
     if padding == "EXPLICIT":
         return explicit_paddings[0], explicit_paddings[2]
-    before = []
-    for length, taps, stride, dilation in zip(size, kernel_size, strides, dilations, strict=True):
-        windows = -(-length // stride)
-        before.append(tf.maximum((windows - 1) * stride + (taps - 1) * dilation + 1 - length, 0) // 2)
-    return tuple(before)
+    return tuple(
+        arguments.same_padding(length, taps, stride, dilation)[0]
+        for length, taps, stride, dilation in zip(size, kernel_size, strides, dilations, strict=True)
+    )

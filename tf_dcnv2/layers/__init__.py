@@ -1,0 +1,9 @@
+"""Keras layers that sample where they have learned to look.
+
+Importing this module registers the layers with Keras, for `keras.models.load_model`.
+"""
+
+from tf_dcnv2.layers.deformable_conv2d import DeformableConv2D
+from tf_dcnv2.layers.modulated_deformable_conv2d import ModulatedDeformableConv2D
+
+__all__ = ["DeformableConv2D", "ModulatedDeformableConv2D"]

@@ -1,0 +1,209 @@
+"""What the two deformable convolution layers share: variables, offset branch, shapes and configuration."""
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.layers._convolution import convolution
+from tf_dcnv2.ops import arguments, deform_conv2d
+from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
+
+
+class DeformableConvBase(keras.layers.Layer):
+    """A convolution that samples its input where its offset branch says.
+
+    Subclasses set `modulated`: whether the branch also predicts a modulation for each tap.
+    """
+
+    modulated: bool
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        deformable_groups=1,
+        offset_clip=None,
+        offset_learning_rate_multiplier=0.1,
+        implementation="auto",
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.filters = arguments.integer(filters, "filters", minimum=1)
+        self.kernel_size = arguments.pair(kernel_size, "kernel_size")
+        self.strides = arguments.pair(strides, "strides")
+        self.padding = padding.lower() if isinstance(padding, str) else padding
+        arguments.padding_mode(self.padding)
+        self.data_format = data_format or keras.config.image_data_format()
+        self.dilation_rate = arguments.pair(dilation_rate, "dilation_rate")
+        self.groups = arguments.integer(groups, "groups", minimum=1)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.deformable_groups = arguments.integer(deformable_groups, "deformable_groups", minimum=1)
+        self.offset_clip = offset_clip
+        self.offset_learning_rate_multiplier = offset_learning_rate_multiplier
+        self.implementation = implementation
+        self._check_arguments()
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+        # XLA has no kernel for custom ops: Keras must not choose jit_compile=True by itself.
+        self.supports_jit = False
+
+    def _check_arguments(self):
+        if self.data_format != "channels_last":
+            raise ValueError(
+                f'data_format must be "channels_last". Received: data_format={self.data_format!r}, as the argument or '
+                "from keras.config.image_data_format()."
+            )
+        if self.filters % self.groups:
+            raise ValueError(f"groups must divide filters. Received: groups={self.groups}, filters={self.filters}.")
+        if self.offset_clip is not None and not self.offset_clip > 0:
+            raise ValueError(
+                f"offset_clip must be a positive number of pixels, or None. Received: offset_clip={self.offset_clip!r}."
+            )
+        if not self.offset_learning_rate_multiplier >= 0:
+            raise ValueError(
+                "offset_learning_rate_multiplier must be at least 0. "
+                f"Received: offset_learning_rate_multiplier={self.offset_learning_rate_multiplier!r}."
+            )
+        if self.implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {self.implementation!r}.")
+
+    @property
+    def _samples(self) -> int:
+        """Positions sampled for one output pixel."""
+        return self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        for name, divisor in (("groups", self.groups), ("deformable_groups", self.deformable_groups)):
+            if channels is None or channels % divisor:
+                raise ValueError(
+                    f"{name} must divide the channels of the input, which must be known. "
+                    f"Received: {name}={divisor}, input_shape={tuple(input_shape)}."
+                )
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_size, channels // self.groups, self.filters),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        offset_channels = (3 if self.modulated else 2) * self._samples
+        self.offset_kernel = self._add_offset_weight("offset_kernel", (*self.kernel_size, channels, offset_channels))
+        self.offset_bias = self._add_offset_weight("offset_bias", (offset_channels,))
+
+    def _add_offset_weight(self, name, shape):
+        """A variable of the offset branch: zero at first, slow to learn, never in half precision."""
+        dtype = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
+        variable = self.add_weight(name=name, shape=shape, initializer="zeros", dtype=dtype, autocast=False)
+        variable.learning_rate_multiplier = self.offset_learning_rate_multiplier
+        return variable
+
+    def sampling(self, inputs) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Where the layer samples `inputs` and how strongly, in the form that `tf_dcnv2.ops.deform_conv2d` takes.
+
+        Args:
+            inputs: `(B, H, W, C)` features.
+
+        Returns:
+            The offset `(B, Ho, Wo, G*K*2)` in pixels, as (deformable group, tap, (dy, dx)), and the modulation
+            `(B, Ho, Wo, G*K)`, or `None` for a layer without modulation. float32, or float64 for a float64 layer.
+        """
+        kernel = tf.convert_to_tensor(self.offset_kernel)
+        branch = convolution(
+            tf.cast(inputs, kernel.dtype), kernel, self.strides, self.padding, self.dilation_rate
+        ) + tf.convert_to_tensor(self.offset_bias)
+        offset = branch[..., : 2 * self._samples]
+        if self.offset_clip is not None:
+            offset = tf.clip_by_value(offset, -self.offset_clip, self.offset_clip)
+        return offset, self._modulation(branch[..., 2 * self._samples :])
+
+    def _modulation(self, logits):
+        """The modulation from the branch's remaining channels."""
+        return None
+
+    def call(self, inputs):
+        offset, mask = self.sampling(inputs)
+        outputs = deform_conv2d(
+            inputs,
+            self.kernel,
+            offset,
+            mask,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            deformable_groups=self.deformable_groups,
+            implementation=self.implementation,
+        )
+        if self.use_bias:
+            outputs += tf.convert_to_tensor(self.bias, outputs.dtype)
+        return self.activation(outputs)
+
+    def compute_output_shape(self, input_shape):
+        mode, explicit = arguments.padding_mode(self.padding)
+        spatial = []
+        for axis in (0, 1):
+            length = input_shape[1 + axis]
+            window = (self.kernel_size[axis], self.strides[axis], self.dilation_rate[axis])
+            sides = explicit[2 * axis : 2 * axis + 2]
+            pixels = None if length is None else arguments.conv_output_length(length, *window, mode, sides)
+            if pixels is not None and pixels < 0:
+                raise ValueError(
+                    f"kernel_size={self.kernel_size} with dilation_rate={self.dilation_rate} does not fit the input "
+                    f"with padding={self.padding}. Received: input_shape={tuple(input_shape)}."
+                )
+            spatial.append(pixels)
+        return (input_shape[0], *spatial, self.filters)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilation_rate": self.dilation_rate,
+            "groups": self.groups,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            "deformable_groups": self.deformable_groups,
+            "offset_clip": self.offset_clip,
+            "offset_learning_rate_multiplier": self.offset_learning_rate_multiplier,
+            "implementation": self.implementation,
+        }
