@@ -4,6 +4,15 @@ Importing this module registers the layers with Keras, for `keras.models.load_mo
 """
 
 from tf_dcnv2.layers.deformable_conv2d import DeformableConv2D
+from tf_dcnv2.layers.deformable_roi_pooling import DeformableRoIPooling
 from tf_dcnv2.layers.modulated_deformable_conv2d import ModulatedDeformableConv2D
+from tf_dcnv2.layers.modulated_deformable_roi_pooling import ModulatedDeformableRoIPooling
+from tf_dcnv2.layers.roi_align import RoIAlign
 
-__all__ = ["DeformableConv2D", "ModulatedDeformableConv2D"]
+__all__ = [
+    "DeformableConv2D",
+    "DeformableRoIPooling",
+    "ModulatedDeformableConv2D",
+    "ModulatedDeformableRoIPooling",
+    "RoIAlign",
+]

@@ -1,0 +1,161 @@
+"""What the RoI pooling layers share: the forms their inputs come in, shapes, and the branch that moves the bins.
+
+Shapes: B images, N RoIs (in all, or an image), P x Q bins an RoI, C channels.
+"""
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.ops import arguments, deform_roi_pool
+from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
+
+
+class RoIPoolingBase(keras.layers.Layer):
+    """Pools RoIs from one or several levels of features; subclasses may move and weight the bins."""
+
+    def __init__(self, output_size=7, *, spatial_scale, sampling_ratio=2, implementation="auto", **kwargs):
+        # Without autocast, which would round boxes to half precision; `call` casts the features.
+        super().__init__(autocast=False, **kwargs)
+        self.output_size = arguments.pair(output_size, "output_size")
+        arguments.spatial_scales(spatial_scale)
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = arguments.integer(sampling_ratio, "sampling_ratio", minimum=0)
+        self.implementation = implementation
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
+        # XLA has no kernel for custom ops: Keras must not choose jit_compile=True by itself.
+        self.supports_jit = False
+
+    def call(self, features, boxes, box_indices=None, levels=None):
+        features = tf.nest.map_structure(lambda level: tf.cast(level, self.compute_dtype), features)
+        boxes, box_indices, levels, restore = _as_one_list(boxes, box_indices, levels)
+        return restore(self._pool(features, boxes, box_indices, levels))
+
+    def _pool(self, features, boxes, box_indices, levels, **deformation):
+        """`(N, P, Q, C)` from boxes `(N, 4)`; `deformation` goes to the operator."""
+        return deform_roi_pool(
+            features,
+            boxes,
+            box_indices,
+            output_size=self.output_size,
+            spatial_scale=self.spatial_scale,
+            sampling_ratio=self.sampling_ratio,
+            levels=levels,
+            implementation=self.implementation,
+            **deformation,
+        )
+
+    def compute_output_shape(self, features_shape, boxes_shape, box_indices_shape=None, levels_shape=None):
+        return (*boxes_shape[:-1], *self.output_size, _channels(features_shape))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "output_size": self.output_size,
+            "spatial_scale": self.spatial_scale,
+            "sampling_ratio": self.sampling_ratio,
+            "implementation": self.implementation,
+        }
+
+
+class DeformableRoIPoolingBase(RoIPoolingBase):
+    """RoI pooling with a branch that looks at each RoI once and then moves its bins.
+
+    Subclasses set `modulated`: whether the branch also predicts a modulation for each bin.
+    """
+
+    modulated: bool
+
+    def __init__(self, output_size=7, *, gamma=0.1, hidden_units=1024, **kwargs):
+        super().__init__(output_size, **kwargs)
+        self.gamma = gamma
+        self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
+        self._bins = self.output_size[0] * self.output_size[1]
+        self.hidden = [
+            keras.layers.Dense(
+                self.hidden_units,
+                activation="relu",
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                dtype=self.dtype_policy,
+                name=f"offset_hidden_{number}",
+            )
+            for number in (1, 2)
+        ]
+        # Offsets are never computed in half precision, whatever the policy.
+        self.predictor = keras.layers.Dense(
+            (3 if self.modulated else 2) * self._bins,
+            kernel_initializer="zeros",
+            dtype=arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name,
+            name="offset_predictor",
+        )
+
+    def build(self, features_shape, boxes_shape=None, box_indices_shape=None, levels_shape=None):
+        channels = _channels(features_shape)
+        if channels is None:
+            raise ValueError(f"features must have a known number of channels. Received: {features_shape}.")
+        self.hidden[0].build((None, self._bins * channels))
+        self.hidden[1].build((None, self.hidden_units))
+        self.predictor.build((None, self.hidden_units))
+
+    def sampling(self, features, boxes, box_indices=None, levels=None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """How the layer moves and weights the bins of `boxes`; arguments are those of the layer's call.
+
+        Returns:
+            The offset `(N, P, Q, 2)` or `(B, N, P, Q, 2)`, (y, x) in units of `gamma` times the RoI's size, and the
+            modulation without the last axis, or `None` for a layer without modulation. float32 at least.
+        """
+        features = tf.nest.map_structure(lambda level: tf.cast(level, self.compute_dtype), features)
+        boxes, box_indices, levels, restore = _as_one_list(boxes, box_indices, levels)
+        offset, mask = self._sampling(features, boxes, box_indices, levels)
+        return restore(offset), None if mask is None else restore(mask)
+
+    def _sampling(self, features, boxes, box_indices, levels):
+        pooled = super()._pool(features, boxes, box_indices, levels)
+        branch = tf.reshape(pooled, [-1, self._bins * pooled.shape[-1]])
+        for layer in (*self.hidden, self.predictor):
+            branch = layer(branch)
+        offset = tf.reshape(branch[:, : 2 * self._bins], [-1, *self.output_size, 2])
+        logits = tf.reshape(branch[:, 2 * self._bins :], [-1, *self.output_size]) if self.modulated else None
+        return offset, self._modulation(logits)
+
+    def _modulation(self, logits):
+        """The modulation from the branch's remaining outputs."""
+        return None
+
+    def _pool(self, features, boxes, box_indices, levels):
+        offset, mask = self._sampling(features, boxes, box_indices, levels)
+        return super()._pool(features, boxes, box_indices, levels, offset=offset, mask=mask, gamma=self.gamma)
+
+    def get_config(self):
+        return {**super().get_config(), "gamma": self.gamma, "hidden_units": self.hidden_units}
+
+
+def _as_one_list(boxes, box_indices, levels):
+    """Boxes in either form as `(N, 4)` with their image and level, and the way back for results.
+
+    Per-image boxes `(B, N, 4)` need no `box_indices`.
+    """
+    boxes = tf.convert_to_tensor(boxes)
+    if boxes.shape.rank == 3 and box_indices is None:
+        images, rois = tf.shape(boxes)[0], tf.shape(boxes)[1]
+        box_indices = tf.repeat(tf.range(images), rois)
+        levels = None if levels is None else tf.reshape(levels, [-1])
+        leading = boxes.shape[:2]
+
+        def restore(result):
+            unflat = tf.reshape(result, tf.concat([[images, rois], tf.shape(result)[1:]], axis=0))
+            return tf.ensure_shape(unflat, leading + result.shape[1:])
+
+        return tf.reshape(boxes, [-1, boxes.shape[2]]), box_indices, levels, restore
+    if boxes.shape.rank != 2 or box_indices is None:
+        raise ValueError(
+            "boxes must be (N, 4) with box_indices (N,), or (B, N, 4) without box_indices. Received: "
+            f"boxes.shape={boxes.shape}, box_indices={'None' if box_indices is None else 'given'}."
+        )
+    return boxes, box_indices, levels, lambda result: result
+
+
+def _channels(features_shape) -> int | None:
+    """Channels of one level's shape, or of the first in a list of shapes."""
+    shape = features_shape[0] if isinstance(features_shape[0], list | tuple) else features_shape
+    return shape[-1]

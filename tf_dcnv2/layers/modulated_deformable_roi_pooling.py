@@ -1,0 +1,49 @@
+"""Modulated deformable RoI pooling (DCNv2)."""
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.layers._roi_pooling import DeformableRoIPoolingBase
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
+    """RoIAlign whose bins move and change in strength: y(k) = dm_k / n_k sum_j x(p_kj + dp_k).
+
+    Deformable ConvNets v2 (arXiv:1811.11168), eq. 2, with dp_k = gamma * offset_k * (RoI height, RoI width). Offsets
+    and modulation, the latter through a sigmoid, come from a branch over the RoI's own plainly pooled features: two
+    fully connected layers with ReLU, then one that starts at zero. So the layer starts as `RoIAlign` times
+    0.5 * `mask_scale`.
+
+    Example:
+        >>> layer = tf_dcnv2.layers.ModulatedDeformableRoIPooling(7, spatial_scale=[1 / 4, 1 / 8])
+        >>> features = [keras.random.normal((2, 100, 168, 256)), keras.random.normal((2, 50, 84, 256))]
+        >>> boxes = keras.ops.array([[[0.0, 0.0, 160.0, 320.0]], [[32.0, 16.0, 399.0, 90.0]]])
+        >>> layer(features, boxes).shape
+        TensorShape([2, 1, 7, 7, 256])
+
+    Args:
+        output_size: bins an RoI, an integer or a pair (P, Q).
+        mask_scale: largest modulation. 1 is the paper's; with 2 the layer starts as exactly `RoIAlign`.
+        **kwargs: those of `DeformableRoIPooling`; `spatial_scale` is required.
+
+    Call arguments and output shape: those of `RoIAlign`.
+
+    Raises:
+        ValueError: an argument or input does not fit; the message names it.
+        tf.errors.InvalidArgumentError: `box_indices` or `levels` out of range.
+    """
+
+    modulated = True
+
+    def __init__(self, output_size=7, *, mask_scale=1.0, **kwargs):
+        super().__init__(output_size, **kwargs)
+        if not mask_scale > 0:
+            raise ValueError(f"mask_scale must be a positive number. Received: mask_scale={mask_scale!r}.")
+        self.mask_scale = mask_scale
+
+    def _modulation(self, logits):
+        return self.mask_scale * tf.sigmoid(logits)
+
+    def get_config(self):
+        return {**super().get_config(), "mask_scale": self.mask_scale}
