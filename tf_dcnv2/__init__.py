@@ -34,8 +34,8 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBMODULES})
 
 
-# The command line answers `--help` and mistakes in its arguments at once: there TensorFlow, which takes seconds to import,
-# is left to the command that needs it.
+# The command `tf-dcnv2` answers `--help` and mistakes in its arguments at once: TensorFlow, which takes seconds to
+# import, is left to the sub-command that needs it.
 if Path(sys.argv[0] if sys.argv else "").name != "tf-dcnv2":
     for _name in ("ops", "layers"):
         importlib.import_module(f"{__name__}.{_name}")

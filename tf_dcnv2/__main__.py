@@ -1,0 +1,7 @@
+"""`python -m tf_dcnv2` is the command line too."""
+
+import sys
+
+from tf_dcnv2.cli import main
+
+sys.exit(main())

@@ -1,0 +1,98 @@
+"""The command line `tf-dcnv2`: one module per sub-command, this one parses, runs and reports errors.
+
+A command module has `SUMMARY` (one line), `DESCRIPTION`, `EXAMPLES`, `add_arguments(parser)` and `run(arguments)`. It
+imports TensorFlow and everything heavy inside `run`, so that help and usage errors come at once.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tf_dcnv2.cli.errors import UsageError, describe
+
+_COMMANDS = ("demo", "convert", "train", "evaluate", "predict", "export", "doctor")
+
+_DESCRIPTION = "Deformable ConvNets v2 object detectors for TensorFlow: convert, train, evaluate, predict, export."
+
+_EPILOG = """\
+a first detector, from COCO-style annotations to a SavedModel:
+  tf-dcnv2 convert --images train/ --annotations train.json --output records/train
+  tf-dcnv2 convert --images val/ --annotations val.json --output records/val
+  tf-dcnv2 train --preset faster_rcnn_small_dcnv2 --train records/train --val records/val --output runs/first
+  tf-dcnv2 evaluate runs/first --records records/val
+  tf-dcnv2 export runs/first --output exported/first
+
+`tf-dcnv2 COMMAND --help` explains a command. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: arguments without the program's name; those of the process when None.
+
+    Returns:
+        The exit status 0, 1, 2 or 130. Like every argparse program it raises `SystemExit` itself for `--help` (0) and
+        for arguments that do not parse (2).
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    # TensorFlow greets on import with a dozen lines about its build and about GPUs it does not find, which are no news
+    # to the user of a command. Errors that matter come as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return arguments.run(arguments) or 0
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"tf-dcnv2 {arguments.command}: error: {describe(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help explains)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tf-dcnv2",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in _COMMANDS:
+        module = importlib.import_module(f"{__name__}.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.DESCRIPTION,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _version() -> str:
+    import tf_dcnv2
+
+    return tf_dcnv2.__version__

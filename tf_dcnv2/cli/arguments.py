@@ -1,0 +1,31 @@
+"""Arguments that several commands have in common."""
+
+import argparse
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return value
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """`RUN`: which trained detector."""
+    parser.add_argument("run_path", metavar="RUN", help="folder of a training run, or a .keras file")
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    """`--short-side` and `--max-side` of the network's images."""
+    parser.add_argument("--short-side", type=positive_int, metavar="PX", help="shorter side (default: as trained)")
+    parser.add_argument("--max-side", type=positive_int, metavar="PX", help="bound of the longer (default: as trained)")
+
+
+def image_size(arguments: argparse.Namespace, detector) -> dict[str, int]:
+    """`short_side` and `max_side` as `load_records` and `prepare_image` take them."""
+    config = detector.config
+    return {
+        "short_side": arguments.short_side or config.short_side,
+        "max_side": arguments.max_side or config.max_side,
+    }

@@ -1,0 +1,53 @@
+"""What every command prints: labelled lines on standard output, progress bars on standard error."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_LABEL_WIDTH = 10
+
+
+def say(topic: str, text: Any = "") -> None:
+    """Prints one line of a command's report, such as `data       205 images, 2804 boxes`."""
+    start = label(topic)
+    if sys.stdout.isatty():
+        start = f"\033[1m{start}\033[0m"
+    print(f"{start} {text}".rstrip(), flush=True)
+
+
+def label(topic: str) -> str:
+    """The topic, padded so that what follows stands in one column."""
+    return f"{topic:<{_LABEL_WIDTH}}"
+
+
+@contextlib.contextmanager
+def progress_bar(topic: str, unit: str = "img") -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that reports itself as `progress(done, total)`, as conversion and evaluation do.
+
+    It disappears when the work is done: the command's report tells the result. Nothing is drawn when standard error is
+    not a terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn(label(topic)),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn(f"{{task.fields[rate]}} {unit}/s"),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(topic, total=None, rate="-")
+
+        def progress(done: int, total: int) -> None:
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.1f}" if speed else "-")
+
+        yield progress

@@ -1,0 +1,25 @@
+"""How failures become one line on the terminal."""
+
+import re
+
+_INSTALL_HINT = "pip install 'tf-dcnv2[detection]'"
+
+# TensorFlow surrounds the message of an op with where in the graph it was raised.
+_GRAPH_POSITION = re.compile(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^\]]*\].*$", re.DOTALL)
+
+
+class UsageError(ValueError):
+    """The arguments make no sense together or name something that does not exist; exit status 2."""
+
+
+def describe(error: Exception) -> str:
+    """The error as one line that says what is wrong and, where that is known, what to do."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; the detection commands need: {_INSTALL_HINT}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    message = " ".join(_GRAPH_POSITION.sub("", str(error)).split())
+    if isinstance(error, ValueError | OSError | RuntimeError) and message:
+        return message
+    # Not one of the errors that our own checks raise: say what it is and how to see more.
+    return f"{type(error).__name__}: {message or 'no message'} (--debug shows where)"

@@ -1,0 +1,42 @@
+"""`tf-dcnv2 export`: a trained detector to a SavedModel."""
+
+import argparse
+
+from tf_dcnv2.cli.arguments import add_run
+from tf_dcnv2.cli.console import say
+
+SUMMARY = "write a trained detector as a SavedModel"
+
+DESCRIPTION = """\
+Writes a SavedModel with the signature serving_default(images, image_sizes) -> boxes, scores, classes, num_detections.
+
+  --ops native    uses the package's custom ops: fast; a program that loads it loads the op library first
+  --ops portable  uses TensorFlow's own ops only: runs in any TensorFlow, stock TensorFlow Serving included"""
+
+EXAMPLES = """\
+  tf-dcnv2 export runs/cells --output exported/cells
+  tf-dcnv2 export runs/cells --output served/cells/1 --ops portable    # TensorFlow Serving wants a version number"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add_run(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to create")
+    parser.add_argument("--ops", choices=("native", "portable"), default="native", help="default: %(default)s")
+    parser.add_argument("--overwrite", action="store_true", help="replace a SavedModel that is already there")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Exports and says how to load the result."""
+    from tf_dcnv2.cli.trained import load_trained
+    from tf_dcnv2.export import export_saved_model, op_library_path
+
+    trained = load_trained(arguments.run_path)
+    say("model", trained)
+    export_saved_model(trained.detector, arguments.output, arguments.ops, overwrite=arguments.overwrite)
+    say("written", arguments.output)
+    say("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
+    say("output", "boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]")
+    if arguments.ops == "native":
+        say("load", f"tf.load_op_library({op_library_path()!r})")
+    say("next", f'python -c "import tensorflow as tf; print(tf.saved_model.load({arguments.output!r}).signatures)"')

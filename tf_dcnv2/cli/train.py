@@ -1,0 +1,134 @@
+"""`tf-dcnv2 train`: a preset trained on records, kept in a run folder."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tf_dcnv2.cli.console import say
+from tf_dcnv2.cli.errors import UsageError
+
+SUMMARY = "train a detector on records"
+
+DESCRIPTION = """\
+Trains a preset on TFRecords from `tf-dcnv2 convert` and keeps everything in a run folder: config.yaml, best.keras
+(highest AP on --val), last.keras, log.csv. The run ends when the first of --epochs, --steps and --max-minutes is used
+up; the learning rate follows the fraction of it that is gone."""
+
+EXAMPLES = """\
+  # from scratch on a CPU, half an hour
+  tf-dcnv2 train --preset faster_rcnn_small_dcnv2 --train records/train --val records/val --output runs/cells \\
+      --max-minutes 30 --batch-size 4 --optimizer adam --schedule cosine
+  # the paper's recipe
+  tf-dcnv2 train --preset faster_rcnn_r50_dcnv2 --train 'records/train-*' --val 'records/val-*' --output runs/coco \\
+      --weights imagenet --epochs 16 --batch-size 8
+  # other settings of the preset; continue a run that was stopped
+  tf-dcnv2 train ... --set box_head.samples=256 --set rpn.anchor_sizes=[16,32,64]
+  tf-dcnv2 train ... --resume"""
+
+_PRESETS = Path(__file__).parents[1] / "models" / "presets"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments; each that is given becomes the field of that name in `TrainOptions`."""
+    # The file names rather than `preset_names()`, whose import would take seconds.
+    presets = sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+    # What is not given stays out of the namespace, so that the defaults live in one place, `TrainOptions`.
+    parser.argument_default = argparse.SUPPRESS
+
+    required = parser.add_argument_group("what to train")
+    required.add_argument(
+        "--preset", required=True, choices=presets, metavar="NAME", help=f"one of: {', '.join(presets)}"
+    )
+    required.add_argument("--train", required=True, metavar="PREFIX", help="records to train on: prefix or pattern")
+    required.add_argument("--val", metavar="PREFIX", help="records to evaluate on")
+    required.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
+    required.add_argument("--weights", metavar="WHICH", help="'imagenet' or a file to start the backbone from")
+    required.add_argument(
+        "--mimic", action=argparse.BooleanOptionalAction, help="train with R-CNN feature mimicking (default: yes)"
+    )
+    required.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="change a setting of the preset; may be repeated"
+    )
+
+    budget = parser.add_argument_group("how long")
+    budget.add_argument(
+        "--epochs", type=int, metavar="N", help="passes over the data (default: 16 if no budget is given)"
+    )
+    budget.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
+    budget.add_argument("--max-minutes", type=float, metavar="M", help="wall-clock time, evaluations included")
+    budget.add_argument("--resume", action="store_true", help="continue the run found in --output")
+
+    optimizer = parser.add_argument_group("optimisation")
+    optimizer.add_argument("--batch-size", type=int, metavar="N", help="images per step (default: 2)")
+    optimizer.add_argument("--optimizer", choices=("sgd", "adam", "adamw"), help="default: sgd, with momentum 0.9")
+    optimizer.add_argument(
+        "--learning-rate", type=float, metavar="LR", help="peak (default: 0.02 per 16 images for sgd, 0.001 otherwise)"
+    )
+    optimizer.add_argument(
+        "--schedule", choices=("step", "cosine"), help="default: step, divided by 10 at 10/16 and 14/16 of the run"
+    )
+    optimizer.add_argument("--warmup-steps", type=int, metavar="N", help="of linear warm-up (default: 500)")
+    optimizer.add_argument("--clip-norm", type=float, metavar="G", help="bound of the gradient's norm (default: none)")
+    optimizer.add_argument(
+        "--ema", type=float, metavar="D", help="decay per step of a moving average of the weights (default: none)"
+    )
+
+    images = parser.add_argument_group("images")
+    images.add_argument("--short-side", type=int, metavar="PX", help="shorter side (default: the preset's)")
+    images.add_argument("--max-side", type=int, metavar="PX", help="bound of the longer (default: the preset's)")
+    images.add_argument("--vertical-flip", action="store_true", help="mirror top-bottom too")
+    images.add_argument(
+        "--scale-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="random extra scaling (default: 1 1)"
+    )
+    images.add_argument("--color-jitter", type=float, metavar="S", help="colour changes, 0 to 1 (default: 0)")
+    images.add_argument("--cache", action="store_true", help="keep decoded images in memory")
+
+    other = parser.add_argument_group("other")
+    other.add_argument("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 1)")
+    other.add_argument("--seed", type=int, metavar="N", help="of initial weights, shuffling and sampling")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains, with a line per epoch, and says what to do next."""
+    given = vars(arguments)
+    overrides = dict(map(parse_setting, given.pop("set", ())))
+
+    from tf_dcnv2.cli.training_report import TrainingReport
+    from tf_dcnv2.data import read_dataset_info
+    from tf_dcnv2.models.presets import load_preset
+    from tf_dcnv2.training import TrainOptions, train
+
+    fields = TrainOptions.__dataclass_fields__
+    try:
+        load_preset(arguments.preset).replace(**overrides)
+        options = TrainOptions(**{name: value for name, value in given.items() if name in fields}, overrides=overrides)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+    report = TrainingReport(options, read_dataset_info(options.train).num_images)
+    try:
+        result = train(options, log=say, callbacks=[report])
+    except KeyboardInterrupt:
+        say("stopped", "the same command with --resume continues this run")
+        raise
+    finally:
+        report.close()
+    say("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
+    output = shlex.quote(options.output)
+    if options.val:
+        say("next", f"tf-dcnv2 evaluate {output} --records {shlex.quote(options.val)}")
+    say("next", f"tf-dcnv2 export {output} --output exported/{shlex.quote(Path(options.output).name)}")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`"box_head.samples=128"` -> `("box_head.samples", 128)`; the value is YAML."""
+    import yaml
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set takes KEY=VALUE, such as box_head.samples=128. Received: {text!r}")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {key}: the value is not valid YAML. Received: {value!r}") from None
