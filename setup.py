@@ -66,7 +66,7 @@ def query_tensorflow():
     if done.returncode != 0:
         raise BuildError(
             f"TensorFlow cannot be imported by {sys.executable}, and the custom ops are compiled against it. Install "
-            "it with `pip install 'tensorflow==2.20.*'` and repeat the command. The import said:\n" + done.stderr[-2000:]
+            "it with `pip install 'tensorflow==2.20.*'` and repeat the command. It said:\n" + done.stderr[-2000:]
         )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -141,7 +141,7 @@ class OpsBuilder:
                 flags += INSTRUCTION_SET_FLAGS[name]
         command = [*self.compiler, *flags, "-MMD", "-c", source, "-o", str(target)]
         if self._is_stale(target, self._dependencies(target), command):
-            print(f"compiling {source}", flush=True)
+            sys.stdout.write(f"compiling {source}\n")
             run_tool(command)
             self._record(target, command)
         return target
