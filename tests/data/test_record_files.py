@@ -43,6 +43,12 @@ def test_several_data_sets_add_up(two_sets, as_pattern):
     assert len(list(load_records(as_pattern(*two_sets), batch_size=1, short_side=48))) == 3
 
 
+def test_some_shards_of_a_data_set_are_described_alone(two_sets):
+    info = read_dataset_info(two_sets[0] + "-00001-of-00002.tfrecord")
+    assert (info.num_images, info.num_boxes, info.image_ids) == (1, 3, (2,))
+    assert len(list(load_records(two_sets[0] + "-00000*", batch_size=1, short_side=48))) == 1
+
+
 def test_data_sets_that_disagree_on_a_category_are_refused(two_sets, coco):
     coco.content["categories"] = [{"id": 3, "name": "ball"}]
     convert_coco(*coco.save(), two_sets[1])

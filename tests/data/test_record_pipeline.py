@@ -195,6 +195,14 @@ def test_cached_images_equal_uncached_ones(rectangles):
             tf.nest.map_structure(np.testing.assert_array_equal, targets, other_targets)
 
 
+def test_the_number_of_batches_is_known_beforehand(numbered):
+    lengths = [
+        int(load_records(numbered, batch_size=4, **options, **SMALL).cardinality())
+        for options in ({}, {"training": True}, {"repeat": True})
+    ]
+    assert lengths == [3, 2, tf.data.INFINITE_CARDINALITY]
+
+
 def test_repeat_goes_on_for_ever(numbered):
     dataset = load_records(numbered, batch_size=4, training=True, repeat=True, **SMALL)
     assert len(list(dataset.take(10))) == 10

@@ -5,8 +5,8 @@ functions that need them (`pip install tf-dcnv2[detection]`).
 """
 
 from tf_dcnv2.data.coco_conversion import ConversionReport, convert_coco
+from tf_dcnv2.data.dataset_info import DatasetInfo, read_dataset_info
 from tf_dcnv2.data.image_files import read_image
-from tf_dcnv2.data.record_files import DatasetInfo, read_dataset_info
 from tf_dcnv2.data.record_pipeline import load_records
 from tf_dcnv2.data.resizing import prepare_image
 from tf_dcnv2.data.synthetic import make_synthetic_coco

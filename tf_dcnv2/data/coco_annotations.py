@@ -99,8 +99,8 @@ def _read_categories(entries: list, path: str | os.PathLike) -> dict[int, str]:
     for entry in entries:
         if not isinstance(entry, dict) or not _is_int(entry.get("id")) or not isinstance(entry.get("name"), str):
             raise ValueError(f"{os.fspath(path)}: a category needs an integer id and a name. Received: {entry!r}")
-        if entry["id"] < 0:
-            raise ValueError(f"{os.fspath(path)}: category ids must not be negative. Received: {entry!r}")
+        if not 0 <= entry["id"] < 2**31:
+            raise ValueError(f"{os.fspath(path)}: a category id must be between 0 and 2^31 - 1. Received: {entry!r}")
         if entry["id"] in categories:
             raise ValueError(f"{os.fspath(path)}: category id {entry['id']} appears twice.")
         categories[entry["id"]] = entry["name"]

@@ -269,20 +269,25 @@ def _make_report(annotations: CocoAnnotations, converted: list[_Converted], shar
 def _describe(
     report: ConversionReport, contents: list[list[_Converted]], sizes: list[int], has_masks: bool
 ) -> dict[str, Any]:
-    """The sidecar's content; see `record_files.read_dataset_info` for its reader."""
-    written = [[item for item in shard if item.example is not None] for shard in contents]
-    images = [item for shard in written for item in shard]
-    boxes_of = collections.Counter(category_id for item in images for category_id in item.category_ids)
+    """The sidecar's content; `dataset_info` is its reader."""
+    shards = []
+    for path, converted, size in zip(report.shards, contents, sizes, strict=True):
+        written = [item for item in converted if item.example is not None]
+        boxes_of = collections.Counter(category_id for item in written for category_id in item.category_ids)
+        shards.append(
+            {
+                "file": os.path.basename(path),
+                "bytes": size,
+                "image_ids": [item.image_id for item in written],
+                "boxes": dict(sorted(boxes_of.items())),
+                "crowd": sum(item.num_crowd for item in written),
+                "max_boxes_per_image": max((len(item.category_ids) for item in written), default=0),
+            }
+        )
     return {
+        "categories": [{"id": key, "name": name} for key, name in report.categories.items()],
         "images": report.images,
         "boxes": report.boxes,
-        "crowd": report.crowd,
-        "max_boxes_per_image": max(len(item.category_ids) for item in images),
         "has_masks": has_masks,
-        "categories": [{"id": key, "name": name, "boxes": boxes_of[key]} for key, name in report.categories.items()],
-        "shards": [
-            {"file": os.path.basename(path), "records": len(shard), "bytes": size}
-            for path, shard, size in zip(report.shards, written, sizes, strict=True)
-        ],
-        "image_ids": [item.image_id for item in images],
+        "shards": shards,
     }

@@ -1,11 +1,17 @@
 """Reads image files of any common kind as RGB, the way the input pipeline will see them."""
 
+import contextlib
 import dataclasses
 import io
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _JPEG_QUALITY = 95
 
@@ -69,31 +75,21 @@ def read_as_jpeg(path: str | os.PathLike, expected_size: tuple[int, int] | None 
     return encoded
 
 
-class _open:
-    """Context manager: a fully decoded Pillow image, every failure reported as `UnreadableImage` with the path."""
+@contextlib.contextmanager
+def _open(path: str | os.PathLike) -> Iterator["Image.Image"]:
+    """Opens a Pillow image; every failure, also while decoding it later, becomes an `UnreadableImage` with the path."""
+    from PIL import Image
 
-    def __init__(self, path: str | os.PathLike):
-        self._path = os.fspath(path)
-
-    def __enter__(self):
-        from PIL import Image
-
-        try:
-            self._image = Image.open(self._path)
-            # A plain JPEG is verified by TensorFlow instead: no need to decode it twice.
-            if self._image.format != "JPEG" or self._image.mode != "RGB":
-                self._image.load()
-        except FileNotFoundError:
-            raise UnreadableImage(f"{self._path} does not exist") from None
-        # Pillow reports damage to PNG files as SyntaxError.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UnreadableImage(f"{self._path} cannot be decoded: {error}") from error
-        return self._image
-
-    def __exit__(self, error_type, error, traceback):
-        self._image.close()
-        if isinstance(error, (OSError, SyntaxError)):
-            raise UnreadableImage(f"{self._path} cannot be decoded: {error}") from error
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnreadableImage:
+        raise
+    except FileNotFoundError:
+        raise UnreadableImage(f"{os.fspath(path)} does not exist") from None
+    # Pillow reports damage to PNG files as SyntaxError.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{os.fspath(path)} cannot be decoded: {error}") from error
 
 
 def _verified_bytes(path: str | os.PathLike) -> bytes:

@@ -1,4 +1,4 @@
-"""Names, completeness and description of a set of TFRecord shards.
+"""Names and completeness of a set of TFRecord shards.
 
 A data set converted with prefix `records/train` consists of `records/train-00000-of-00002.tfrecord`, … and the sidecar
 `records/train.json`. The sidecar exists in an unfinished form while shards are being put in place and is completed
@@ -6,7 +6,6 @@ last, so a data set is either whole or refused.
 """
 
 import collections
-import dataclasses
 import json
 import os
 import re
@@ -18,45 +17,7 @@ import tensorflow as tf
 from tf_dcnv2.data.atomic_files import write_atomically
 
 _SHARD_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})(\.tfrecord)?$")
-_FORMAT = "tf_dcnv2.records/1"
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """What a set of records holds, as its sidecars tell.
-
-    Attributes:
-        categories: category id -> name, in order of id.
-        num_images: number of images, those without any box included.
-        num_boxes: number of boxes, crowd ones included.
-        num_crowd: number of crowd boxes.
-        max_boxes_per_image: the largest number of boxes on one image.
-        boxes_per_category: category id -> number of boxes, crowd ones included.
-        image_ids: COCO image ids in the order of the shards.
-        has_masks: whether every box has a mask.
-        shards: paths of the record files.
-    """
-
-    categories: dict[int, str]
-    num_images: int
-    num_boxes: int
-    num_crowd: int
-    max_boxes_per_image: int
-    boxes_per_category: dict[int, int]
-    image_ids: tuple[int, ...]
-    has_masks: bool
-    shards: tuple[str, ...]
-
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """The category ids in increasing order."""
-        return tuple(self.categories)
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{name} {self.boxes_per_category[key]}" for key, name in self.categories.items())
-        if len(self.categories) > 8:
-            parts = "non-contiguous ids" if max(self.categories) != len(self.categories) else "ids 1 and up"
-        return f"{self.num_images} images, {self.num_boxes} boxes, {len(self.categories)} classes ({parts})"
+_FORMAT = "tf_dcnv2.records/2"
 
 
 def shard_paths(prefix: str, num_shards: int) -> list[str]:
@@ -66,7 +27,7 @@ def shard_paths(prefix: str, num_shards: int) -> list[str]:
 
 def existing_shards(prefix: str) -> list[str]:
     """Paths of all files named like shards of this prefix, whatever their number."""
-    return sorted(path for path in tf.io.gfile.glob(f"{prefix}-*") if _prefix_of(path) == prefix)
+    return sorted(path for path in tf.io.gfile.glob(f"{prefix}-*") if prefix_of(path) == prefix)
 
 
 def sidecar_path(prefix: str) -> str:
@@ -96,50 +57,13 @@ def find_shards(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> lis
         matches = _match(entry)
         if not matches:
             if tf.io.gfile.exists(sidecar_path(entry)):
-                _read_sidecar(entry)
+                read_sidecar(entry)
             raise FileNotFoundError(f"No TFRecord files match {entry!r} (a prefix, a file or a glob pattern).")
         paths.extend(matches)
     paths = list(dict.fromkeys(paths))
-    for prefix in _by_prefix(paths):
+    for prefix in group_by_prefix(paths):
         _check_complete(prefix, paths)
     return paths
-
-
-def read_dataset_info(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> DatasetInfo:
-    """Describes converted records without reading them.
-
-    Args:
-        pattern: the prefix given to `convert_coco`, a glob pattern that matches its shards, or a list of these.
-
-    Returns:
-        The description; several data sets are summed up, and must agree on their categories.
-
-    Raises:
-        FileNotFoundError: nothing matches, or the records have no sidecar.
-        ValueError: the data set is incomplete, or data sets disagree on a category's name.
-
-    Example:
-        >>> info = read_dataset_info("records/train")
-        >>> detector = FasterRCNN.from_preset("faster_rcnn_small_dcnv2", category_ids=info.category_ids)
-    """
-    paths = find_shards(pattern)
-    prefixes = list(_by_prefix(paths))
-    sidecars = [_read_sidecar(prefix) for prefix in prefixes]
-    if not sidecars or None in sidecars:
-        missing = [sidecar_path(prefix) for prefix, sidecar in zip(prefixes, sidecars, strict=True) if sidecar is None]
-        raise FileNotFoundError(
-            f"No description of these records was found ({', '.join(missing) or paths[0]}). "
-            "Make them with tf_dcnv2.data.convert_coco, or state the category ids yourself."
-        )
-    return _merge(sidecars, paths)
-
-
-def find_dataset_info(paths: Sequence[str]) -> DatasetInfo | None:
-    """Like `read_dataset_info`, but None for records that have no sidecar."""
-    try:
-        return read_dataset_info(paths)
-    except FileNotFoundError:
-        return None
 
 
 def _match(entry: str) -> list[str]:
@@ -154,27 +78,29 @@ def _is_record(path: str) -> bool:
     return not name.startswith(".") and not name.endswith(".json") and not tf.io.gfile.isdir(path)
 
 
-def _prefix_of(path: str) -> str | None:
+def prefix_of(path: str) -> str | None:
+    """The prefix of a file named like a shard, or None."""
     match = _SHARD_NAME.match(path)
     return match["prefix"] if match else None
 
 
-def _by_prefix(paths: Sequence[str]) -> dict[str, list[str]]:
+def group_by_prefix(paths: Sequence[str]) -> dict[str, list[str]]:
+    """Shards by the data set they belong to; files not named like shards are left out."""
     groups = collections.defaultdict(list)
     for path in paths:
-        if prefix := _prefix_of(path):
+        if prefix := prefix_of(path):
             groups[prefix].append(path)
     return groups
 
 
 def _check_complete(prefix: str, paths: Sequence[str]) -> None:
     """Every shard of `prefix` exists; those the caller selected with a narrower pattern may be fewer."""
-    sidecar = _read_sidecar(prefix)
+    sidecar = read_sidecar(prefix)
     if sidecar is not None:
         directory = os.path.dirname(prefix)
         expected = {os.path.join(directory, shard["file"]): shard["bytes"] for shard in sidecar["shards"]}
     else:
-        counts = {int(_SHARD_NAME.match(path)["count"]) for path in paths if _prefix_of(path) == prefix}
+        counts = {int(_SHARD_NAME.match(path)["count"]) for path in paths if prefix_of(path) == prefix}
         suffix = ".tfrecord" if paths[0].endswith(".tfrecord") else ""
         expected = {
             f"{prefix}-{index:05d}-of-{count:05d}{suffix}": None for count in sorted(counts) for index in range(count)
@@ -182,7 +108,7 @@ def _check_complete(prefix: str, paths: Sequence[str]) -> None:
     missing = [path for path in expected if not tf.io.gfile.exists(path)]
     if missing:
         raise FileNotFoundError(f"The records {prefix!r} are incomplete: missing {', '.join(missing)}.")
-    if stale := [path for path in paths if _prefix_of(path) == prefix and path not in expected]:
+    if stale := [path for path in paths if prefix_of(path) == prefix and path not in expected]:
         raise ValueError(f"{', '.join(stale)} do not belong to the data set described by {sidecar_path(prefix)}.")
     for path, size in expected.items():
         actual = tf.io.gfile.stat(path).length
@@ -190,7 +116,12 @@ def _check_complete(prefix: str, paths: Sequence[str]) -> None:
             raise ValueError(f"{path} is truncated or was changed: it has {actual} bytes instead of {size}.")
 
 
-def _read_sidecar(prefix: str) -> dict[str, Any] | None:
+def read_sidecar(prefix: str) -> dict[str, Any] | None:
+    """The description of a finished data set, or None if there is none.
+
+    Raises:
+        ValueError: it is damaged, or of a conversion that did not finish.
+    """
     path = sidecar_path(prefix)
     if not tf.io.gfile.exists(path):
         return None
@@ -205,27 +136,3 @@ def _read_sidecar(prefix: str) -> dict[str, Any] | None:
     if not content["complete"]:
         raise ValueError(f"The conversion of {prefix!r} did not finish (see {path}). Convert the data set again.")
     return content
-
-
-def _merge(sidecars: Sequence[dict[str, Any]], paths: Sequence[str]) -> DatasetInfo:
-    categories: dict[int, str] = {}
-    counts: dict[int, int] = collections.Counter()
-    for sidecar in sidecars:
-        for category in sidecar["categories"]:
-            name = categories.setdefault(category["id"], category["name"])
-            if name != category["name"]:
-                raise ValueError(
-                    f"Category {category['id']} is {name!r} in one data set, {category['name']!r} in another."
-                )
-            counts[category["id"]] += category["boxes"]
-    return DatasetInfo(
-        categories=dict(sorted(categories.items())),
-        num_images=sum(sidecar["images"] for sidecar in sidecars),
-        num_boxes=sum(sidecar["boxes"] for sidecar in sidecars),
-        num_crowd=sum(sidecar["crowd"] for sidecar in sidecars),
-        max_boxes_per_image=max(sidecar["max_boxes_per_image"] for sidecar in sidecars),
-        boxes_per_category=dict(sorted(counts.items())),
-        image_ids=tuple(image_id for sidecar in sidecars for image_id in sidecar["image_ids"]),
-        has_masks=all(sidecar["has_masks"] for sidecar in sidecars),
-        shards=tuple(paths),
-    )

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_dcnv2.data.augmentation import Augmentation
-from tf_dcnv2.data.record_files import DatasetInfo, find_dataset_info, find_shards
+from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
+from tf_dcnv2.data.record_files import find_shards
 from tf_dcnv2.data.resizing import pad_to_multiple, resize_image, resized_shape
 
 _DEFAULT_MAX_BOXES = 100
@@ -87,7 +88,7 @@ def load_records(
     flip, shuffle, drop_remainder = (training if value is None else value for value in (flip, shuffle, drop_remainder))
     augmentation = Augmentation(flip, vertical_flip, tuple(scale_range), color_jitter, canvas)
     paths = find_shards(pattern)
-    info = find_dataset_info(paths)
+    info = describe_shards(paths)
     if max_boxes is None:
         max_boxes = _DEFAULT_MAX_BOXES if training or info is None else max(1, info.max_boxes_per_image)
     if drop_remainder and not repeat and info is not None and info.num_images < batch_size:
@@ -119,7 +120,10 @@ def load_records(
         padding_values=_padding_values(dataset.element_spec),
         drop_remainder=drop_remainder,
     )
-    return dataset.map(_as_inputs_and_targets).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(_as_inputs_and_targets).prefetch(tf.data.AUTOTUNE)
+    return (
+        dataset if info is None else dataset.apply(_known_length(info.num_images, batch_size, drop_remainder, repeat))
+    )
 
 
 def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes) -> None:
@@ -137,6 +141,12 @@ def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, ma
         raise ValueError(
             f"canvas must be (height, width), multiples of size_multiple={size_multiple}. Received: canvas={canvas}"
         )
+
+
+def _known_length(num_images, batch_size, drop_remainder, repeat):
+    """Tells tf.data how many batches there are, so that `fit` knows from the first epoch on."""
+    batches = num_images // batch_size if drop_remainder else -(-num_images // batch_size)
+    return tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY if repeat else batches)
 
 
 def _shuffle_buffer(info: DatasetInfo | None) -> int:
