@@ -121,9 +121,9 @@ def load_records(
         drop_remainder=drop_remainder,
     )
     dataset = dataset.map(_as_inputs_and_targets).prefetch(tf.data.AUTOTUNE)
-    return (
-        dataset if info is None else dataset.apply(_known_length(info.num_images, batch_size, drop_remainder, repeat))
-    )
+    if info is not None:
+        dataset = dataset.apply(_known_length(info.num_images, batch_size, drop_remainder, repeat))
+    return dataset
 
 
 def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes) -> None:
