@@ -1,0 +1,180 @@
+#include <cstring>
+#include <limits>
+#include <string>
+#include <thread>
+
+#include "doctest/doctest.h"
+#include "tests/cc/reference.h"
+
+namespace dcnv2_test {
+namespace {
+
+using dcnv2::DeformConvShape;
+
+struct NamedShape {
+  const char* name;
+  DeformConvShape shape;
+};
+
+// batch, in (height, width, channels), out (height, width, channels), kernel, groups, deformable groups,
+// stride, dilation, padding before.
+const NamedShape kShapes[] = {
+    {"plain 3x3", {2, 7, 9, 16, 7, 9, 32, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"odd channel counts", {1, 6, 5, 7, 6, 5, 11, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"one channel", {1, 6, 5, 1, 6, 5, 1, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"groups cut across deformable groups", {2, 6, 6, 12, 6, 6, 10, 3, 3, 2, 3, {1, 1}, {1, 1}, {1, 1}}},
+    {"many groups", {1, 5, 6, 64, 5, 6, 64, 3, 3, 16, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"many deformable groups", {1, 5, 6, 32, 5, 6, 8, 3, 3, 1, 16, {1, 1}, {1, 1}, {1, 1}}},
+    {"stride and dilation", {1, 11, 13, 8, 5, 5, 8, 3, 3, 1, 1, {2, 2}, {2, 3}, {1, 2}}},
+    {"rectangular kernel", {1, 8, 7, 4, 8, 7, 6, 5, 1, 1, 2, {1, 1}, {1, 1}, {2, 0}}},
+    {"more channels than a tile is wide", {1, 2, 2, 900, 2, 2, 3, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
+    {"more outputs than a tile is wide", {1, 2, 2, 3, 2, 2, 900, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
+    {"more pixels than a tile", {1, 20, 21, 4, 20, 21, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+};
+
+double Inner(const Values& a, const Values& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+template <typename T>
+void CheckClose(const std::vector<T>& received, const Values& expected, double tolerance) {
+  REQUIRE(received.size() == expected.size());
+  double worst = 0;
+  for (size_t i = 0; i < received.size(); ++i) worst = std::fmax(worst, std::abs(received[i] - expected[i]));
+  CHECK(worst <= tolerance);
+}
+
+TEST_CASE("the forward pass equals the definition") {
+  for (const NamedShape& named : kShapes) {
+    CAPTURE(std::string(named.name));
+    for (double offset_scale : {0.0, 0.7, 3.0}) {
+      const ConvProblem problem = RandomProblem(named.shape, offset_scale, 1);
+      const Values expected = ReferenceForward(problem);
+      CheckClose(RunLibrary<double>(problem, Serial).y, expected, 1e-11);
+      // Float sums of up to 2000 products of order one.
+      CheckClose(RunLibrary<float>(problem, Serial).y, expected, 2e-3);
+    }
+  }
+}
+
+TEST_CASE("gradients equal central differences of the definition along random directions") {
+  for (const NamedShape& named : kShapes) {
+    CAPTURE(std::string(named.name));
+    const ConvProblem problem = RandomProblem(named.shape, 1.5, 2);
+    const Computed<double> computed = RunLibrary<double>(problem, Serial);
+    const auto check = [&](Values ConvProblem::* argument, const Values& gradient) {
+      Values direction = RandomProblem(named.shape, 1, 3).*argument;
+      const double step = 1e-7;
+      ConvProblem above = problem, below = problem;
+      for (size_t i = 0; i < direction.size(); ++i) {
+        (above.*argument)[i] += step * direction[i];
+        (below.*argument)[i] -= step * direction[i];
+      }
+      const double expected =
+          (Inner(ReferenceForward(above), problem.dy) - Inner(ReferenceForward(below), problem.dy)) / (2 * step);
+      CHECK(Inner(gradient, direction) == doctest::Approx(expected).epsilon(1e-5));
+    };
+    check(&ConvProblem::x, computed.dx);
+    check(&ConvProblem::kernel, computed.dkernel);
+    check(&ConvProblem::offset, computed.doffset);
+    check(&ConvProblem::mask, computed.dmask);
+  }
+}
+
+TEST_CASE("results do not depend on how the work is split") {
+  const auto threads = [](int64_t n, int64_t, const dcnv2::RangeBody& body) {
+    std::thread first([&] { body(0, n / 2); });
+    body(n / 2, n);
+    first.join();
+  };
+  for (const NamedShape& named : kShapes) {
+    CAPTURE(std::string(named.name));
+    const ConvProblem problem = RandomProblem(named.shape, 2, 4);
+    const Computed<float> whole = RunLibrary<float>(problem, Serial);
+    for (const dcnv2::ParallelFor& split : {dcnv2::ParallelFor(ReversedUnits), dcnv2::ParallelFor(threads)}) {
+      const Computed<float> other = RunLibrary<float>(problem, split);
+      CHECK(other.y == whole.y);
+      CHECK(other.dx == whole.dx);
+      CHECK(other.dkernel == whole.dkernel);
+      CHECK(other.doffset == whole.doffset);
+      CHECK(other.dmask == whole.dmask);
+    }
+  }
+}
+
+TEST_CASE("version one is a modulation of one") {
+  ConvProblem problem = RandomProblem(kShapes[0].shape, 1, 5);
+  problem.mask.assign(problem.mask.size(), 1.0);
+  const Computed<double> modulated = RunLibrary<double>(problem, Serial);
+  const Computed<double> plain = RunLibrary<double>(problem, Serial, /*modulated=*/false);
+  CHECK(plain.y == modulated.y);
+  CHECK(plain.dx == modulated.dx);
+  CHECK(plain.dkernel == modulated.dkernel);
+  CHECK(plain.doffset == modulated.doffset);
+}
+
+// One pixel, one tap, one channel: y = x(offset) on a 2x3 map.
+ConvProblem OneSample(double row, double column) {
+  const DeformConvShape shape{1, 2, 3, 1, 1, 1, 1, 1, 1, 1, 1, {4, 4}, {1, 1}, {0, 0}};
+  return {shape, {1, 2, 4, 8, 16, 32}, {1}, {row, column}, {1}, {1}};
+}
+
+TEST_CASE("a sample at or beyond the border has no value and no gradient") {
+  const double far = 1e30, infinite = std::numeric_limits<double>::infinity();
+  for (double outside : {-1.0, -1.5, -far, far, infinite, -infinite}) {
+    CAPTURE(outside);
+    const Computed<float> computed = RunLibrary<float>(OneSample(outside, 1), Serial);
+    CHECK(computed.y[0] == 0);
+    CHECK(computed.dmask[0] == 0);
+    CHECK(computed.doffset == std::vector<float>{0, 0});
+    CHECK(computed.dx == std::vector<float>(6, 0));
+  }
+  CHECK(RunLibrary<float>(OneSample(2, 1), Serial).doffset == std::vector<float>{0, 0});
+  CHECK(RunLibrary<float>(OneSample(0, 3), Serial).doffset == std::vector<float>{0, 0});
+}
+
+TEST_CASE("between the border and the outside the map fades to zero") {
+  const Computed<double> above = RunLibrary<double>(OneSample(-0.75, 1), Serial);
+  CHECK(above.y[0] == doctest::Approx(0.25 * 2));
+  CHECK(above.doffset[0] == doctest::Approx(2));
+  const Computed<double> corner = RunLibrary<double>(OneSample(1.5, 2.5), Serial);
+  CHECK(corner.y[0] == doctest::Approx(0.25 * 32));
+  CHECK(corner.doffset[0] == doctest::Approx(-0.5 * 32));
+}
+
+TEST_CASE("at an integer position the gradient is the right-hand one") {
+  const Computed<double> computed = RunLibrary<double>(OneSample(0, 1), Serial);
+  CHECK(computed.y[0] == 2);
+  CHECK(computed.doffset == std::vector<double>{16 - 2, 4 - 2});
+  const Computed<double> last = RunLibrary<double>(OneSample(1, 2), Serial);
+  CHECK(last.y[0] == 32);
+  CHECK(last.doffset == std::vector<double>{-32, -32});
+}
+
+TEST_CASE("a NaN offset reaches the output and its own gradients, and no pixel") {
+  for (const ConvProblem& problem : {OneSample(NAN, 0), OneSample(0, NAN), OneSample(NAN, 1e30)}) {
+    const Computed<float> computed = RunLibrary<float>(problem, Serial);
+    CHECK(std::isnan(computed.y[0]));
+    CHECK(std::isnan(computed.dkernel[0]));
+    CHECK(std::isnan(computed.doffset[0]));
+    CHECK(std::isnan(computed.dmask[0]));
+    CHECK(computed.dx == std::vector<float>(6, 0));
+  }
+}
+
+TEST_CASE("no images, no outputs and an empty map are fine") {
+  DeformConvShape shape = kShapes[0].shape;
+  shape.batch = 0;
+  CHECK(RunLibrary<float>(RandomProblem(shape, 1, 6), Serial).dkernel == std::vector<float>(9 * 16 * 32, 0));
+  shape = kShapes[0].shape;
+  shape.out_height = 0;
+  CHECK(RunLibrary<float>(RandomProblem(shape, 1, 6), Serial).dx == std::vector<float>(2 * 7 * 9 * 16, 0));
+  shape = kShapes[0].shape;
+  shape.in_width = 0;
+  CHECK(RunLibrary<float>(RandomProblem(shape, 1, 6), Serial).y == std::vector<float>(2 * 7 * 9 * 32, 0));
+}
+
+}  // namespace
+}  // namespace dcnv2_test

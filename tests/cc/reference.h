@@ -1,0 +1,125 @@
+// Deformable convolution written the slow and obvious way, to compare the library with.
+#ifndef DCNV2_TESTS_CC_REFERENCE_H_
+#define DCNV2_TESTS_CC_REFERENCE_H_
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "cc/lib/deform_conv_cpu.h"
+
+namespace dcnv2_test {
+
+using Values = std::vector<double>;
+
+struct ConvProblem {
+  dcnv2::DeformConvShape shape;
+  Values x, kernel, offset, mask, dy;
+};
+
+// offset_scale in pixels.
+inline ConvProblem RandomProblem(const dcnv2::DeformConvShape& s, double offset_scale, int seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  const auto values = [&](int64_t size, double scale) {
+    Values v(size);
+    for (double& value : v) value = scale * normal(generator);
+    return v;
+  };
+  const int64_t samples = s.batch * s.out_pixels() * s.samples_per_pixel();
+  return {s,
+          values(s.batch * s.in_height * s.in_width * s.in_channels, 1),
+          values(s.taps() * s.group_in_channels() * s.out_channels, 1),
+          values(2 * samples, offset_scale),
+          values(samples, 1),
+          values(s.batch * s.out_pixels() * s.out_channels, 1)};
+}
+
+// Visits every (pixel of the batch, deformable group, tap) with its index and position.
+inline void ForEachSample(const ConvProblem& p,
+                          const std::function<void(int64_t image, int64_t pixel, int64_t group, int64_t tap,
+                                                   int64_t sample, double row, double column)>& visit) {
+  const auto& s = p.shape;
+  int64_t sample = 0;
+  for (int64_t image = 0; image < s.batch; ++image) {
+    for (int64_t pixel = 0; pixel < s.out_pixels(); ++pixel) {
+      for (int64_t group = 0; group < s.deformable_groups; ++group) {
+        for (int64_t tap = 0; tap < s.taps(); ++tap, ++sample) {
+          const int64_t row = pixel / s.out_width * s.stride.height - s.padding_before.height +
+                              tap / s.kernel_width * s.dilation.height;
+          const int64_t column =
+              pixel % s.out_width * s.stride.width - s.padding_before.width + tap % s.kernel_width * s.dilation.width;
+          visit(image, pixel, group, tap, sample, row + p.offset[2 * sample], column + p.offset[2 * sample + 1]);
+        }
+      }
+    }
+  }
+}
+
+// The map continued by zeros, read at any integer position.
+inline double At(const ConvProblem& p, int64_t image, int64_t row, int64_t column, int64_t channel) {
+  const auto& s = p.shape;
+  if (row < 0 || row >= s.in_height || column < 0 || column >= s.in_width) return 0;
+  return p.x[((image * s.in_height + row) * s.in_width + column) * s.in_channels + channel];
+}
+
+inline Values ReferenceForward(const ConvProblem& p) {
+  const auto& s = p.shape;
+  Values y(s.batch * s.out_pixels() * s.out_channels, 0);
+  ForEachSample(p, [&](int64_t image, int64_t pixel, int64_t dg, int64_t tap, int64_t sample, double row, double col) {
+    if (!(row > -1 && row < s.in_height && col > -1 && col < s.in_width)) return;
+    const int64_t top = std::floor(row), left = std::floor(col);
+    for (int64_t c = dg * s.deformable_group_channels(); c < (dg + 1) * s.deformable_group_channels(); ++c) {
+      double value = 0;
+      for (int i = 0; i < 2; ++i) {
+        for (int j = 0; j < 2; ++j) {
+          value +=
+              (1 - std::abs(row - (top + i))) * (1 - std::abs(col - (left + j))) * At(p, image, top + i, left + j, c);
+        }
+      }
+      const int64_t group = c / s.group_in_channels();
+      for (int64_t o = 0; o < s.group_out_channels(); ++o) {
+        const int64_t out = group * s.group_out_channels() + o;
+        const int64_t weight = (tap * s.group_in_channels() + c % s.group_in_channels()) * s.out_channels + out;
+        y[(image * s.out_pixels() + pixel) * s.out_channels + out] += p.kernel[weight] * value * p.mask[sample];
+      }
+    }
+  });
+  return y;
+}
+
+// What the library computes, in T, returned as double.
+template <typename T>
+struct Computed {
+  std::vector<T> y, dx, dkernel, doffset, dmask;
+};
+
+template <typename T>
+Computed<T> RunLibrary(const ConvProblem& p, const dcnv2::ParallelFor& parallel_for, bool modulated = true) {
+  const auto cast = [](const Values& values) { return std::vector<T>(values.begin(), values.end()); };
+  const auto x = cast(p.x), kernel = cast(p.kernel), offset = cast(p.offset), mask = cast(p.mask), dy = cast(p.dy);
+  // Results start as rubbish, because nobody promises the library zeros.
+  const T rubbish = static_cast<T>(NAN);
+  Computed<T> r{std::vector<T>(dy.size(), rubbish), std::vector<T>(x.size(), rubbish),
+                std::vector<T>(kernel.size(), rubbish), std::vector<T>(offset.size(), rubbish),
+                std::vector<T>(mask.size(), rubbish)};
+  const dcnv2::DeformConvInputs<T> inputs{x.data(), kernel.data(), offset.data(), modulated ? mask.data() : nullptr};
+  dcnv2::DeformConvForward<T>(p.shape, inputs, r.y.data(), parallel_for);
+  dcnv2::DeformConvBackward<T>(p.shape, inputs, dy.data(),
+                               {r.dx.data(), r.dkernel.data(), r.doffset.data(), modulated ? r.dmask.data() : nullptr},
+                               parallel_for);
+  return r;
+}
+
+// Runs everything in one piece.
+inline void Serial(int64_t n, int64_t, const dcnv2::RangeBody& body) { body(0, n); }
+
+// Runs unit by unit from the end: what a result must not depend on.
+inline void ReversedUnits(int64_t n, int64_t, const dcnv2::RangeBody& body) {
+  for (int64_t i = n - 1; i >= 0; --i) body(i, i + 1);
+}
+
+}  // namespace dcnv2_test
+
+#endif  // DCNV2_TESTS_CC_REFERENCE_H_
