@@ -1,8 +1,8 @@
 """Per-variable learning rates for any Keras optimizer.
 
-The offset branches of deformable convolutions learn at a tenth of the rate of the other layers (paper sec. 4.2). Scaling
-their gradients would not do: adaptive optimizers divide the scale out again. So the learning rate itself is scaled,
-where an optimizer applies it to one variable.
+The offset branches of deformable convolutions learn at a tenth of the rate of the other layers (paper sec. 4.2).
+Scaling their gradients would not do: adaptive optimizers divide the scale out again. So the learning rate itself is
+scaled, where an optimizer applies it to one variable.
 """
 
 import keras
@@ -11,10 +11,10 @@ import keras
 def scale_learning_rates(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Makes `optimizer` honour `variable.learning_rate_multiplier`, which the deformable layers set.
 
-    Detectors do this to the optimizer they are compiled with; your own models with deformable layers should be compiled
-    with `scale_learning_rates(keras.optimizers.Adam(1e-3))`. Works with every Keras optimizer, with decoupled weight
-    decay, loss scaling and `tf.distribute`. The optimizer keeps its class, so it is saved and loaded as usual (and is to
-    be passed through this function again after loading).
+    Detectors do this to the optimizer they are compiled with; compile your own models that have deformable layers with
+    `scale_learning_rates(keras.optimizers.Adam(1e-3))`. Works with every Keras optimizer, with decoupled weight decay,
+    loss scaling and `tf.distribute`. The optimizer keeps its class, so it is saved and loaded as usual; pass it through
+    this function again after loading.
 
     Args:
         optimizer: changed in place. Doing it twice has no further effect.

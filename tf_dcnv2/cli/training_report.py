@@ -1,5 +1,6 @@
 """What a training run shows: a moving bar within an epoch, a line when it is over, a line for each evaluation."""
 
+import math
 import time
 
 import keras
@@ -67,7 +68,7 @@ class TrainingReport(keras.callbacks.Callback):
         logs = logs or {}
         self._bar.stop()
         say("epoch", f"{self._epoch_name()}  {self._progress}")
-        if "val_AP" in logs:
+        if math.isfinite(logs.get("val_AP", math.nan)):
             note = ""
             if logs["val_AP"] > self._best_ap:
                 self._best_ap = logs["val_AP"]

@@ -1,7 +1,7 @@
 """A data set's own category ids and the detector's labels.
 
-Data sets number their categories as they like (COCO: 80 categories numbered 1 to 90). A detector takes and gives the data
-set's ids; inside, label 0 is the background and label i the i-th category.
+Data sets number their categories as they like (COCO: 80 categories numbered 1 to 90). A detector takes and gives the
+data set's ids; inside, label 0 is the background and label i the i-th category.
 """
 
 from collections.abc import Sequence

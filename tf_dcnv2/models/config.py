@@ -33,9 +33,7 @@ class _Config:
 
     def _require(self, condition: bool, name: str, expected: str) -> None:
         if not condition:
-            raise ValueError(
-                f"{type(self).__name__}.{name} must be {expected}. Received: {getattr(self, name)!r}"
-            )
+            raise ValueError(f"{type(self).__name__}.{name} must be {expected}. Received: {getattr(self, name)!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,9 @@ class BackboneConfig(_Config):
         self._require(len(self.widths) == 4 and min(self.widths) >= 1, "widths", "four positive channel counts")
         self._require(set(self.dcn_stages) <= {2, 3, 4, 5}, "dcn_stages", "a subset of (2, 3, 4, 5)")
         self._require(
-            (self.dcn == "none") == (not self.dcn_stages), "dcn_stages", f"empty exactly when dcn is 'none' ({self.dcn=})"
+            (self.dcn == "none") == (not self.dcn_stages),
+            "dcn_stages",
+            f"empty exactly when dcn is 'none' (dcn={self.dcn!r})",
         )
         self._require(0 <= self.frozen_stages <= 5, "frozen_stages", "between 0 and 5")
 
@@ -262,7 +262,8 @@ class DetectorConfig(_Config):
             for depth, parent in enumerate(parents):
                 node = node.get(parent)
                 if not isinstance(node, dict):
-                    raise ValueError(f"No configuration section named {'.'.join(parents[: depth + 1])!r} (in {path!r}).")
+                    section = ".".join(parents[: depth + 1])
+                    raise ValueError(f"No configuration section named {section!r} (in {path!r}).")
             if isinstance(node.get(leaf), dict) and isinstance(value, Mapping):
                 value = {**node[leaf], **value}
             node[leaf] = value
@@ -276,10 +277,10 @@ def _from_dict(cls: type, values: Mapping[str, Any], path: str) -> Any:
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ValueError(f"Unknown setting {path + unknown[0]!r}. Known: {', '.join(path + name for name in fields)}")
-    arguments = {
-        name: _from_dict(fields[name].type, value, f"{path}{name}.") if dataclasses.is_dataclass(fields[name].type) else value
-        for name, value in values.items()
-    }
+    arguments = dict(values)
+    for name, value in values.items():
+        if dataclasses.is_dataclass(fields[name].type):
+            arguments[name] = _from_dict(fields[name].type, value, f"{path}{name}.")
     return cls(**arguments)
 
 

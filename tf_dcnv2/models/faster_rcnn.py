@@ -54,7 +54,7 @@ class FasterRCNN(LossModel):
         classes         int32 `(B, D)`, the data set's own category ids, -1 when unused
         num_detections  int32 `(B,)`
 
-    Train it with `compile(optimizer)` and `fit` on the batches of `tf_dcnv2.data.load_records`; `compile` needs no loss.
+    Train it with `compile(optimizer)`, which needs no loss, and `fit` on the batches of `tf_dcnv2.data.load_records`.
 
     Example:
         >>> detector = FasterRCNN.from_preset("faster_rcnn_small_dcnv2", num_classes=3)
@@ -138,9 +138,7 @@ class FasterRCNN(LossModel):
         logits, deltas = self.rpn(features["rpn"])
         proposals, _ = propose(logits, deltas, self._anchors(features["rpn"]), image_sizes, self.config.rpn, False)
         class_logits, class_deltas = self.box_head(features["roi"], proposals)
-        boxes, scores, classes, count = detect(
-            proposals, class_logits, class_deltas, image_sizes, self.config.box_head
-        )
+        boxes, scores, classes, count = detect(proposals, class_logits, class_deltas, image_sizes, self.config.box_head)
         return {
             "boxes": boxes,
             "scores": scores,
@@ -150,10 +148,9 @@ class FasterRCNN(LossModel):
 
     def prepare(self, images: tf.Tensor, image_sizes: tf.Tensor) -> tf.Tensor:
         """RGB images `(B, H, W, 3)` in 0..255 as the backbone takes them, zero beyond `image_sizes` `(B, 2)`."""
-        rows, columns = (
-            tf.sequence_mask(tf.cast(tf.math.ceil(image_sizes[:, axis]), tf.int32), tf.shape(images)[axis + 1], tf.float32)
-            for axis in (0, 1)
-        )
+        pixels = tf.cast(tf.math.ceil(image_sizes), tf.int32)
+        rows = tf.sequence_mask(pixels[:, 0], tf.shape(images)[1], tf.float32)
+        columns = tf.sequence_mask(pixels[:, 1], tf.shape(images)[2], tf.float32)
         # Padding is zero for the network: set after the mean is taken off, not before.
         return preprocess(images, self.config.backbone) * rows[:, :, None, None] * columns[:, None, :, None]
 

@@ -42,8 +42,8 @@ class FeatureMimicking(LossModel):
     and the cross-entropy of a separate classifier of f_RCNN join the detector's losses. The branch exists only here:
     calling this model, or exporting `detector`, runs the detector alone.
 
-    Batch normalisation that trains uses its moving averages on the crops, so that their statistics, unlike whole images',
-    do not reach the detector.
+    On the crops batch normalisation uses its moving averages, so that the statistics of crops, unlike those of whole
+    images, do not reach the detector.
 
     Args:
         detector: a `FasterRCNN`.
@@ -59,9 +59,7 @@ class FeatureMimicking(LossModel):
     def __init__(
         self, detector: FasterRCNN, config: MimicConfig | Mapping[str, Any] | None = None, *, name=None, **kwargs
     ):
-        super().__init__(
-            loss_names=(*detector.loss_names, "mimic_loss", "rcnn_class_loss"), name=name, **kwargs
-        )
+        super().__init__(loss_names=(*detector.loss_names, "mimic_loss", "rcnn_class_loss"), name=name, **kwargs)
         config = detector.config.mimic if config is None else config
         self.config = config if isinstance(config, MimicConfig) else MimicConfig(**config)
         self.detector = detector
@@ -102,10 +100,11 @@ class FeatureMimicking(LossModel):
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=self.classifier(rcnn_features)
         )
-        images = tf.cast(tf.shape(outputs.images)[0], tf.float32)
         count = tf.maximum(tf.cast(tf.shape(rois)[0], tf.float32), 1.0)
+        images = tf.cast(tf.shape(outputs.images)[0], tf.float32)
+        divisor = images if config.reduction == "sum" else count
         losses = {
-            "mimic_loss": config.mimic_weight * tf.reduce_sum(distance) / (images if config.reduction == "sum" else count),
+            "mimic_loss": config.mimic_weight * tf.reduce_sum(distance) / divisor,
             "rcnn_class_loss": config.classification_weight * tf.reduce_sum(cross_entropy) / count,
         }
         return MimicOutputs(losses, image_indices, rois, patches, rcnn_features, detector_features)
@@ -113,21 +112,27 @@ class FeatureMimicking(LossModel):
     def _draw(self, outputs: TrainingOutputs) -> tuple[tf.Tensor, tf.Tensor]:
         """Indices `(B, n)` of random RoIs of the wanted kind, and which of them exist."""
         is_object = outputs.rois.labels > 0
-        wanted = outputs.rois.valid & {
-            "positive": is_object,
-            "negative": ~is_object,
-            "all": tf.ones_like(is_object),
-        }[self.config.rois]
+        wanted = (
+            outputs.rois.valid
+            & {
+                "positive": is_object,
+                "negative": ~is_object,
+                "all": tf.ones_like(is_object),
+            }[self.config.rois]
+        )
         order = tf.where(wanted, tf.random.uniform(tf.shape(wanted)), -1.0)
         drawn = tf.math.top_k(order, tf.minimum(self.config.rois_per_image, tf.shape(order)[1]))
         return drawn.indices, drawn.values >= 0.0
 
     def _rcnn_features(self, patches: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(patches)[0]
+        # TensorFlow's convolutions fail on empty batches: a blank patch stands in, and is dropped at the end.
+        patches = tf.pad(patches, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
         levels = self.detector.extract(patches, training=False)["roi"]
         side = float(self.config.patch_size)
         boxes = tf.repeat(tf.constant([[[0.0, 0.0, side, side]]]), tf.shape(patches)[0], axis=0)
         level = tf.fill(tf.shape(boxes)[:2], self._level)
-        return self.detector.box_head.features(levels, boxes, level)[:, 0]
+        return self.detector.box_head.features(levels, boxes, level)[:count, 0]
 
     def get_config(self) -> dict:
         return {

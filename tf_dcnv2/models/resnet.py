@@ -35,7 +35,9 @@ class ResNetBackbone(keras.Model):
     "Deformable ConvNets v2" (arXiv:1811.11168) sec. 4.1.
     """
 
-    def __init__(self, config: BackboneConfig | dict | None = None, *, kernel_regularizer=None, name="backbone", **kwargs):
+    def __init__(
+        self, config: BackboneConfig | dict | None = None, *, kernel_regularizer=None, name="backbone", **kwargs
+    ):
         config = config or BackboneConfig()
         config = config if isinstance(config, BackboneConfig) else BackboneConfig(**config)
         images = keras.Input((None, None, 3), name="images")

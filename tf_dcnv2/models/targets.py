@@ -21,7 +21,7 @@ class AnchorTargets(NamedTuple):
 
 
 class SampledRoIs(NamedTuple):
-    """`boxes` and matched `object_boxes` `(B, S, 4)`; `labels` int32 `(B, S)`; `valid` bool `(B, S)`: not mere filling."""
+    """`boxes` and matched `object_boxes` `(B, S, 4)`; `labels` int32 `(B, S)`; `valid` bool `(B, S)`: no filling."""
 
     boxes: tf.Tensor
     labels: tf.Tensor

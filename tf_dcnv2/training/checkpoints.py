@@ -1,6 +1,7 @@
 """Evaluation during a run, and what the run keeps."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.data.atomic_files import write_atomically
-from tf_dcnv2.evaluation import evaluate_coco
+from tf_dcnv2.evaluation import METRIC_NAMES, evaluate_coco
 from tf_dcnv2.training.budget import Budget
 
 
@@ -23,7 +24,8 @@ def save_detector(detector: keras.Model, path: str) -> None:
 class CocoEvaluation(keras.callbacks.Callback):
     """Scores the detector after every `every` epochs and after the last one.
 
-    The numbers join the logs of `fit` as `val_AP`, `val_AP50` and so on.
+    The numbers join the logs of `fit` as `val_AP`, `val_AP50` and so on; they are NaN for epochs without evaluation,
+    so that a log file has the same columns from its first row on.
 
     Args:
         detector: what is evaluated; `model` of `fit` may be its `FeatureMimicking`.
@@ -47,12 +49,11 @@ class CocoEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         is_last = self.model.stop_training or epoch + 1 == self.params.get("epochs")
-        if not is_last and (self._every == 0 or (epoch + 1) % self._every):
-            return
-        metrics = evaluate_coco(self._detector, self._dataset)["bbox"]
+        is_due = is_last or (self._every > 0 and (epoch + 1) % self._every == 0)
+        metrics = evaluate_coco(self._detector, self._dataset)["bbox"] if is_due else dict.fromkeys(METRIC_NAMES, math.nan)
         if logs is not None:
-            logs.update({f"val_{name}": value for name, value in metrics.items() if name != "per_class"})
-        if self._on_result is not None:
+            logs.update({f"val_{name}": metrics[name] for name in METRIC_NAMES})
+        if is_due and self._on_result is not None:
             self._on_result(metrics)
 
 

@@ -36,8 +36,8 @@ def train(
 ) -> TrainResult:
     """Trains a preset on records and keeps everything in `options.output`.
 
-    The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest AP on `val`)
-    and `last.keras`, `log.csv` (losses and metrics by epoch), and what `resume` needs.
+    The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest AP on
+    `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), and what `resume` needs.
 
     Args:
         options: see `TrainOptions`.

@@ -1,0 +1,57 @@
+import dataclasses
+
+import pytest
+
+from tf_dcnv2.models import DetectorConfig, FasterRCNN
+from tf_dcnv2.models.presets import load_preset
+
+
+def test_a_configuration_survives_the_way_through_plain_types():
+    config = load_preset("faster_rcnn_small_dcnv2")
+    assert DetectorConfig.from_dict(config.to_dict()) == config
+
+
+def test_replace_changes_what_a_dotted_key_names_and_nothing_else():
+    config = DetectorConfig()
+    changed = config.replace(**{"box_head.samples": 64, "short_side": 640})
+    assert (changed.box_head.samples, changed.short_side) == (64, 640)
+    assert dataclasses.replace(changed, box_head=config.box_head, short_side=config.short_side) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"box_head.smaples": 1}, r"Unknown setting 'box_head.smaples'. Known: box_head.pooling"),
+        ({"head.samples": 1}, r"No configuration section named 'head'"),
+        ({"backbone.dcn": "v3"}, r"BackboneConfig.dcn must be one of .*'v2'.* Received: 'v3'"),
+        ({"backbone.dcn_stages": [6]}, r"dcn_stages must be a subset of \(2, 3, 4, 5\). Received: \(6,\)"),
+        ({"backbone.dcn": "v2"}, r"dcn_stages must be empty exactly when dcn is 'none'"),
+        ({"rpn.negative_iou": 0.9}, r"negative_iou must be in \(0, positive_iou\]. Received: 0.9"),
+        ({"neck.kind": "fpn", "rpn.anchor_sizes": [32]}, r"one size per pyramid level"),
+        ({"backbone.dilated_c5": False}, r"needs BackboneConfig.dilated_c5=True"),
+        ({"short_side": 3000}, r"short_side must be in \(0, max_side\]"),
+        ({"box_head": 3}, r"box_head must be a mapping of settings. Received: 3"),
+    ],
+)
+def test_a_wrong_setting_is_named(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        DetectorConfig().replace(**overrides)
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ValueError, match="Unknown preset 'yolo'. Available: faster_rcnn_r50_dcnv1, "):
+        FasterRCNN.from_preset("yolo", 3)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_classes": 2, "category_ids": [1, 2]}])
+def test_classes_are_given_in_exactly_one_way(arguments):
+    with pytest.raises(ValueError, match="either num_classes or category_ids"):
+        FasterRCNN.from_preset("faster_rcnn_small_dcnv2", **arguments)
+
+
+def test_the_papers_presets_have_the_papers_settings():
+    dcnv2 = load_preset("faster_rcnn_r50_dcnv2")
+    assert (dcnv2.backbone.dcn, dcnv2.backbone.dcn_stages, dcnv2.box_head.pooling) == ("v2", (3, 4, 5), "v2")
+    assert dcnv2.rpn.proposals == (2000, 1000)
+    assert (dcnv2.box_head.samples, dcnv2.mimic.rois_per_image, dcnv2.mimic.patch_size) == (512, 32, 224)
+    assert load_preset("faster_rcnn_r50_dcnv1").backbone.dcn_stages == (5,)

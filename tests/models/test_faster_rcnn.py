@@ -1,0 +1,121 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
+from tf_dcnv2.models import FasterRCNN
+
+
+def test_detections_have_the_documented_shapes_ids_and_bounds(detector, batch):
+    inputs, _ = batch
+    detections = {name: value.numpy() for name, value in detector(inputs).items()}
+    count = detector.config.box_head.max_detections
+    assert {name: value.shape for name, value in detections.items()} == {
+        "boxes": (2, count, 4),
+        "scores": (2, count),
+        "classes": (2, count),
+        "num_detections": (2,),
+    }
+    assert detections["num_detections"].min() > 0
+    for image in range(2):
+        used = np.arange(count) < detections["num_detections"][image]
+        assert set(detections["classes"][image][used]) <= set(CATEGORY_IDS)
+        assert np.all(detections["classes"][image][~used] == -1)
+        assert np.all(np.diff(detections["scores"][image]) <= 0)
+        assert np.all(detections["boxes"][image] >= 0)
+        assert np.all(detections["boxes"][image] <= np.tile(inputs["image_sizes"][image], 2))
+
+
+def test_images_and_sizes_may_be_given_as_arguments(detector, batch):
+    inputs, _ = batch
+    expected = detector(inputs)
+    received = detector(inputs["images"], inputs["image_sizes"])
+    for name, value in expected.items():
+        np.testing.assert_array_equal(received[name], value)
+
+
+@pytest.mark.parametrize("size", [(240, 100), (33, 47)])
+def test_any_image_size_works(detector, size):
+    assert detector(tf.zeros([1, *size, 3]))["boxes"].shape == (1, 100, 4)
+
+
+def test_padding_does_not_change_the_detections(detector):
+    """The network sees zeros beyond an image either way; only the border of its feature maps moves."""
+    image = make_batch(96, 96)[0]["images"][:1]
+    padded = tf.pad(image, [[0, 0], [0, 0], [0, 64], [0, 0]], constant_values=200.0)
+    prepared = detector.prepare(padded, tf.constant([[96.0, 96.0]]))
+    np.testing.assert_allclose(prepared[:, :, :96], detector.prepare(image, tf.constant([[96.0, 96.0]])))
+    assert np.all(prepared[:, :, 96:] == 0)
+
+
+def test_an_image_of_the_wrong_shape_is_refused(detector):
+    with pytest.raises(ValueError, match=r"images must have shape \(B, H, W, 3\).* Received: .*\(1, 64, 64, 1\)"):
+        detector({"images": tf.zeros([1, 64, 64, 1])})
+
+
+def test_training_lowers_every_loss_and_moves_every_trainable_weight(detector, batch):
+    before = [variable.numpy() for variable in detector.trainable_variables]
+    detector.compile(keras.optimizers.Adam(3e-3))
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    history = detector.fit(dataset, epochs=4, steps_per_epoch=10, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    for name in ("rpn_class_loss", "class_loss", "loss"):
+        assert history[name][-1] < history[name][0], name
+    unmoved = [
+        variable.path
+        for variable, value in zip(detector.trainable_variables, before, strict=True)
+        if np.array_equal(variable.numpy(), value)
+    ]
+    assert not unmoved
+
+
+def test_a_batch_without_any_object_trains(detector, batch):
+    inputs, targets = batch
+    targets = {**targets, "classes": -tf.ones_like(targets["classes"]), "boxes": tf.zeros_like(targets["boxes"])}
+    losses = detector.compute_losses(inputs, targets)
+    assert all(np.isfinite(value) for value in losses.values())
+    assert losses["box_loss"] == 0.0
+    assert losses["rpn_box_loss"] == 0.0
+
+
+def test_crowd_regions_are_no_objects(detector, batch):
+    inputs, targets = batch
+    outputs = detector.training_outputs(inputs, targets)
+    crowd_label = CATEGORY_IDS.index(int(targets["classes"][0, 2])) + 1
+    assert crowd_label not in outputs.rois.labels.numpy()
+
+
+def test_an_unknown_category_id_stops_training_with_its_number(detector, batch):
+    inputs, targets = batch
+    targets = {**targets, "classes": tf.where(targets["classes"] == 7, 8, targets["classes"])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="category id that the detector was not built for"):
+        detector.compute_losses(inputs, targets)
+
+
+def test_a_loss_given_to_compile_is_refused(detector):
+    with pytest.raises(ValueError, match="brings its own losses"):
+        detector.compile("sgd", loss="mse")
+
+
+def test_a_detector_survives_saving_and_loading(detector, batch, tmp_path):
+    inputs, _ = batch
+    detector.save(tmp_path / "detector.keras")
+    loaded = keras.saving.load_model(tmp_path / "detector.keras")
+    assert loaded.category_ids == CATEGORY_IDS
+    assert loaded.config == detector.config
+    for name, value in detector(inputs).items():
+        np.testing.assert_allclose(loaded(inputs)[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("ids", [(), (1, 1), (-1, 2)])
+def test_category_ids_must_be_distinct_and_not_negative(ids):
+    with pytest.raises(ValueError, match="category_ids must be distinct non-negative integers"):
+        FasterRCNN(tiny_config(), ids)
+
+
+def test_batches_of_any_size_share_one_compiled_predict(detector, batch):
+    inputs, _ = batch
+    one = {name: value[:1] for name, value in inputs.items()}
+    both = detector.predict_on_batch(inputs)
+    np.testing.assert_allclose(detector.predict_on_batch(one)["scores"][0], both["scores"][0], rtol=1e-4, atol=1e-5)

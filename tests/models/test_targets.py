@@ -1,0 +1,103 @@
+"""Anchors, matching, sampling and losses, on cases small enough to work out by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dcnv2.models.anchors import Anchors
+from tf_dcnv2.models.box_head import fpn_levels
+from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
+from tf_dcnv2.models.losses import box_head_losses, rpn_losses, smooth_l1
+from tf_dcnv2.models.rpn import propose
+from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, sample_rois
+
+OBJECTS = tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]]])
+LABELS = tf.constant([[1, 2, 0]])
+
+
+def test_anchors_are_centred_on_their_cells_in_reading_order():
+    anchors = Anchors([(8.0, 16.0)], (1.0,), (4,))([tf.zeros([1, 2, 3, 1])])[0].numpy()
+    assert anchors.shape == (2 * 3 * 2, 4)
+    np.testing.assert_allclose(anchors[0], [-2, -2, 6, 6])  # first cell, first size: centre (2, 2)
+    np.testing.assert_allclose(anchors[3], [-6, -2, 10, 14])  # second cell, second size: centre (2, 6)
+    np.testing.assert_allclose(anchors[6], [2, -2, 10, 6])  # second row: centre (6, 2)
+
+
+def test_an_aspect_ratio_is_width_over_height():
+    y1, x1, y2, x2 = Anchors([(8.0,)], (4.0,), (4,))([tf.zeros([1, 1, 1, 1])])[0][0].numpy()
+    assert (x2 - x1) / (y2 - y1) == pytest.approx(4.0)
+    assert (x2 - x1) * (y2 - y1) == pytest.approx(64.0)
+
+
+def test_every_object_gets_an_anchor_and_unused_slots_get_none():
+    anchors = tf.constant([[0.0, 0, 10, 12], [22, 22, 60, 60], [70, 70, 80, 80]])
+    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=10))
+    np.testing.assert_array_equal(targets.positive, [[True, True, False]])
+    np.testing.assert_array_equal(targets.sampled, [[True, True, True]])
+
+
+def test_an_image_without_objects_has_only_background():
+    anchors = tf.constant([[0.0, 0, 10, 10], [5, 5, 20, 20]])
+    targets = label_anchors(anchors, tf.zeros([1, 2, 4]), tf.zeros([1, 2], tf.int32), RPNConfig())
+    assert not np.any(targets.positive)
+    assert np.all(targets.sampled)
+    assert np.all(np.isfinite(targets.deltas))
+
+
+def test_at_most_half_of_the_sampled_anchors_are_objects():
+    anchors = tf.constant([[0.0, 0, 10, 10]] * 20 + [[60.0, 60, 70, 70]] * 20)
+    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=8))
+    sampled = targets.sampled.numpy()
+    assert sampled.sum() == 8
+    assert (sampled & targets.positive.numpy()).sum() == 4
+
+
+def test_sampled_rois_carry_the_label_and_box_of_the_object_they_overlap_most():
+    proposals = tf.constant([[[1.0, 0, 11, 10], [50, 50, 60, 60], [0, 0, 0, 0]]])
+    rois = sample_rois(proposals, OBJECTS, LABELS, BoxHeadConfig(samples=6, positive_fraction=0.5))
+    found = {tuple(box): label for box, label in zip(rois.boxes[0].numpy(), rois.labels[0].numpy(), strict=True)}
+    assert found[(1.0, 0.0, 11.0, 10.0)] == 1
+    assert found[(20.0, 20.0, 40.0, 40.0)] == 2  # objects are candidates themselves
+    assert found[(50.0, 50.0, 60.0, 60.0)] == 0
+    empty = np.all(rois.boxes[0].numpy() == 0, axis=-1)
+    np.testing.assert_array_equal(rois.valid[0].numpy(), ~empty)
+
+
+def test_proposals_are_clipped_ranked_and_without_duplicates():
+    anchors = [tf.constant([[0.0, 0, 10, 10], [0, 0, 10, 11], [30, 30, 60, 60], [200, 200, 210, 210]])]
+    logits, deltas = [tf.constant([[1.0, 2.0, 0.0, 9.0]])], [tf.zeros([1, 4, 4])]
+    boxes, scores = propose(logits, deltas, anchors, tf.constant([[50.0, 100.0]]), RPNConfig(proposals=(5, 3)), False)
+    np.testing.assert_allclose(boxes[0], [[0, 0, 10, 11], [30, 30, 50, 60], [0, 0, 0, 0]], atol=1e-4)
+    np.testing.assert_allclose(scores[0], [tf.sigmoid(2.0), 0.5, 0.0])
+
+
+def test_smooth_l1_is_quadratic_below_beta_and_linear_above():
+    np.testing.assert_allclose(smooth_l1(tf.constant([0.5, -1.0, 3.0]), 1.0), [0.125, 0.5, 2.5])
+    np.testing.assert_allclose(smooth_l1(tf.constant([0.1]), 0.1), [0.05])
+
+
+def test_rpn_losses_count_sampled_anchors_only():
+    targets = AnchorTargets(
+        positive=tf.constant([[True, False, False]]),
+        sampled=tf.constant([[True, True, False]]),
+        deltas=tf.zeros([1, 3, 4]),
+    )
+    losses = rpn_losses(tf.constant([[0.0, 0.0, 99.0]]), tf.constant([[[1.0] * 4, [7.0] * 4, [7.0] * 4]]), targets)
+    np.testing.assert_allclose(losses["rpn_class_loss"], np.log(2.0), rtol=1e-6)
+    np.testing.assert_allclose(losses["rpn_box_loss"], 4 * (1.0 - 1 / 18) / 2, rtol=1e-6)
+
+
+def test_box_losses_use_the_boxes_of_the_roi_own_class():
+    box = tf.constant([[[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 0, 0]]])
+    rois = SampledRoIs(box, tf.constant([[2, 0, 0]]), box, tf.constant([[True, True, False]]))
+    deltas = np.full([1, 3, 2, 4], 50.0, "float32")
+    deltas[0, 0, 1] = 0.0  # the only entry that counts: first RoI, its class 2
+    losses = box_head_losses(tf.zeros([1, 3, 3]), tf.constant(deltas), rois, (10.0, 10.0, 5.0, 5.0))
+    assert losses["box_loss"].numpy() == pytest.approx(0.0)
+    assert losses["class_loss"].numpy() == pytest.approx(np.log(3.0))
+
+
+def test_fpn_levels_follow_the_size_of_the_roi():
+    boxes = tf.constant([[0.0, 0, 112, 112], [0, 0, 224, 224], [0, 0, 447, 447], [0, 0, 9999, 9999], [5, 5, 5, 5]])
+    np.testing.assert_array_equal(fpn_levels(boxes, (4, 8, 16, 32), 224.0), [1, 2, 2, 3, 0])
+    np.testing.assert_array_equal(fpn_levels(boxes, (8, 16, 32), 112.0), [1, 2, 2, 2, 0])
