@@ -27,8 +27,55 @@ Roi<T> LocateRoi(const RoiPoolShape& shape, const RoiPoolInputs<T>& inputs, int6
           level, int64_t{inputs.box_indices[index]} * level.height * level.width * shape.channels};
 }
 
+// All samples of a bin along one axis as a linear form of the map's rows (or columns): sum_j weight[j] * map[index[j]],
+// and its derivative with respect to the bin's displacement in feature pixels. Samples that share a row share an entry.
+template <typename T>
+struct AxisForm {
+  std::vector<int32_t> index;
+  std::vector<T> weight, slope;
+  int64_t inside;  // samples that are not outside the map
+
+  void Collect(const RoiAxis<T>& axis, int64_t bin, T shift, int32_t map_size, RoiConvention convention) {
+    index.clear();
+    weight.clear();
+    slope.clear();
+    inside = 0;
+    for (int64_t i = 0; i < axis.samples; ++i) {
+      const T position = axis.Position(bin, i, convention) + shift;
+      const AxisSample<T> sample = RoiAxisSample(position, map_size, convention);
+      if (sample.validity == T(0)) continue;
+      ++inside;
+      Add(sample.low, sample.validity * sample.low_weight, sample.validity * sample.low_slope);
+      Add(sample.high, sample.validity * sample.high_weight, sample.validity * sample.high_slope);
+    }
+  }
+
+  bool IsNan() const { return !weight.empty() && weight[0] != weight[0]; }
+
+  // An axis without samples would hide that the other one is NaN.
+  void MakeNonEmpty() {
+    if (index.empty()) Add(0, T(0), T(0));
+  }
+
+ private:
+  void Add(int32_t at, T new_weight, T new_slope) {
+    // Positions only grow from sample to sample, so equal indices are among the last two.
+    const size_t size = index.size();
+    for (size_t j = size - std::min<size_t>(size, 2); j < size; ++j) {
+      if (index[j] != at) continue;
+      weight[j] += new_weight;
+      slope[j] += new_slope;
+      return;
+    }
+    index.push_back(at);
+    weight.push_back(new_weight);
+    slope.push_back(new_slope);
+  }
+};
+
 // The samples of one bin as linear forms of map pixels: value = sum_j weight[j] * map[index[j]], and the derivatives of
-// the value with respect to the bin's displacement in feature pixels. The mean over the samples is included.
+// the value with respect to the bin's displacement in feature pixels. The mean over the samples is included. Samples
+// form a grid and the border rule is one per axis, so each form is a product of two axis forms.
 template <typename T>
 class BinSamples {
  public:
@@ -40,27 +87,27 @@ class BinSamples {
     row_slope_.clear();
     column_slope_.clear();
     if (roi.level.height == 0 || roi.level.width == 0) return;
-    const int64_t bin_row = bin / config.pooled_width;
-    const int64_t bin_column = bin % config.pooled_width;
     const T gamma = static_cast<T>(config.gamma);
     const T row_shift = displacement == nullptr ? T(0) : displacement[0] * gamma * roi.rows.size;
     const T column_shift = displacement == nullptr ? T(0) : displacement[1] * gamma * roi.columns.size;
-    int64_t averaged = 0;
-    for (int64_t i = 0; i < roi.rows.samples; ++i) {
-      const T row = roi.rows.Position(bin_row, i, config.convention) + row_shift;
-      const AxisSample<T> row_sample = RoiAxisSample(row, roi.level.height, config.convention);
-      for (int64_t j = 0; j < roi.columns.samples; ++j) {
-        const T column = roi.columns.Position(bin_column, j, config.convention) + column_shift;
-        const AxisSample<T> column_sample = RoiAxisSample(column, roi.level.width, config.convention);
-        const BilinearSample<T> sample{row_sample, column_sample};
-        const bool outside = sample.validity() == T(0);
-        averaged += !outside || config.convention == RoiConvention::kAligned;
-        if (!outside) Add(sample, roi.level.width);
+    rows_.Collect(roi.rows, bin / config.pooled_width, row_shift, roi.level.height, config.convention);
+    columns_.Collect(roi.columns, bin % config.pooled_width, column_shift, roi.level.width, config.convention);
+    if (rows_.IsNan()) columns_.MakeNonEmpty();
+    if (columns_.IsNan()) rows_.MakeNonEmpty();
+    const int64_t averaged = config.convention == RoiConvention::kAligned ? roi.rows.samples * roi.columns.samples
+                                                                          : rows_.inside * columns_.inside;
+    const T mean = T(1) / static_cast<T>(averaged);
+    for (size_t i = 0; i < rows_.index.size(); ++i) {
+      const T row_weight = mean * rows_.weight[i];
+      const T row_slope = mean * rows_.slope[i];
+      for (size_t j = 0; j < columns_.index.size(); ++j) {
+        index_.push_back(rows_.index[i] * roi.level.width + columns_.index[j]);
+        weight_.push_back(row_weight * columns_.weight[j]);
+        if (!with_slopes_) continue;
+        row_slope_.push_back(row_slope * columns_.weight[j]);
+        column_slope_.push_back(row_weight * columns_.slope[j]);
       }
     }
-    Scale(weight_, averaged);
-    Scale(row_slope_, averaged);
-    Scale(column_slope_, averaged);
   }
 
   int64_t size() const { return index_.size(); }
@@ -70,21 +117,8 @@ class BinSamples {
   const std::vector<T>& column_slope() const { return column_slope_; }
 
  private:
-  void Add(const BilinearSample<T>& sample, int32_t width) {
-    for (int corner = 0; corner < 4; ++corner) {
-      index_.push_back(sample.corner(corner, width));
-      weight_.push_back(sample.validity() * sample.weight(corner));
-      if (!with_slopes_) continue;
-      row_slope_.push_back(sample.validity() * sample.row_slope(corner));
-      column_slope_.push_back(sample.validity() * sample.column_slope(corner));
-    }
-  }
-
-  static void Scale(std::vector<T>& form, int64_t averaged) {
-    for (T& value : form) value /= T(averaged);
-  }
-
   const bool with_slopes_;
+  AxisForm<T> rows_, columns_;
   std::vector<int32_t> index_;
   std::vector<T> weight_, row_slope_, column_slope_;
 };
@@ -169,7 +203,7 @@ void FeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<T>& inputs, 
     rois_of_map[inputs.levels[roi] * shape.batch + inputs.box_indices[roi]].push_back(roi);
   }
   int64_t channels_per_task = 64;
-  while (channels_per_task > 16 && shape.batch * shape.channels / channels_per_task < 8) channels_per_task /= 2;
+  while (channels_per_task > 16 && shape.batch * shape.channels / channels_per_task < 4) channels_per_task /= 2;
   const int64_t chunks = (shape.channels + channels_per_task - 1) / channels_per_task;
   const int64_t cost =
       RoiCost(shape) * (shape.rois / std::max<int64_t>(map_count, 1) + 1) / std::max<int64_t>(chunks, 1);
