@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from tf_dcnv2.models import DetectorConfig, FasterRCNN
+from tf_dcnv2.models import BackboneConfig, DetectorConfig, FasterRCNN
 from tf_dcnv2.models.presets import load_preset
 
 
@@ -25,7 +25,7 @@ def test_replace_changes_what_a_dotted_key_names_and_nothing_else():
         ({"head.samples": 1}, r"No configuration section named 'head'"),
         ({"backbone.dcn": "v3"}, r"BackboneConfig.dcn must be one of .*'v2'.* Received: 'v3'"),
         ({"backbone.dcn_stages": [6]}, r"dcn_stages must be a subset of \(2, 3, 4, 5\). Received: \(6,\)"),
-        ({"backbone.dcn": "v2"}, r"dcn_stages must be empty exactly when dcn is 'none'"),
+        ({"backbone.dcn_stages": [5]}, r"dcn_stages must be empty exactly when dcn is 'none'"),
         ({"rpn.negative_iou": 0.9}, r"negative_iou must be in \(0, positive_iou\]. Received: 0.9"),
         ({"neck.kind": "fpn", "rpn.anchor_sizes": [32]}, r"one size per pyramid level"),
         ({"backbone.dilated_c5": False}, r"needs BackboneConfig.dilated_c5=True"),
@@ -55,3 +55,9 @@ def test_the_papers_presets_have_the_papers_settings():
     assert dcnv2.rpn.proposals == (2000, 1000)
     assert (dcnv2.box_head.samples, dcnv2.mimic.rois_per_image, dcnv2.mimic.patch_size) == (512, 32, 224)
     assert load_preset("faster_rcnn_r50_dcnv1").backbone.dcn_stages == (5,)
+
+
+def test_the_stages_default_to_the_papers():
+    assert BackboneConfig(dcn="v1").dcn_stages == (5,)
+    assert BackboneConfig(dcn="v2").dcn_stages == (3, 4, 5)
+    assert BackboneConfig().dcn_stages == ()

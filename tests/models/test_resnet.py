@@ -25,7 +25,7 @@ def keras_resnet() -> keras.Model:
     ("dcn", "stages"), [("none", ()), ("v1", (5,)), ("v1", (3, 4, 5))], ids=["regular", "dcnv1-c5", "dcnv1-c3-c5"]
 )
 def test_features_equal_those_of_keras_applications(keras_resnet, dcn, stages):
-    backbone = ResNetBackbone(BackboneConfig(dcn=dcn, dcn_stages=stages, dilated_c5=False))
+    backbone = ResNetBackbone(BackboneConfig(dcn=dcn, dcn_stages=stages))
     report = copy_weights(keras_resnet, backbone)
     assert not report.unused
     assert all("/offset_" in name for name in report.new)
@@ -40,8 +40,8 @@ def test_features_equal_those_of_keras_applications(keras_resnet, dcn, stages):
 
 
 def test_dcnv2_replaces_thirteen_convolutions_and_nothing_else():
-    regular = ResNetBackbone(BackboneConfig())
-    deformable = ResNetBackbone(BackboneConfig(dcn="v2", dcn_stages=(3, 4, 5)))
+    regular = ResNetBackbone()
+    deformable = ResNetBackbone.from_preset("faster_rcnn_r50_dcnv2")
     assert len(deformable.deformable_layers()) == 13
     report = copy_weights(regular, deformable)
     assert not report.unused
@@ -49,7 +49,7 @@ def test_dcnv2_replaces_thirteen_convolutions_and_nothing_else():
 
 
 def test_dilated_stage_five_keeps_stride_sixteen():
-    backbone = ResNetBackbone(BackboneConfig(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)))
+    backbone = ResNetBackbone(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4), dilated_c5=True)
     assert backbone(tf.zeros([1, 224, 224, 3]))["C5"].shape == (1, 14, 14, 16)
 
 
@@ -63,7 +63,7 @@ def test_frozen_stages_and_frozen_normalisation_do_not_train():
 def test_weights_of_another_width_are_refused_by_name():
     source = ResNetBackbone(BackboneConfig(depths=(1, 1, 1, 1), widths=(8, 8, 8, 8)))
     backbone = ResNetBackbone(BackboneConfig(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)))
-    with pytest.raises(ValueError, match=r"conv2_block1_0_conv/kernel has shape \(1, 1, 64, 32\) in 'backbone'"):
+    with pytest.raises(ValueError, match=r"conv2_block1_1_conv/kernel has shape \(1, 1, 64, 8\) in 'backbone'"):
         copy_weights(source, backbone)
 
 

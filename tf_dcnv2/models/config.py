@@ -45,7 +45,7 @@ class BackboneConfig(_Config):
         widths: channels of the 3x3 convolutions of stages 2..5; a stage's output has four times as many.
         stem_width: channels of the 7x7 stem.
         dcn: which convolution replaces the 3x3 ones in `dcn_stages`: none, deformable (v1), modulated (v2).
-        dcn_stages: subset of 2..5. The paper: (5,) for v1, (3, 4, 5) for v2.
+        dcn_stages: subset of 2..5; by default the paper's, (5,) for v1 and (3, 4, 5) for v2.
         deformable_groups: offset fields per layer.
         norm: "frozen_batch" when fine-tuning ImageNet weights, "batch" or "group" when training from scratch.
         norm_momentum: of the moving averages of "batch".
@@ -59,16 +59,18 @@ class BackboneConfig(_Config):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     stem_width: int = 64
     dcn: Deformation = "none"
-    dcn_stages: tuple[int, ...] = ()
+    dcn_stages: tuple[int, ...] | None = None
     deformable_groups: int = 1
     norm: Normalization = "frozen_batch"
     norm_momentum: float = 0.99
-    dilated_c5: bool = True
+    dilated_c5: bool = False
     frozen_stages: int = 0
     preprocessing: Literal["caffe", "unit"] = "caffe"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dcn_stages is None:
+            object.__setattr__(self, "dcn_stages", {"v1": (5,), "v2": (3, 4, 5)}.get(self.dcn, ()))
         self._require(len(self.depths) == 4 and min(self.depths) >= 1, "depths", "four positive block counts")
         self._require(len(self.widths) == 4 and min(self.widths) >= 1, "widths", "four positive channel counts")
         self._require(set(self.dcn_stages) <= {2, 3, 4, 5}, "dcn_stages", "a subset of (2, 3, 4, 5)")
@@ -223,7 +225,7 @@ class DetectorConfig(_Config):
             longer side never beyond the second. Data pipelines read them; the network takes any size.
     """
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: BackboneConfig = BackboneConfig(dilated_c5=True)
     neck: NeckConfig = NeckConfig()
     rpn: RPNConfig = RPNConfig()
     box_head: BoxHeadConfig = BoxHeadConfig()

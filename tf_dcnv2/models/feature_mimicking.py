@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_dcnv2.models.config import MimicConfig
 from tf_dcnv2.models.faster_rcnn import FasterRCNN, TrainingOutputs
 from tf_dcnv2.models.loss_model import LossModel
+from tf_dcnv2.ops import deform_roi_pool
 
 
 class MimicOutputs(NamedTuple):
@@ -154,13 +155,10 @@ def crop(images: tf.Tensor, boxes: tf.Tensor, image_indices: tf.Tensor, size: in
         image_indices: int32 `(N,)`.
 
     Returns:
-        `(N, size, size, C)`, zero where a box reaches past the image.
+        `(N, size, size, C)`.
     """
-    # tf.image places the first and last sample on the box; the centres of the crop's pixels lie half a pixel inside.
-    half_pixel = 0.5 * (boxes[:, 2:] - boxes[:, :2]) / size
-    samples = tf.concat([boxes[:, :2] + half_pixel, boxes[:, 2:] - half_pixel], axis=1) - 0.5
-    extent = tf.cast(tf.shape(images)[1:3] - 1, tf.float32)
-    return tf.image.crop_and_resize(images, samples / tf.concat([extent, extent], axis=0), image_indices, [size, size])
+    # RoIAlign with one sample a bin is a bilinear resize with pixel centres half a pixel inside the edges.
+    return deform_roi_pool(images, boxes, image_indices, output_size=size, spatial_scale=1.0, sampling_ratio=1)
 
 
 def _cosine_similarity(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -1,10 +1,14 @@
 """Bottleneck ResNets with deformable 3x3 convolutions (paper sec. 4.1 and 5)."""
 
+from typing import Any
+
 import keras
 
 from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
 from tf_dcnv2.models.config import BackboneConfig
 from tf_dcnv2.models.normalization import make_normalization
+from tf_dcnv2.models.presets import load_preset, preset_names
+from tf_dcnv2.models.weights import load_backbone_weights
 
 EXPANSION = 4  # a stage's output has this many times the channels of its 3x3 convolutions
 _CONVOLUTIONS = {"v1": DeformableConv2D, "v2": ModulatedDeformableConv2D}
@@ -24,34 +28,56 @@ class ResNetBackbone(keras.Model):
     `4 * widths[stage]` channels.
 
     Args:
-        config: a `BackboneConfig`, or a mapping of its fields.
+        config: a `BackboneConfig`; or leave it out and give its fields by keyword. ResNet-50 by default.
+        kernel_regularizer: of all convolution kernels.
 
     Example:
-        >>> backbone = ResNetBackbone(BackboneConfig(dcn="v2", dcn_stages=(3, 4, 5)))
+        >>> backbone = ResNetBackbone(dcn="v2")
         >>> backbone(tf.zeros([1, 224, 224, 3]))["C5"].shape
-        TensorShape([1, 14, 14, 2048])
+        TensorShape([1, 7, 7, 2048])
 
     Reference: He et al., "Deep Residual Learning for Image Recognition" (arXiv:1512.03385); Zhu et al.,
     "Deformable ConvNets v2" (arXiv:1811.11168) sec. 4.1.
     """
 
+    presets = preset_names()
+
     def __init__(
-        self, config: BackboneConfig | dict | None = None, *, kernel_regularizer=None, name="backbone", **kwargs
+        self, config: BackboneConfig | None = None, *, kernel_regularizer=None, name: str = "backbone", **fields: Any
     ):
-        config = config or BackboneConfig()
-        config = config if isinstance(config, BackboneConfig) else BackboneConfig(**config)
+        if config is not None and fields:
+            raise ValueError(f"Give either config or its fields. Received: config={config}, and {', '.join(fields)}")
+        config = config or BackboneConfig(**fields)
         images = keras.Input((None, None, 3), name="images")
         stages = _Stages(config, kernel_regularizer)
         x = stages.stem(images)
         features = {}
         for stage in range(2, 6):
             x = features[f"C{stage}"] = stages.stage(x, stage)
-        super().__init__(images, features, name=name, **kwargs)
+        super().__init__(images, features, name=name)
         self.backbone_config = config
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.channels = {f"C{stage}": EXPANSION * config.widths[stage - 2] for stage in range(2, 6)}
         self.strides = {"C2": 4, "C3": 8, "C4": 16, "C5": 16 if config.dilated_c5 else 32}
         self._freeze(config.frozen_stages)
+
+    @classmethod
+    def from_preset(cls, name: str, *, weights: str | None = None, **overrides: Any) -> "ResNetBackbone":
+        """The backbone of a detector's preset.
+
+        Args:
+            name: one of `ResNetBackbone.presets`.
+            weights: None, "imagenet", or a `.keras` or `.weights.h5` file.
+            **overrides: fields of `BackboneConfig` to change.
+
+        Raises:
+            ValueError: unknown preset or field.
+        """
+        overrides = {f"backbone.{field}": value for field, value in overrides.items()}
+        backbone = cls(load_preset(name).replace(**overrides).backbone)
+        if weights is not None:
+            load_backbone_weights(backbone, weights)
+        return backbone
 
     def _freeze(self, last_stage: int) -> None:
         prefixes = ("conv1_",) * (last_stage >= 1) + tuple(f"conv{stage}_" for stage in range(2, last_stage + 1))
@@ -65,7 +91,7 @@ class ResNetBackbone(keras.Model):
 
     def get_config(self) -> dict:
         return {
-            "config": self.backbone_config.to_dict(),
+            **self.backbone_config.to_dict(),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "name": self.name,
         }

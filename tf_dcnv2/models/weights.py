@@ -5,8 +5,6 @@ import os
 
 import keras
 
-from tf_dcnv2.models.resnet import ResNetBackbone
-
 
 @dataclasses.dataclass(frozen=True)
 class WeightReport:
@@ -17,7 +15,7 @@ class WeightReport:
     unused: tuple[str, ...]
 
 
-def copy_weights(source: keras.Model, backbone: ResNetBackbone) -> WeightReport:
+def copy_weights(source: keras.Model, backbone: keras.Model) -> WeightReport:
     """Copies every weight of `source` to the weight of the same layer and name in `backbone`.
 
     A deformable convolution takes kernel and bias of the convolution it replaces; its offset branch keeps its zeros.
@@ -44,7 +42,7 @@ def copy_weights(source: keras.Model, backbone: ResNetBackbone) -> WeightReport:
     return WeightReport(tuple(loaded), tuple(new), tuple(available))
 
 
-def load_backbone_weights(backbone: ResNetBackbone, weights: str) -> WeightReport | None:
+def load_backbone_weights(backbone: keras.Model, weights: str) -> WeightReport | None:
     """Loads "imagenet", a `.keras` model or a `.weights.h5` file into a backbone.
 
     Returns:
