@@ -116,7 +116,9 @@ def with_rank(tensor: tf.Tensor, name: str, rank: int) -> tf.Tensor:
     if tensor.shape.rank is None:
         message = f"{name} must have {rank} dimensions"
         with tf.control_dependencies([tf.debugging.assert_equal(tf.rank(tensor), rank, message)]):
-            return tf.ensure_shape(tensor, [None] * rank)
+            tensor = tf.identity(tensor)
+        tensor.set_shape([None] * rank)
+        return tensor
     if tensor.shape.rank != rank:
         raise ValueError(
             f"{name} must have {rank} dimensions, it has {tensor.shape.rank}. Received: {name}.shape={tensor.shape}."

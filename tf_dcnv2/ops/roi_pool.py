@@ -133,7 +133,7 @@ def fpn_levels(boxes: tf.Tensor, num_levels: int) -> tf.Tensor:
     Returns:
         `(N,)` int32 in [0, num_levels). Boxes that are NaN or have no area belong to level 0.
     """
-    size = tf.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    size = tf.maximum(boxes[:, 2:4] - boxes[:, :2], 0)
     area = size[:, 0] * size[:, 1]
     # Level k is reached at the side 224 * 2**(k - 4): comparing areas says the same as the logarithm, without rounding.
     limits = tf.constant([(224.0 * 2.0 ** (level - 4)) ** 2 for level in range(3, num_levels + 2)], boxes.dtype)

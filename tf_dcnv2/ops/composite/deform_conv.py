@@ -29,7 +29,7 @@ def modulated_deform_conv2d(
         x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups
     )
     with tf.control_dependencies(checks):
-        x, offset = tf.identity(x), tf.identity(offset)
+        x, kernel, offset = tf.identity(x), tf.identity(kernel), tf.identity(offset)
     batch, height, width, channels = sizes_of(x)
     kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
     _, out_height, out_width, _ = sizes_of(offset)
@@ -85,14 +85,17 @@ def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_padding
     )
     samples = kernel_height * kernel_width * deformable_groups
 
-    checks = []
+    groups = channels // tf.maximum(group_channels, 1)
+
+    checks = require(samples > 0, "kernel must not be empty", expected="taps", received=tf.shape(kernel))
     for name, number, divisor_name, divisor in (
         ("channels of x", channels, "deformable_groups", deformable_groups),
         ("channels of x", channels, "input channels of kernel", group_channels),
-        ("output channels of kernel", filters, "groups that follow from x and kernel", channels // group_channels),
+        ("output channels of kernel", filters, "groups that follow from x and kernel", groups),
     ):
-        message = f"The {name} must be a multiple of the {divisor_name}"
-        checks += require(tf.equal(number % divisor, 0), message, expected=divisor, received=number)
+        message = f"The {name} must be a positive multiple of the {divisor_name}"
+        fits = tf.logical_and(number > 0, tf.equal(number % tf.maximum(divisor, 1), 0))
+        checks += require(fits, message, expected=divisor, received=number)
     checks += require_shape("offset", offset, [batch, out_height, out_width, 2 * samples])
     if mask is not None:
         checks += require_shape("mask", mask, [batch, out_height, out_width, samples])

@@ -32,7 +32,7 @@ def deform_roi_pool(
         boxes, box_indices, levels = tf.identity(boxes), tf.identity(box_indices), tf.identity(levels)
     boxes = tf.stop_gradient(boxes)
     scale = tf.gather(tf.constant(spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
-    start, size = geometry.extent(boxes[:, :2], boxes[:, 2:], scale)
+    start, size = geometry.extent(boxes[:, :2], boxes[:, 2:4], scale)
     bin_size = size / tf.constant(output_size, boxes.dtype)
     origin = _bin_origins(start, bin_size, output_size)
     if offset is not None:

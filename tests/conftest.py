@@ -1,0 +1,120 @@
+"""Fixtures for the whole suite: where reference data lies, which implementation runs, and how gradients are checked."""
+
+import os
+from pathlib import Path
+
+# Before TensorFlow is imported: its start-up messages would bury those of the tests.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dcnv2.ops import native
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("TF_DCNV2_SHARED", REPOSITORY.parent / "shared"))
+GOLDEN = REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder with reference vectors and images that are too large for the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no reference data: {SHARED} does not exist (set TF_DCNV2_SHARED)")
+    return SHARED
+
+
+@pytest.fixture
+def native_ops() -> None:
+    """For tests of the custom ops, which continuous integration always builds and a fresh checkout may not have."""
+    try:
+        native.load()
+    except native.NativeOpsUnavailable as error:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["native", "composite"])
+def implementation(request) -> str:
+    """Both implementations of an operator."""
+    if request.param == "native":
+        request.getfixturevalue("native_ops")
+    return request.param
+
+
+@pytest.fixture(params=["eager", "graph"])
+def traced(request):
+    """Runs a function as it is, or as a graph: `traced(function)(*arguments)`."""
+    return (lambda function: function) if request.param == "eager" else tf.function
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def value_and_gradients():
+    """Calls `function(*tensors)` and returns its value and the gradients of sum(value * dy), densely, as arrays."""
+
+    def compute(function, tensors, dy=None):
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        gradients = tape.gradient(value, tensors, output_gradients=None if dy is None else tf.cast(dy, value.dtype))
+        return value.numpy(), [None if g is None else tf.convert_to_tensor(g).numpy() for g in gradients]
+
+    return compute
+
+
+@pytest.fixture
+def numeric_gradient():
+    """Central differences of sum(function(array) * dy) with respect to every element of a float64 array."""
+
+    def compute(function, array, dy, step=1e-6):
+        function = tf.function(function)
+        gradient = np.zeros_like(array)
+        for index in np.ndindex(array.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = array.copy()
+                moved[index] += sign * step
+                ends.append(np.sum(function(tf.constant(moved)).numpy() * dy))
+            gradient[index] = (ends[0] - ends[1]) / (2 * step)
+        return gradient
+
+    return compute
+
+
+def pytest_generate_tests(metafunc):
+    """One test for each file of reference vectors; one that skips where there are none."""
+    sources = {
+        "deform_conv_vectors": [(SHARED / "golden", "deform_conv_*.npz")],
+        "psroi_vectors": [(GOLDEN, "psroi_*.npz"), (SHARED / "golden", "psroi_*.npz")],
+    }
+    for fixture, folders in sources.items():
+        if fixture in metafunc.fixturenames:
+            paths = sorted(path for folder, pattern in folders for path in folder.glob(pattern))
+            metafunc.parametrize(fixture, paths or [None], indirect=True, ids=[path.stem for path in paths] or ["none"])
+
+
+def _load(path: Path | None) -> dict[str, np.ndarray]:
+    if path is None:
+        pytest.skip(f"no reference vectors: {SHARED} does not exist (set TF_DCNV2_SHARED)")
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def deform_conv_vectors(request) -> dict[str, np.ndarray]:
+    """Inputs, results and gradients of another implementation of modulated deformable convolution."""
+    return _load(request.param)
+
+
+@pytest.fixture
+def psroi_vectors(request) -> dict[str, np.ndarray]:
+    """Inputs, results and gradients of MXNet's deformable RoI pooling."""
+    return _load(request.param)

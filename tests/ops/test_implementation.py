@@ -1,0 +1,70 @@
+"""Which implementation runs: auto, native, composite, and the portable scope."""
+
+import pytest
+import tensorflow as tf
+
+from tf_dcnv2.ops import deform_conv2d, deform_roi_pool, native, portable_ops
+
+
+def convolve(x, implementation="auto"):
+    return deform_conv2d(x, tf.ones([1, 1, 2, 2]), tf.zeros([1, 3, 3, 2]), implementation=implementation)
+
+
+def pool(x, implementation="auto"):
+    box = tf.constant([[0.0, 0.0, 3.0, 3.0]])
+    return deform_roi_pool(x, box, [0], output_size=2, spatial_scale=1.0, implementation=implementation)
+
+
+@pytest.fixture(params=[convolve, pool])
+def operator(request):
+    return request.param
+
+
+def op_types(operator, implementation="auto"):
+    """Types of the nodes in the graph of `operator` and its gradient."""
+
+    @tf.function
+    def trace(x):
+        return tf.gradients(operator(x, implementation), x)
+
+    return {op.type for op in trace.get_concrete_function(tf.TensorSpec([1, 3, 3, 2])).graph.get_operations()}
+
+
+def custom(types):
+    return {op_type for op_type in types if op_type.startswith("Dcnv2>")}
+
+
+def test_auto_is_native_where_the_library_is(operator, native_ops):
+    assert len(custom(op_types(operator))) == 2
+
+
+def test_auto_is_composite_without_the_library(operator, monkeypatch):
+    monkeypatch.setattr(native, "is_available", lambda: False)
+    assert not custom(op_types(operator))
+
+
+def test_native_without_the_library_says_so(operator, monkeypatch):
+    def load():
+        raise native.NativeOpsUnavailable("not built")
+
+    monkeypatch.setattr(native, "load", load)
+    with pytest.raises(native.NativeOpsUnavailable, match="not built"):
+        operator(tf.ones([1, 3, 3, 2]), "native")
+
+
+@pytest.mark.parametrize("implementation", ["auto", "native"])
+def test_portable_scope_has_no_custom_ops_and_ends(operator, implementation, native_ops):
+    with portable_ops():
+        assert not custom(op_types(operator, implementation))
+    assert custom(op_types(operator, implementation))
+
+
+def test_auto_compiles_under_xla(operator):
+    x = tf.random.stateless_normal([1, 3, 3, 2], [1, 2])
+    compiled = tf.function(operator, jit_compile=True)(x)
+    tf.debugging.assert_near(compiled, operator(x))
+
+
+def test_native_under_xla_is_refused_with_a_way_out(operator):
+    with pytest.raises(ValueError, match='implementation="native" cannot be compiled by XLA.*composite'):
+        tf.function(lambda x: operator(x, "native"), jit_compile=True)(tf.ones([1, 3, 3, 2]))
