@@ -166,3 +166,11 @@ def test_samples_that_follow_the_size_are_refused_under_xla():
     )
     with pytest.raises(ValueError, match="sampling_ratio=0 .* XLA cannot compile"):
         pool(tf.ones(FEATURES))
+
+
+def test_arrays_may_be_given_inside_a_graph(implementation):
+    features = [np.ones(FEATURES, np.float32)] * 2
+    pool = tf.function(
+        lambda: deform_roi_pool(features, BOXES, BOX_INDICES, spatial_scale=[0.125] * 2, implementation=implementation)
+    )
+    assert pool().shape == (4, 7, 7, 3)

@@ -105,7 +105,7 @@ def same_padding(length, taps, stride: int, dilation: int) -> tuple:
 
 def float_tensor(value: object, name: str, rank: int) -> tf.Tensor:
     """`value` as a floating-point tensor of `rank` dimensions."""
-    tensor = tf.convert_to_tensor(value, name=name)
+    tensor = tf.convert_to_tensor(value)
     if not tensor.dtype.is_floating:
         raise ValueError(f"{name} must be a floating-point tensor. Received: {name}.dtype={tensor.dtype.name}.")
     return with_rank(tensor, name, rank)
@@ -133,7 +133,7 @@ def coordinate_dtype(dtype: tf.DType) -> tf.DType:
 
 def coordinates(value: object, name: str, rank: int, dtype: tf.DType) -> tf.Tensor:
     """`value` (boxes, offsets, masks) as a tensor of `rank` dimensions in `dtype`, the coordinate type."""
-    tensor = tf.convert_to_tensor(value, name=name)
+    tensor = tf.convert_to_tensor(value)
     if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
         raise ValueError(f"{name} must be a tensor of real numbers. Received: {name}.dtype={tensor.dtype.name}.")
     return with_rank(tf.cast(tensor, dtype), name, rank)
@@ -141,7 +141,7 @@ def coordinates(value: object, name: str, rank: int, dtype: tf.DType) -> tf.Tens
 
 def indices(value: object, name: str) -> tf.Tensor:
     """`value` as an int32 vector."""
-    tensor = tf.convert_to_tensor(value, name=name)
+    tensor = tf.convert_to_tensor(value)
     if not tensor.dtype.is_integer and tensor.shape.num_elements() != 0:
         raise ValueError(f"{name} must hold integers. Received: {name}.dtype={tensor.dtype.name}.")
     return with_rank(tf.cast(tensor, tf.int32), name, 1)
