@@ -4,5 +4,5 @@
 #define DCNV2_SIMD_NAME "avx2"
 #define DCNV2_VECTOR_BYTES 32
 #define DCNV2_GEMM_ROWS 6
-#include "cc/lib/simd_kernels.inl"
+#include "cc/lib/simd_kernels-inl.h"
 #endif

@@ -4,5 +4,5 @@
 #define DCNV2_SIMD_NAME "avx512"
 #define DCNV2_VECTOR_BYTES 64
 #define DCNV2_GEMM_ROWS 14
-#include "cc/lib/simd_kernels.inl"
+#include "cc/lib/simd_kernels-inl.h"
 #endif

@@ -4,4 +4,4 @@
 #define DCNV2_SIMD_NAME "baseline"
 #define DCNV2_VECTOR_BYTES 16
 #define DCNV2_GEMM_ROWS 4
-#include "cc/lib/simd_kernels.inl"
+#include "cc/lib/simd_kernels-inl.h"
