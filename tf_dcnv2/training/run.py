@@ -82,7 +82,9 @@ def train(
         keras.callbacks.CSVLogger(os.path.join(options.output, "log.csv"), append=options.resume),
         *callbacks,
     ]
-    model.fit(training_data, epochs=_most_epochs(budget, steps_per_epoch), callbacks=run_callbacks, verbose=0)
+    model.fit(
+        training_data, epochs=_most_epochs(budget, steps_per_epoch), callbacks=run_callbacks, verbose=0, shuffle=False
+    )
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
 
