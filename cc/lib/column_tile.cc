@@ -34,20 +34,22 @@ void TilePlan<T>::Compute(const SimdKernels<T>& simd, const T* x, const T* offse
                           int64_t pixels) {
   pixels_ = pixels;
   const int64_t image_size = shape_.in_height * shape_.in_width * shape_.in_channels;
+  int64_t image = first_pixel / shape_.out_pixels();
+  int64_t out_row = first_pixel % shape_.out_pixels() / shape_.out_width;
+  int64_t out_column = first_pixel % shape_.out_width;
+  const int64_t first_tap_row = range_.first_tap / shape_.kernel_width;
+  const int64_t first_tap_column = range_.first_tap % shape_.kernel_width;
   int64_t i = 0;
   for (int64_t p = 0; p < pixels; ++p) {
-    const int64_t pixel = first_pixel + p;
-    const int64_t image = pixel / shape_.out_pixels();
-    const int64_t in_image = pixel - image * shape_.out_pixels();
     images_[p] = x + image * image_size;
-    const int64_t top = in_image / shape_.out_width * shape_.stride.height - shape_.padding_before.height;
-    const int64_t left = in_image % shape_.out_width * shape_.stride.width - shape_.padding_before.width;
+    const int64_t top = out_row * shape_.stride.height - shape_.padding_before.height;
+    const int64_t left = out_column * shape_.stride.width - shape_.padding_before.width;
     for (int64_t g = 0; g < range_.deformable_groups; ++g) {
-      const int64_t first_sample =
-          pixel * shape_.samples_per_pixel() + (range_.first_deformable_group + g) * shape_.taps() + range_.first_tap;
+      const int64_t first_sample = (first_pixel + p) * shape_.samples_per_pixel() +
+                                   (range_.first_deformable_group + g) * shape_.taps() + range_.first_tap;
       const T* offsets = offset + 2 * first_sample;
-      int64_t tap_row = range_.first_tap / shape_.kernel_width;
-      int64_t tap_column = range_.first_tap % shape_.kernel_width;
+      int64_t tap_row = first_tap_row;
+      int64_t tap_column = first_tap_column;
       for (int64_t tap = 0; tap < range_.taps; ++tap, ++i) {
         row_[i] = static_cast<T>(top + tap_row * shape_.dilation.height) + offsets[2 * tap];
         column_[i] = static_cast<T>(left + tap_column * shape_.dilation.width) + offsets[2 * tap + 1];
@@ -56,6 +58,13 @@ void TilePlan<T>::Compute(const SimdKernels<T>& simd, const T* x, const T* offse
           tap_column = 0;
           ++tap_row;
         }
+      }
+    }
+    if (++out_column == shape_.out_width) {
+      out_column = 0;
+      if (++out_row == shape_.out_height) {
+        out_row = 0;
+        ++image;
       }
     }
   }
