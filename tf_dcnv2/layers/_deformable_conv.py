@@ -44,8 +44,8 @@ class DeformableConvBase(keras.layers.Layer):
         self.filters = arguments.integer(filters, "filters", minimum=1)
         self.kernel_size = arguments.pair(kernel_size, "kernel_size")
         self.strides = arguments.pair(strides, "strides")
-        self.padding = padding.lower() if isinstance(padding, str) else padding
-        arguments.padding_mode(self.padding)
+        mode, sides = arguments.padding_mode(padding)
+        self.padding = (sides[:2], sides[2:]) if sides else mode.lower()
         self.data_format = data_format or keras.config.image_data_format()
         self.dilation_rate = arguments.pair(dilation_rate, "dilation_rate")
         self.groups = arguments.integer(groups, "groups", minimum=1)

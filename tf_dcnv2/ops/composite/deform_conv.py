@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
-from tf_dcnv2.ops.composite.shapes import require, require_shape, sizes_of
+from tf_dcnv2.ops.shapes import require, require_shape, sizes_of
 
 
 def modulated_deform_conv2d(
