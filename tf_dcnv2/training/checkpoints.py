@@ -50,9 +50,9 @@ class CocoEvaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None) -> None:
         is_last = self.model.stop_training or epoch + 1 == self.params.get("epochs")
         is_due = is_last or (self._every > 0 and (epoch + 1) % self._every == 0)
-        metrics = evaluate_coco(self._detector, self._dataset)["bbox"] if is_due else dict.fromkeys(METRIC_NAMES, math.nan)
+        metrics = evaluate_coco(self._detector, self._dataset)["bbox"] if is_due else {}
         if logs is not None:
-            logs.update({f"val_{name}": metrics[name] for name in METRIC_NAMES})
+            logs.update({f"val_{name}": metrics.get(name, math.nan) for name in METRIC_NAMES})
         if is_due and self._on_result is not None:
             self._on_result(metrics)
 
