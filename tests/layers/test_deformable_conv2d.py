@@ -162,6 +162,16 @@ def test_offsets_are_never_half_precision(x, precision):
     np.testing.assert_array_equal(offset, np.full(offset.shape, 1000.001, np.float32))
 
 
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_layer_samples_at_positions_that_are_never_half_precision(precision):
+    # A ramp along the columns: the output is the position, and 777.3 has no half-precision neighbour within 0.1.
+    ramp = np.clip(np.arange(2000.0, dtype=np.float32) - 777, -4, 4).reshape(1, 1, 2000, 1)
+    layer = DeformableConv2D(1, 1, kernel_initializer="ones", dtype=precision)
+    layer.build(ramp.shape)
+    set_offset_bias(layer, [0.0, 777.3])
+    assert tf.cast(layer(ramp), tf.float32)[0, 0, 0, 0].numpy() == pytest.approx(0.3, abs=2e-3)
+
+
 @BOTH
 def test_offset_branch_learns_at_a_tenth_of_the_rate(layer_class, x):
     layer = layer_class(6, 3)
