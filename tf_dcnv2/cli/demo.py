@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
     run_folder = folder / "run"
     _command(
         *("train", "--preset", _PRESET, "--train", records["train"], "--val", records["val"], "--output", run_folder),
-        *("--max-minutes", arguments.max_minutes, "--batch-size", 4, "--optimizer", "adam", "--schedule", "cosine"),
+        *("--max-minutes", arguments.max_minutes, "--short-side", 192, "--max-side", 256, "--batch-size", 4),
+        *("--optimizer", "adam", "--schedule", "cosine"),
         *("--warmup-steps", 50, "--clip-norm", 10, "--cache", "--evaluate-every", 5, "--seed", arguments.seed),
     )
     _command("evaluate", run_folder, "--records", records["val"])

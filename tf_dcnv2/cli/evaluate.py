@@ -78,7 +78,8 @@ def print_metrics(metrics: dict[str, Any], names: dict[int, str]) -> None:
     for name, meaning in _MEANINGS.items():
         say(name, f"{_number(metrics[name])}   {meaning}")
     width = max(map(len, [*names.values(), "class"]))
-    say("\nclass", f"{'':{width}}    AP    AP50")
+    print()
+    say("class", f"{'':{width}}    AP    AP50")
     for category_id, scores in metrics["per_class"].items():
         name = names.get(category_id, str(category_id))
         say(f"  {category_id}", f"{name:<{width}}  {_number(scores['AP'])}  {_number(scores['AP50'])}")

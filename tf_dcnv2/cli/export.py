@@ -38,5 +38,6 @@ def run(arguments: argparse.Namespace) -> None:
     say("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
     say("output", "boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]")
     if arguments.ops == "native":
-        say("load", f"tf.load_op_library({op_library_path()!r})")
-    say("next", f'python -c "import tensorflow as tf; print(tf.saved_model.load({arguments.output!r}).signatures)"')
+        say("load", f"tf.load_op_library({op_library_path()!r}), then tf.saved_model.load({arguments.output!r})")
+    else:
+        say("load", f"tf.saved_model.load({arguments.output!r}), or TensorFlow Serving")

@@ -1,0 +1,91 @@
+"""evaluate, predict and export on a run that was trained before."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests.cli.conftest import SIZE
+from tf_dcnv2.cli import main
+from tf_dcnv2.cli.trained import load_trained
+from tf_dcnv2.evaluation.coco_metrics import METRIC_NAMES
+
+
+def test_evaluation_prints_all_metrics_and_classes_and_writes_results(run_folder, records, tmp_path, capsys):
+    results = tmp_path / "results.json"
+    arguments = ["evaluate", str(run_folder), "--records", records, *SIZE, "--output", str(results)]
+    assert main(arguments) == 0
+    report = capsys.readouterr().out
+    for name in METRIC_NAMES:
+        assert re.search(rf"^{name} +(\d\.\d{{3}}|-) ", report, re.MULTILINE)
+    for category in ("star", "cross", "moon", "arrow"):
+        assert re.search(rf"^ +\d+ +{category} +(\d\.\d{{3}}|-) +(\d\.\d{{3}}|-)$", report, re.MULTILINE)
+    detections = json.loads(results.read_text())
+    assert {detection["category_id"] for detection in detections} <= {2, 5, 11, 17}
+
+
+def test_evaluation_against_the_annotation_file_of_some_images(run_folder, records, synthetic, tmp_path):
+    results = tmp_path / "results.json"
+    arguments = ["--annotations", synthetic[1], "--max-images", "2", *SIZE, "--output", str(results)]
+    assert main(["evaluate", str(run_folder / "best.keras"), "--records", records, *arguments]) == 0
+    assert len({detection["image_id"] for detection in json.loads(results.read_text())}) == 2
+
+
+def test_predictions_are_drawn_and_written_in_pixels_of_the_file(run_folder, tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, [60, 200, 3], np.uint8)
+    Image.fromarray(pixels).save(folder / "wide.png")
+    Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "wide.jpg")
+    images = [str(folder), str(tmp_path / "wide.jpg")]
+    output = tmp_path / "output"
+    arguments = ["predict", str(run_folder), "--images", *images, "--output", str(output), "--min-score", "0.1", *SIZE]
+    assert main(arguments) == 0
+    assert "on 2 images with a score of at least 0.1" in capsys.readouterr().out
+    assert {path.name for path in output.iterdir()} == {"wide.jpg", "wide-2.jpg", "detections.json"}
+    report = json.loads((output / "detections.json").read_text())
+    assert [(entry["height"], entry["width"]) for entry in report] == [(60, 200), (200, 60)]
+    for entry in report:
+        assert entry["detections"]
+        x, y, width, height = np.array([detection["bbox"] for detection in entry["detections"]]).T
+        assert (x + width).max() <= entry["width"] + 0.1
+        assert (y + height).max() <= entry["height"] + 0.1
+        # A detector that has learnt nothing finds things everywhere, also at the far end of the longer side.
+        assert max((x + width).max(), (y + height).max()) > 150
+        scores = [detection["score"] for detection in entry["detections"]]
+        assert scores == sorted(scores, reverse=True)
+        assert min(scores) >= 0.1
+        assert {detection["category"] for detection in entry["detections"]} <= {"star", "cross", "moon", "arrow"}
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_an_export_says_how_to_load_it_and_is_not_overwritten(run_folder, ops, tmp_path, capsys):
+    arguments = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--ops", ops]
+    assert main(arguments) == 0
+    report = capsys.readouterr().out
+    assert ("tf.load_op_library" in report) == (ops == "native")
+    assert tf.saved_model.contains_saved_model(str(tmp_path / "model"))
+    assert main(arguments) == 1
+    assert "model already exists" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_detector_is_refused(tmp_path, capsys):
+    (tmp_path / "broken.keras").write_text("not a zip file")
+    assert main(["export", str(tmp_path / "broken.keras"), "--output", str(tmp_path / "x")]) == 1
+    error = capsys.readouterr().err
+    assert "broken.keras" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_minimal_score_beyond_its_range_is_a_usage_error(run_folder, tmp_path, capsys):
+    arguments = ["--images", str(tmp_path), "--output", str(tmp_path / "x"), "--min-score", "50"]
+    assert main(["predict", str(run_folder), *arguments]) == 2
+    assert "--min-score must be between 0 and 1" in capsys.readouterr().err
+
+
+def test_without_a_configuration_categories_are_named_by_their_ids(run_folder, tmp_path):
+    (tmp_path / "alone.keras").write_bytes((run_folder / "best.keras").read_bytes())
+    assert load_trained(tmp_path / "alone.keras").names == {2: "2", 5: "5", 11: "11", 17: "17"}

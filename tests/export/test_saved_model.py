@@ -1,0 +1,152 @@
+import collections
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
+from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking
+
+OUTPUTS = {"boxes", "scores", "classes", "num_detections"}
+
+
+def make_detector() -> FasterRCNN:
+    """A small detector whose deformable layers do deform."""
+    keras.utils.set_random_seed(0)
+    detector = FasterRCNN(tiny_config("fpn", **{"box_head.score_threshold": 0.0}), CATEGORY_IDS)
+    for variable in detector.variables:
+        if "offset" in variable.path:
+            variable.assign(keras.random.normal(variable.shape, stddev=0.05, seed=1))
+    return detector
+
+
+@pytest.fixture(scope="module")
+def detector() -> FasterRCNN:
+    return make_detector()
+
+
+@pytest.fixture(scope="module")
+def exported(detector, tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("exported")
+    return {ops: export_saved_model(detector, folder / ops, ops) for ops in ("native", "portable")}
+
+
+def node_types(path: str) -> collections.Counter:
+    """How often each op occurs in a SavedModel, in its functions too."""
+    with open(f"{path}/saved_model.pb", "rb") as file:
+        graph = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return collections.Counter(node.op for node in nodes)
+
+
+def custom_ops(path: str) -> set[str]:
+    return {op for op in node_types(path) if op.startswith("Dcnv2>")}
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_the_signature_names_inputs_and_outputs(exported, ops):
+    signature = tf.saved_model.load(exported[ops]).signatures["serving_default"]
+    inputs = signature.structured_input_signature[1]
+    assert {name: (spec.dtype, spec.shape.as_list()) for name, spec in inputs.items()} == {
+        "images": (tf.float32, [None, None, None, 3]),
+        "image_sizes": (tf.float32, [None, 2]),
+    }
+    assert set(signature.structured_outputs) == OUTPUTS
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (64, 70)])
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_an_exported_detector_detects_what_the_detector_does(detector, exported, ops, height, width):
+    inputs, _ = make_batch(height, width)
+    expected = detector(inputs)
+    assert int(expected["num_detections"][0]) > 0
+    detections = load_exported(exported[ops])(**inputs)
+    assert set(detections) == OUTPUTS
+    for name, value in expected.items():
+        # The implementations add up in different orders; boxes are of the order of 100 pixels.
+        np.testing.assert_allclose(detections[name], value, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+def test_only_the_native_graph_holds_custom_ops(exported):
+    assert custom_ops(exported["native"]) == {"Dcnv2>ModulatedDeformConv2D", "Dcnv2>DeformRoiPool"}
+    assert not custom_ops(exported["portable"])
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_an_exported_detector_runs_without_this_package(detector, exported, ops, tmp_path):
+    inputs, _ = make_batch()
+    np.savez(tmp_path / "inputs.npz", **{name: value.numpy() for name, value in inputs.items()})
+    code = f"""
+import sys, numpy as np, tensorflow as tf
+if {ops == "native"}:
+    tf.load_op_library({op_library_path()!r})
+inputs = np.load({str(tmp_path / "inputs.npz")!r})
+model = tf.saved_model.load({exported[ops]!r})
+detections = model.signatures["serving_default"](**{{name: tf.constant(inputs[name]) for name in inputs}})
+np.savez({str(tmp_path / "detections.npz")!r}, **{{name: value.numpy() for name, value in detections.items()}})
+assert not any(name.startswith("tf_dcnv2") for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    detections = np.load(tmp_path / "detections.npz")
+    np.testing.assert_allclose(detections["scores"], detector(inputs)["scores"], rtol=1e-4, atol=1e-5)
+
+
+def test_training_with_feature_mimicking_exports_the_same_graph(tmp_path):
+    plain, mimicking = make_detector(), make_detector()
+    data = tf.data.Dataset.from_tensors(make_batch())
+    for model in (plain, FeatureMimicking(mimicking)):
+        model.compile("sgd")
+        model.fit(data, verbose=0, shuffle=False)
+    paths = [export_saved_model(model, tmp_path / name) for model, name in ((plain, "plain"), (mimicking, "mimicking"))]
+    assert node_types(paths[0]) == node_types(paths[1])
+    signatures = [tf.saved_model.load(path).signatures["serving_default"] for path in paths]
+    assert signatures[0].structured_input_signature == signatures[1].structured_input_signature
+    assert signatures[0].structured_outputs == signatures[1].structured_outputs
+
+
+def test_something_that_is_there_is_replaced_only_on_demand(detector, exported, tmp_path):
+    target = tmp_path / "1"
+    shutil.copytree(exported["portable"], target)
+    (target / "marker").write_text("old")
+    with pytest.raises(FileExistsError, match="1 already exists"):
+        export_saved_model(detector, target)
+    assert (target / "marker").exists()
+    export_saved_model(detector, target, overwrite=True)
+    assert not (target / "marker").exists()
+    assert custom_ops(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_folder_that_is_no_saved_model_is_never_replaced(detector, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a SavedModel"):
+        export_saved_model(detector, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_failed_export_leaves_nothing_behind(detector, tmp_path, monkeypatch):
+    def fail(trackable, path, **kwargs):
+        Path(path).mkdir(parents=True)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_saved_model(detector, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_kind_of_ops_is_refused(detector, tmp_path):
+    with pytest.raises(ValueError, match=r"ops must be one of \('native', 'portable'\). Received: ops='fast'"):
+        export_saved_model(detector, tmp_path / "model", "fast")
+
+
+def test_loading_what_is_no_saved_model_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a SavedModel"):
+        load_exported(tmp_path)

@@ -1,0 +1,5 @@
+"""SavedModels of detectors, for TensorFlow Serving and for programs without this package."""
+
+from tf_dcnv2.export.saved_model import export_saved_model, load_exported, op_library_path
+
+__all__ = ["export_saved_model", "load_exported", "op_library_path"]
