@@ -6,6 +6,7 @@ makes "zeros outside" a matter of indices alone: no weight has to be masked, a N
 sample that does not touch it, and the derivatives at the border follow from the ordinary formula.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -74,22 +75,33 @@ def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tenso
                 indices = tf.where(inside, maps.rows_at(top + row_step, left + column_step), table_size)
                 yield indices, row_weight * column_weight, row_slope * column_weight, row_weight * column_slope
 
+    # One corner after the other: a gathered corner is as large as all samples together, and an executor free to choose
+    # would hold the four of them, and their products, at a time.
     @tf.custom_gradient
     def interpolate(table, row, column):
         padded = tf.pad(table, [[0, 1], [0, 0]])
-        value = tf.add_n([weight[..., tf.newaxis] * tf.gather(padded, at) for at, weight, _, _ in corners(row, column)])
+        value = 0
+        for indices, weight, _, _ in corners(row, column):
+            with _after(value):
+                value += weight[..., tf.newaxis] * tf.gather(padded, indices)
 
         def gradient(dvalue):
-            dtable, drow, dcolumn = [], [], []
+            dtable = drow = dcolumn = 0
             for indices, weight, weight_by_row, weight_by_column in corners(row, column):
-                dweight = tf.reduce_sum(dvalue * tf.gather(padded, indices), axis=-1)
-                drow.append(dweight * weight_by_row)
-                dcolumn.append(dweight * weight_by_column)
-                dtable.append(
-                    tf.math.unsorted_segment_sum(weight[..., tf.newaxis] * dvalue, indices, table_size + 1)[:-1]
-                )
-            return tf.add_n(dtable), tf.add_n(drow), tf.add_n(dcolumn)
+                with _after(dtable):
+                    dweight = tf.reduce_sum(dvalue * tf.gather(padded, indices), axis=-1)
+                    drow += dweight * weight_by_row
+                    dcolumn += dweight * weight_by_column
+                with _after(dweight):
+                    spread = weight[..., tf.newaxis] * dvalue
+                    dtable += tf.math.unsorted_segment_sum(spread, indices, table_size + 1)
+            return dtable[:-1], drow, dcolumn
 
         return value, gradient
 
     return interpolate(maps.table, row, column)
+
+
+def _after(value: tf.Tensor | int) -> contextlib.AbstractContextManager:
+    """Ops made in this scope wait for `value`, unless that is still the number a sum begins with."""
+    return tf.control_dependencies([value] if tf.is_tensor(value) else [])
