@@ -158,6 +158,8 @@ def test_bad_arguments_are_refused_by_name(layer_class, options, message):
 def test_bad_arguments_of_the_branch_are_refused_by_name():
     with pytest.raises(ValueError, match="hidden_units must be an integer of at least 1"):
         DeformableRoIPooling(**OPTIONS, hidden_units=0)
+    with pytest.raises(ValueError, match="gamma must be a finite number"):
+        DeformableRoIPooling(**OPTIONS, gamma="small")
     with pytest.raises(ValueError, match="mask_scale must be a positive number"):
         ModulatedDeformableRoIPooling(**OPTIONS, mask_scale=-1.0)
     with pytest.raises(ValueError, match="features must have a known number of channels"):

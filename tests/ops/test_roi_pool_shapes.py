@@ -140,6 +140,7 @@ def test_shapes_that_turn_out_not_to_fit_are_refused_at_run_time(bad, implementa
         ({"output_size": (7, 2000)}, "output_size must be"),
         ({"sampling_ratio": -1}, "sampling_ratio must be an integer from 0 to 128"),
         ({"sampling_ratio": 0, "convention": "mxnet"}, "sampling_ratio must be an integer from 1"),
+        ({"gamma": float("nan")}, "gamma must be a finite number"),
         ({"convention": "caffe"}, "convention must be one of"),
         ({"spatial_scale": 0.0}, "spatial_scale must be a positive number"),
         ({"spatial_scale": [0.5, 0.25]}, "spatial_scale must have one number for each of the 1 levels"),

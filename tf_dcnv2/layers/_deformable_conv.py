@@ -58,8 +58,10 @@ class DeformableConvBase(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.deformable_groups = arguments.integer(deformable_groups, "deformable_groups", minimum=1)
-        self.offset_clip = offset_clip
-        self.offset_learning_rate_multiplier = offset_learning_rate_multiplier
+        self.offset_clip = None if offset_clip is None else arguments.positive(offset_clip, "offset_clip")
+        self.offset_learning_rate_multiplier = arguments.number(
+            offset_learning_rate_multiplier, "offset_learning_rate_multiplier", "at least 0", lambda rate: rate >= 0
+        )
         self.implementation = implementation
         self._check_arguments()
         self.input_spec = keras.layers.InputSpec(ndim=4)
@@ -74,15 +76,6 @@ class DeformableConvBase(keras.layers.Layer):
             )
         if self.filters % self.groups:
             raise ValueError(f"groups must divide filters. Received: groups={self.groups}, filters={self.filters}.")
-        if self.offset_clip is not None and not self.offset_clip > 0:
-            raise ValueError(
-                f"offset_clip must be a positive number of pixels, or None. Received: offset_clip={self.offset_clip!r}."
-            )
-        if not self.offset_learning_rate_multiplier >= 0:
-            raise ValueError(
-                "offset_learning_rate_multiplier must be at least 0. "
-                f"Received: offset_learning_rate_multiplier={self.offset_learning_rate_multiplier!r}."
-            )
         if self.implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {self.implementation!r}.")
 

@@ -68,7 +68,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
 
     def __init__(self, output_size=7, *, gamma=0.1, hidden_units=1024, **kwargs):
         super().__init__(output_size, **kwargs)
-        self.gamma = gamma
+        self.gamma = arguments.number(gamma, "gamma", "a finite number")
         self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
         self._bins = self.output_size[0] * self.output_size[1]
         self.hidden = [

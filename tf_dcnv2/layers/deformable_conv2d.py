@@ -19,8 +19,8 @@ class DeformableConv2D(DeformableConvBase):
 
     Example:
         >>> layer = tf_dcnv2.layers.DeformableConv2D(64, 3, padding="same", activation="relu")
-        >>> y = layer(keras.random.normal((2, 32, 48, 16)))
-        >>> y.shape
+        >>> x = keras.random.normal((2, 32, 48, 16))
+        >>> layer(x).shape
         TensorShape([2, 32, 48, 64])
         >>> offset, _ = layer.sampling(x)    # (2, 32, 48, 18): (dy, dx) of 9 taps, in pixels
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.layers._deformable_conv import DeformableConvBase
+from tf_dcnv2.ops import arguments
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -42,9 +43,7 @@ class ModulatedDeformableConv2D(DeformableConvBase):
 
     def __init__(self, *args, mask_scale=1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        if not mask_scale > 0:
-            raise ValueError(f"mask_scale must be a positive number. Received: mask_scale={mask_scale!r}.")
-        self.mask_scale = mask_scale
+        self.mask_scale = arguments.positive(mask_scale, "mask_scale")
 
     def _modulation(self, logits):
         return self.mask_scale * tf.sigmoid(logits)

@@ -6,7 +6,7 @@ received and what was expected. Sizes known only at run time are checked by the 
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +40,22 @@ def pair(value: object, name: str, *, minimum: int = 1, maximum: int = _LARGEST)
             f"Received: {name}={value!r}."
         ) from None
     return first, second
+
+
+def number(value: object, name: str, requirement: str, fits: Callable[[float], bool] = math.isfinite) -> float:
+    """`value` as a finite float that `fits`; `requirement` says in words what is expected."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not (math.isfinite(result) and fits(result)):
+        raise ValueError(f"{name} must be {requirement}. Received: {name}={value!r}.")
+    return result
+
+
+def positive(value: object, name: str) -> float:
+    """`value` as a finite float above 0."""
+    return number(value, name, "a positive number", lambda result: result > 0)
 
 
 def _is_sequence(value: object) -> bool:

@@ -115,7 +115,7 @@ def deform_roi_pool(
         offset,
         mask,
         spatial_scales=scales,
-        gamma=float(gamma),
+        gamma=arguments.number(gamma, "gamma", "a finite number"),
         output_size=output_size,
         sampling_ratio=sampling_ratio,
         convention=convention,
