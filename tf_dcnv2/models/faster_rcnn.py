@@ -175,10 +175,7 @@ class FasterRCNN(LossModel):
                 set's category ids with -1 in unused slots. Crowd regions are left out.
         """
         images, image_sizes = _unpack(inputs, None)
-        object_boxes = tf.cast(targets["boxes"], tf.float32)
-        object_labels = self._categories.labels(targets["classes"])
-        if "crowd" in targets:
-            object_labels = tf.where(targets["crowd"], 0, object_labels)
+        object_boxes, object_labels = self._objects(targets)
         images = self.prepare(images, image_sizes)
         features = self.extract(images, training=True)
         logits, deltas = self.rpn(features["rpn"])
@@ -193,6 +190,16 @@ class FasterRCNN(LossModel):
             **box_head_losses(class_logits, class_deltas, rois, self.config.box_head.box_weights),
         }
         return TrainingOutputs(losses, images, rois, roi_features)
+
+    def _objects(self, targets: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """Boxes `(B, M, 4)` and labels `(B, M)` of the objects, without the slots that no image of the batch uses."""
+        labels = self._categories.labels(targets["classes"])
+        if "crowd" in targets:
+            labels = tf.where(targets["crowd"], 0, labels)
+        slots = tf.range(1, tf.shape(labels)[1] + 1)
+        # Matching costs anchors times slots, and most of the 100 slots of a batch are empty; one has to stay.
+        used = tf.maximum(tf.reduce_max(tf.where(labels > 0, slots, 0)), 1)
+        return tf.cast(targets["boxes"], tf.float32)[:, :used], labels[:, :used]
 
     def get_config(self) -> dict:
         return {"config": self.config.to_dict(), "category_ids": list(self.category_ids), "name": self.name}
