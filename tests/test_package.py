@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tf_dcnv2
+from tf_dcnv2 import cli
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {
@@ -71,3 +73,18 @@ def test_the_makefile_installs_the_build_requirements_of_the_package():
     in_makefile = re.search(r"^BUILD_REQUIREMENTS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
     in_pyproject = re.search(r"^requires = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
     assert in_makefile.replace("'", "").split() == json.loads(in_pyproject)
+
+
+def test_the_readme_shows_the_commands_of_the_blood_cell_example():
+    script = (ROOT / "examples" / "train_bccd.sh").read_text()
+    commands = script.partition("output=${2:-runs/bccd}\n")[2].strip()
+    shown = commands.replace('"', "").replace("$data", "bccd").replace("$output", "runs/bccd")
+    assert shown in (ROOT / "README.md").read_text()
+
+
+def test_every_command_of_the_blood_cell_example_parses():
+    script = (ROOT / "examples" / "train_bccd.sh").read_text().replace("\\\n", " ")
+    commands = [shlex.split(line)[1:] for line in script.splitlines() if line.strip().startswith("tf-dcnv2 ")]
+    assert [command[0] for command in commands] == ["convert", "train", "evaluate", "predict", "export"]
+    for command in commands:
+        cli._parser().parse_args(command)

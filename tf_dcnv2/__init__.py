@@ -2,11 +2,13 @@
 
     tf_dcnv2.ops           modulated deformable convolution and RoI pooling as functions on tensors
     tf_dcnv2.layers        the same as Keras layers
+    tf_dcnv2.optimizers    learning rates of their own for the offset branches, with any Keras optimizer
     tf_dcnv2.models        backbones, Faster R-CNN, R-CNN feature mimicking
     tf_dcnv2.data          COCO-style annotations to TFRecords to `tf.data`; a synthetic data set
     tf_dcnv2.training      optimizers, callbacks, the training run behind `tf-dcnv2 train`
     tf_dcnv2.evaluation    COCO average precision
     tf_dcnv2.export        SavedModels for TensorFlow Serving
+    tf_dcnv2.visualization pictures of detections
 
 `import tf_dcnv2` loads `ops` and `layers`, which need nothing but TensorFlow, Keras and NumPy, and which registers the
 layers with Keras for `keras.models.load_model`. The other modules are imported when first used; they need the extra
@@ -19,7 +21,10 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("ops", "layers", "models", "data", "training", "evaluation", "export", "visualization")
+_SUBMODULES = (
+    *("ops", "layers", "optimizers", "models", "data"),
+    *("training", "evaluation", "export", "visualization"),
+)
 
 __all__ = ["__version__", *_SUBMODULES]
 
