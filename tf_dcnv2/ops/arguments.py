@@ -13,7 +13,6 @@ import tensorflow as tf
 
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 
-
 # Sizes beyond this are mistakes, and would overflow the operators' 32-bit arithmetic.
 _LARGEST = 2**31 - 1
 

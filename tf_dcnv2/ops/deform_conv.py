@@ -53,7 +53,7 @@ def deform_conv2d(
 
     Raises:
         ValueError: an argument or a static shape does not fit; the message names it, what it is and what it should be.
-        tf.errors.InvalidArgumentError: the same for a shape that is known only when the graph runs.
+        tf.errors.InvalidArgumentError: the same for a shape that is known only when the graph runs (not under XLA).
 
     Example:
         >>> x = tf.random.normal([1, 8, 8, 16])

@@ -66,7 +66,7 @@ def deform_roi_pool(
     Raises:
         ValueError: an argument or a static shape does not fit; the message names it, what it is and what it should be.
         tf.errors.InvalidArgumentError: `box_indices` or `levels` out of range, or a shape that is known only when the
-            graph runs does not fit.
+            graph runs does not fit. Not under XLA, where nothing can fail: results are undefined then.
 
     Example:
         >>> features = tf.random.normal([2, 25, 42, 256])

@@ -12,6 +12,12 @@ def sizes_of(tensor: tf.Tensor) -> list:
     return [dynamic[axis] if size is None else size for axis, size in enumerate(static)]
 
 
+def after(checks: list[tf.Operation], *tensors: tf.Tensor | None) -> list[tf.Tensor | None]:
+    """The tensors, available once the `checks` have passed; else a graph might fail elsewhere first, without a name."""
+    with tf.control_dependencies(checks):
+        return [None if tensor is None else tf.identity(tensor) for tensor in tensors]
+
+
 def require(condition: tf.Tensor, message: str, *, expected: object, received: object) -> list[tf.Operation]:
     """Fails with `message`, what was expected and what was received unless `condition` holds.
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
-from tf_dcnv2.ops.shapes import require, require_shape, sizes_of
+from tf_dcnv2.ops.shapes import after, require, require_shape, sizes_of
 
 
 def modulated_deform_conv2d(
@@ -28,13 +28,12 @@ def modulated_deform_conv2d(
     checks = _run_time_checks(
         x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups
     )
-    with tf.control_dependencies(checks):
-        x, kernel, offset = tf.identity(x), tf.identity(kernel), tf.identity(offset)
+    x, kernel, offset, mask = after(checks, x, kernel, offset, mask)
     batch, height, width, channels = sizes_of(x)
     kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
     _, out_height, out_width, _ = sizes_of(offset)
     taps = kernel_height * kernel_width
-    # (dg, tap) -> (tap, dg) on the small tensors, so that the large one comes out in the kernel's own channel order.
+    # (group, tap) -> (tap, group) on the small tensors, so that the large one comes out in the kernel's own order.
     by_tap = [batch, out_height, out_width, deformable_groups, taps]
     offset = tf.transpose(tf.reshape(offset, by_tap + [2]), [0, 1, 2, 4, 3, 5])
 
@@ -84,7 +83,6 @@ def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_padding
         for axis, (length, taps) in enumerate([(height, kernel_height), (width, kernel_width)])
     )
     samples = kernel_height * kernel_width * deformable_groups
-
     groups = channels // tf.maximum(group_channels, 1)
 
     checks = require(samples > 0, "kernel must not be empty", expected="taps", received=tf.shape(kernel))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
 from tf_dcnv2.ops.composite.roi_geometry import CONVENTIONS, Convention
-from tf_dcnv2.ops.shapes import require, require_shape, sizes_of
+from tf_dcnv2.ops.shapes import after, require, require_shape, sizes_of
 
 
 def deform_roi_pool(
@@ -28,8 +28,9 @@ def deform_roi_pool(
 ) -> tf.Tensor:
     """The composite counterpart of `tf_dcnv2.ops.native.deform_roi_pool`, same arguments."""
     geometry = CONVENTIONS[convention]
-    with tf.control_dependencies(_run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size)):
-        boxes, box_indices, levels = tf.identity(boxes), tf.identity(box_indices), tf.identity(levels)
+    checks = _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size)
+    boxes, box_indices, levels, offset, mask = after(checks, boxes, box_indices, levels, offset, mask)
+    features = after(checks, *features)
     boxes = tf.stop_gradient(boxes)
     scale = tf.gather(tf.constant(spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
     start, size = geometry.extent(boxes[:, :2], boxes[:, 2:4], scale)
