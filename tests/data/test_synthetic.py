@@ -76,7 +76,9 @@ def test_images_depend_on_seed_and_split_but_not_on_their_number(tmp_path):
         assert not np.array_equal(pixels, first_two("c", num_images=2, **other)[0])
 
 
-@pytest.mark.parametrize("arguments", [{"num_images": 0}, {"image_size": (20, 100)}, {"deformation": 3.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"num_images": 0}, {"image_size": (20, 100)}, {"deformation": 3.0}, {"color_cue": -1.0}]
+)
 def test_bad_arguments_are_named(tmp_path, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         make_synthetic_coco(tmp_path, **arguments)

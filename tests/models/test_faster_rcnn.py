@@ -119,3 +119,20 @@ def test_batches_of_any_size_share_one_compiled_predict(detector, batch):
     one = {name: value[:1] for name, value in inputs.items()}
     both = detector.predict_on_batch(inputs)
     np.testing.assert_allclose(detector.predict_on_batch(one)["scores"][0], both["scores"][0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_never_touches_boxes_and_scores(batch, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        detector = FasterRCNN(tiny_config(), CATEGORY_IDS)
+        losses = detector.compute_losses(*batch)
+        detections = detector(batch[0])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert detector.backbone(tf.zeros([1, 64, 64, 3]))["C5"].dtype == tf.as_dtype(policy.removeprefix("mixed_"))
+    assert detections["boxes"].dtype == detections["scores"].dtype == tf.float32
+    assert all(np.isfinite(value) for value in losses.values())
+    # A box rounded to 8 significant bits, as bfloat16 has, would lie on quarters of a pixel beyond 32 px.
+    boxes = detections["boxes"].numpy()
+    assert np.any(boxes[boxes > 32] % 0.25)

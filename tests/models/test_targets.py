@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from tf_dcnv2.models.anchors import Anchors
-from tf_dcnv2.models.box_head import fpn_levels
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
 from tf_dcnv2.models.losses import box_head_losses, rpn_losses, smooth_l1
 from tf_dcnv2.models.rpn import propose
@@ -95,9 +94,3 @@ def test_box_losses_use_the_boxes_of_the_roi_own_class():
     losses = box_head_losses(tf.zeros([1, 3, 3]), tf.constant(deltas), rois, (10.0, 10.0, 5.0, 5.0))
     assert losses["box_loss"].numpy() == pytest.approx(0.0)
     assert losses["class_loss"].numpy() == pytest.approx(np.log(3.0))
-
-
-def test_fpn_levels_follow_the_size_of_the_roi():
-    boxes = tf.constant([[0.0, 0, 112, 112], [0, 0, 224, 224], [0, 0, 447, 447], [0, 0, 9999, 9999], [5, 5, 5, 5]])
-    np.testing.assert_array_equal(fpn_levels(boxes, (4, 8, 16, 32), 224.0), [1, 2, 2, 3, 0])
-    np.testing.assert_array_equal(fpn_levels(boxes, (8, 16, 32), 112.0), [1, 2, 2, 2, 0])

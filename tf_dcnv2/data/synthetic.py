@@ -44,6 +44,21 @@ class _Shape:
     crowd: bool = False
 
 
+class _Look(NamedTuple):
+    """What the shapes of a data set look like; see `make_synthetic_coco`."""
+
+    deformation: float
+    color_cue: float
+
+    def outline(self, rng: np.random.Generator, category_id: int) -> np.ndarray:
+        return drawing.deform(_SHAPES[category_id][1](), rng, self.deformation)
+
+    def fill(self, rng: np.random.Generator, category_id: int, height: int, width: int) -> np.ndarray:
+        own_hue = list(_SHAPES).index(category_id) / len(_SHAPES)
+        spread = 1.0 - self.color_cue
+        return drawing.fill_texture(rng, height, width, own_hue + rng.uniform(-0.5, 0.5) * spread)
+
+
 def make_synthetic_coco(
     output_dir: str | os.PathLike,
     *,
@@ -52,6 +67,7 @@ def make_synthetic_coco(
     seed: int = 0,
     split: str = "train",
     deformation: float = 1.0,
+    color_cue: float = 0.0,
 ) -> SyntheticCoco:
     """Draws a data set to try detectors on: shapes that a rigid sampling grid fits badly.
 
@@ -64,9 +80,12 @@ def make_synthetic_coco(
         output_dir: gets `images/<split>/*.jpg` and `annotations/instances_<split>.json`.
         num_images: how many images to draw.
         image_size: `(height, width)` in pixels, at least 64 each. Objects measure about 1/6 to 1/2 of the shorter side.
-        seed: images depend on nothing but `seed`, `split`, `image_size`, `deformation` and their number.
+        seed: images depend on nothing but `seed`, the other arguments, and their number in the set.
         split: name of the part; different names give different images.
         deformation: how strongly shapes are deformed; 0 leaves rotation and scale only.
+        color_cue: how much the colour tells about the category. 0: nothing, only the shape does, which takes a network
+            some ten thousand objects to learn from scratch. 1: each category has a colour of its own. Between, hues of
+            a category spread over 1 - `color_cue` of the colour circle.
 
     Returns:
         `(images_dir, annotations_file)`.
@@ -85,6 +104,9 @@ def make_synthetic_coco(
         raise ValueError(f"image_size must be at least 64 x 64 pixels. Received: image_size={image_size}")
     if not 0 <= deformation <= 2:
         raise ValueError(f"deformation must be between 0 and 2. Received: deformation={deformation}")
+    if not 0 <= color_cue <= 1:
+        raise ValueError(f"color_cue must be between 0 and 1. Received: color_cue={color_cue}")
+    look = _Look(deformation, color_cue)
     from PIL import Image
 
     images_dir = os.path.join(os.fspath(output_dir), "images", split)
@@ -92,7 +114,7 @@ def make_synthetic_coco(
     images, annotations = [], []
     for image_id in range(1, num_images + 1):
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), image_id])
-        pixels, shapes = _draw_image(rng, height, width, deformation)
+        pixels, shapes = _draw_image(rng, height, width, look)
         name = f"{image_id:06d}.jpg"
         Image.fromarray(pixels).save(os.path.join(images_dir, name), quality=92)
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
@@ -109,28 +131,26 @@ def make_synthetic_coco(
     return SyntheticCoco(images_dir, annotations_file)
 
 
-def _draw_image(
-    rng: np.random.Generator, height: int, width: int, deformation: float
-) -> tuple[np.ndarray, list[_Shape]]:
+def _draw_image(rng: np.random.Generator, height: int, width: int, look: _Look) -> tuple[np.ndarray, list[_Shape]]:
     image = drawing.clutter(rng, drawing.background(rng, height, width))
     shapes: list[_Shape] = []
     if rng.uniform() < _SHARE_WITHOUT_OBJECTS:
         return _to_uint8(rng, image), shapes
     if rng.uniform() < _SHARE_WITH_CROWD:
-        image = _add_crowd(rng, image, shapes, deformation)
+        image = _add_crowd(rng, image, shapes, look)
     for _ in range(rng.integers(2, _MAX_OBJECTS + 1)):
-        image = _add_object(rng, image, shapes, deformation)
+        image = _add_object(rng, image, shapes, look)
     for _ in range(rng.integers(0, 4)):
         image = _add_leaf(rng, image, shapes)
     return _to_uint8(rng, image), shapes
 
 
-def _add_object(rng, image, shapes, deformation):
+def _add_object(rng, image, shapes, look):
     """Paints one shape where it hides no earlier one too much; leaves the image alone if it finds no such place."""
     height, width = image.shape[:2]
     for _ in range(10):
         category_id = int(rng.choice(list(_SHAPES)))
-        outline = drawing.deform(_SHAPES[category_id][1](), rng, deformation)
+        outline = look.outline(rng, category_id)
         size = min(height, width) * np.exp(rng.uniform(np.log(0.17), np.log(0.5)))
         outline *= size / np.ptp(outline, axis=0).max()
         outline += rng.uniform((0, 0), (width, height))
@@ -140,11 +160,11 @@ def _add_object(rng, image, shapes, deformation):
             _hide(inside, shapes)
             shapes.append(_Shape(category_id, inside, int(_polygon_area(outline))))
             image = drawing.cast_shadow(image, alpha, distance=0.012 * min(height, width))
-            return drawing.paint(image, alpha, drawing.fill_texture(rng, height, width))
+            return drawing.paint(image, alpha, look.fill(rng, category_id, height, width))
     return image
 
 
-def _add_crowd(rng, image, shapes, deformation):
+def _add_crowd(rng, image, shapes, look):
     """Paints a heap of tiny shapes of one category, annotated as a single crowd."""
     height, width = image.shape[:2]
     category_id = int(rng.choice(list(_SHAPES)))
@@ -152,11 +172,11 @@ def _add_crowd(rng, image, shapes, deformation):
     centre = rng.uniform((0.2 * width, 0.2 * height), (0.8 * width, 0.8 * height))
     covered = np.zeros((height, width), bool)
     for _ in range(rng.integers(12, 20)):
-        outline = drawing.deform(_SHAPES[category_id][1](), rng, deformation)
+        outline = look.outline(rng, category_id)
         outline *= rng.uniform(0.07, 0.1) * unit / np.ptp(outline, axis=0).max()
         alpha = drawing.coverage([outline + centre + rng.normal(0, 0.1 * unit, 2)], height, width)
         covered |= alpha >= 0.5
-        image = drawing.paint(image, alpha, drawing.fill_texture(rng, height, width))
+        image = drawing.paint(image, alpha, look.fill(rng, category_id, height, width))
     shapes.append(_Shape(category_id, covered, int(covered.sum()), crowd=True))
     return image
 

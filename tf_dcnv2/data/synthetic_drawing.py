@@ -122,9 +122,9 @@ def cast_shadow(image: np.ndarray, alpha: np.ndarray, distance: float) -> np.nda
     return image * (1 - 0.45 * blurred[..., None])
 
 
-def fill_texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A vivid colour with soft shading and faint stripes: `(height, width, 3)` float32."""
-    color = np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.55, 0.9), rng.uniform(0.7, 1.0)), np.float32)
+def fill_texture(rng: np.random.Generator, height: int, width: int, hue: float) -> np.ndarray:
+    """A vivid colour of `hue` (1 is once around), softly shaded and striped: `(height, width, 3)` float32."""
+    color = np.array(colorsys.hsv_to_rgb(hue % 1.0, rng.uniform(0.55, 0.9), rng.uniform(0.7, 1.0)), np.float32)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     angle, period = rng.uniform(0, np.pi), rng.uniform(5, 12)
     stripes = np.sin(2 * np.pi * (np.cos(angle) * columns + np.sin(angle) * rows) / period)

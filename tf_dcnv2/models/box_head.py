@@ -10,24 +10,7 @@ from official.vision.ops import box_ops
 from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
 from tf_dcnv2.models.config import BoxHeadConfig
 from tf_dcnv2.models.neck import Neck
-
-
-def fpn_levels(boxes: tf.Tensor, strides: tuple[int, ...], canonical_size: float) -> tf.Tensor:
-    """Index of the pyramid level each RoI is pooled from: floor(4 + log2(sqrt(area) / canonical_size)), clipped.
-
-    Args:
-        boxes: `(..., 4)` in pixels.
-        strides: of the pyramid's levels, finest first; level 4 is the one with stride 16.
-
-    Returns:
-        int32 `(...)` index into `strides`.
-    """
-    height = tf.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
-    width = tf.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
-    side = tf.maximum(tf.sqrt(height * width), 1e-6)
-    level = tf.floor(4.0 + tf.math.log(side / canonical_size) / tf.math.log(2.0) + 1e-6)
-    finest = strides[0].bit_length() - 1
-    return tf.clip_by_value(tf.cast(level, tf.int32) - finest, 0, len(strides) - 1)
+from tf_dcnv2.ops.roi_pool import fpn_levels
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -38,7 +21,7 @@ class BoxHead(keras.layers.Layer):
         config: a `BoxHeadConfig`.
         neck: gives the strides and channels of the RoI feature levels.
         num_classes: C.
-        canonical_size: see `fpn_levels`.
+        canonical_size: of the rule that gives each RoI its level, see `NeckConfig`.
     """
 
     def __init__(
@@ -51,7 +34,8 @@ class BoxHead(keras.layers.Layer):
         kernel_regularizer=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Without autocast, which would round boxes to half precision.
+        super().__init__(autocast=False, **kwargs)
         self.config = config
         self.num_classes = num_classes
         self._strides = neck.roi_strides
@@ -90,7 +74,10 @@ class BoxHead(keras.layers.Layer):
             level_indices: int32 `(B, R)`, the level of each RoI; by default the FPN rule.
         """
         if level_indices is None:
-            level_indices = fpn_levels(boxes, self._strides, self._canonical_size)
+            finest = self._strides[0].bit_length() - 1  # level l has stride 2**l
+            level_indices = fpn_levels(
+                boxes, len(self._strides), finest=finest, canonical_size=self._canonical_size
+            )
         batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
         pooled = self.pooling(
             levels,

@@ -123,21 +123,25 @@ def deform_roi_pool(
     return tf.cast(pooled, dtype)
 
 
-def fpn_levels(boxes: tf.Tensor, num_levels: int) -> tf.Tensor:
-    """The level of each RoI in a list P2, P3, ...: floor(4 + log2(sqrt(area) / 224)) - 2, clipped to the list.
+def fpn_levels(boxes: tf.Tensor, num_levels: int, *, finest: int = 2, canonical_size: float = 224.0) -> tf.Tensor:
+    """The pyramid level of each RoI, floor(4 + log2(sqrt(area) / canonical_size)), as an index into a list of levels.
 
     Args:
-        boxes: `(N, 4)`, `[y1, x1, y2, x2]` in pixels of the network image.
+        boxes: `(..., 4)`, `[y1, x1, y2, x2]` in pixels of the network image.
         num_levels: length of the list.
+        finest: level of the list's first map, 2 for a list P2, P3, ...; RoIs of finer or coarser levels go to its ends.
+        canonical_size: side in pixels of a RoI of level 4.
 
     Returns:
-        `(N,)` int32 in [0, num_levels). Boxes that are NaN or have no area belong to level 0.
+        `(...)` int32 in [0, num_levels). Boxes that are NaN or have no area belong to index 0.
     """
-    size = tf.maximum(boxes[:, 2:4] - boxes[:, :2], 0)
-    area = size[:, 0] * size[:, 1]
-    # Level k is reached at the side 224 * 2**(k - 4): comparing areas says the same as the logarithm, without rounding.
-    limits = tf.constant([(224.0 * 2.0 ** (level - 4)) ** 2 for level in range(3, num_levels + 2)], boxes.dtype)
-    return tf.reduce_sum(tf.cast(area[:, tf.newaxis] >= limits, tf.int32), axis=1)
+    size = tf.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
+    area = size[..., 0] * size[..., 1]
+    # Level k is reached at the side canonical_size * 2**(k - 4): comparing areas says the same as the logarithm,
+    # without rounding.
+    upper_levels = range(finest + 1, finest + num_levels)
+    limits = tf.constant([(canonical_size * 2.0 ** (level - 4)) ** 2 for level in upper_levels], boxes.dtype)
+    return tf.reduce_sum(tf.cast(area[..., tf.newaxis] >= limits, tf.int32), axis=-1)
 
 
 def _feature_levels(features: object) -> list[tf.Tensor]:
