@@ -35,6 +35,7 @@ test-all: install
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	git ls-files '*.cc' '*.h' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
 
 format: install
@@ -54,9 +55,11 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.requirements: $(VENV)/.created
-	$(PIP) install --quiet $(BUILD_REQUIREMENTS)
+	@echo "Installing TensorFlow into $(VENV), once; this takes a few minutes"
+	@$(PIP) install --quiet $(BUILD_REQUIREMENTS)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)
-	$(PIP) install --quiet --no-build-isolation -e '.[detection,test]'
+	@echo "Compiling the ops and installing tf-dcnv2 with its requirements into $(VENV)"
+	@$(PIP) install --quiet --no-build-isolation -e '.[detection,test]'
 	@touch $@
