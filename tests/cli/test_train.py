@@ -112,3 +112,16 @@ def test_epochs_are_counted_from_the_budget():
     endless = TrainingReport(TrainOptions("p", "a", "b", max_minutes=1), num_images=20)
     endless._epoch = 1
     assert endless._epoch_name() == "2"
+
+
+def test_a_resumed_run_remembers_its_best_and_its_time(tmp_path, capsys):
+    (tmp_path / "state.json").write_text('{"steps": 10, "seconds": 90.0, "best_ap": 0.4}')
+    options = TrainOptions("p", "a", str(tmp_path), max_minutes=2, resume=True)
+    report = TrainingReport(options, num_images=20)
+    report.on_train_begin()
+    report.on_epoch_begin(1)
+    report.on_train_batch_end(0, {"loss": 1.0})
+    report.on_epoch_end(1, {"val_AP": 0.3, "val_AP50": 0.5, "val_AP75": 0.2})
+    epoch, val = capsys.readouterr().out.splitlines()
+    assert epoch.endswith("eta 0:30")
+    assert "best so far" not in val

@@ -1,7 +1,9 @@
 """What a training run shows: a moving bar within an epoch, a line when it is over, a line for each evaluation."""
 
+import json
 import math
 import time
+from pathlib import Path
 
 import keras
 from rich.console import Console
@@ -25,7 +27,8 @@ class TrainingReport(keras.callbacks.Callback):
         self._steps_per_epoch = max(1, num_images // options.batch_size)
         budgets = [options.steps, options.epochs and options.epochs * self._steps_per_epoch]
         self._total_steps = min((steps for steps in budgets if steps), default=None)
-        self._best_ap = -1.0
+        earlier = _earlier_part(options)
+        self._best_ap, self._seconds_before = earlier.get("best_ap", -1.0), earlier.get("seconds", 0.0)
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn(f"{label('epoch')}{{task.description}}"),
@@ -43,7 +46,7 @@ class TrainingReport(keras.callbacks.Callback):
         self._bar.stop()
 
     def on_train_begin(self, logs=None) -> None:
-        self._started = time.monotonic()
+        self._started = time.monotonic() - self._seconds_before
         self._first_step = None
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
@@ -98,6 +101,12 @@ class TrainingReport(keras.callbacks.Callback):
             return ""
         minutes, seconds = divmod(max(0, round(min(estimates))), 60)
         return f"eta {minutes}:{seconds:02d}"
+
+
+def _earlier_part(options: TrainOptions) -> dict[str, float]:
+    """How far the run was when it stopped that this one continues."""
+    path = Path(options.output) / "state.json"
+    return json.loads(path.read_text()) if options.resume and path.exists() else {}
 
 
 def _losses(logs: dict[str, float]) -> str:
