@@ -15,6 +15,7 @@ from tf_dcnv2.data.resizing import pad_to_multiple, resize_image, resized_shape
 
 _DEFAULT_MAX_BOXES = 100
 _MAX_SHUFFLE_BUFFER = 4096
+_PREFETCHED_BATCHES = 2
 
 
 def load_records(
@@ -120,7 +121,11 @@ def load_records(
         padding_values=_padding_values(dataset.element_spec),
         drop_remainder=drop_remainder,
     )
-    dataset = dataset.map(_as_inputs_and_targets).prefetch(tf.data.AUTOTUNE)
+    # Autotuning's thread sleeps ever longer, and whoever drops an iterator waits for it: ten seconds after an epoch of as
+    # many. Without it AUTOTUNE stands for the number of cores.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.map(_as_inputs_and_targets).prefetch(_PREFETCHED_BATCHES).with_options(options)
     if info is not None:
         dataset = dataset.apply(_known_length(info.num_images, batch_size, drop_remainder, repeat))
     return dataset
