@@ -121,8 +121,8 @@ def load_records(
         padding_values=_padding_values(dataset.element_spec),
         drop_remainder=drop_remainder,
     )
-    # Autotuning's thread sleeps ever longer, and whoever drops an iterator waits for it: ten seconds after an epoch of as
-    # many. Without it AUTOTUNE stands for the number of cores.
+    # Autotuning's thread sleeps ever longer, and whoever drops an iterator waits for it: ten seconds after an epoch of
+    # ten. Without it AUTOTUNE stands for the number of cores.
     options = tf.data.Options()
     options.autotune.enabled = False
     dataset = dataset.map(_as_inputs_and_targets).prefetch(_PREFETCHED_BATCHES).with_options(options)
