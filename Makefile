@@ -1,6 +1,6 @@
 # Every target sets up what it needs in a virtual environment of its own: a machine with Python 3.10-3.13 and g++ will do.
 #
-#   make demo       trains, evaluates and exports a small DCNv2 detector on synthetic images (15 minutes on 2 cores)
+#   make demo       trains, evaluates and exports a small DCNv2 detector on synthetic images (10 minutes on 2 cores)
 #   make test       the test suite
 #   make test-all   the test suite with the tests that take minutes
 #   make lint       ruff and clang-format

@@ -16,23 +16,26 @@ import sys
 import tensorflow as tf
 
 
-def load_image(path: str, short_side: int, max_side: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """An RGB image resized as in training, and the factor from its pixels to those of the file."""
+def load_image(path: str, short_side: int, max_side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """An image prepared as in training, its size without padding, and the factor from its pixels to the file's."""
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.minimum(short_side / tf.reduce_min(size), max_side / tf.reduce_max(size))
-    resized = tf.round(tf.image.resize(image, tf.cast(tf.round(size * scale), tf.int32)))
-    return resized, size / tf.cast(tf.shape(resized)[:2], tf.float32)
+    file_size = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.minimum(short_side / tf.reduce_min(file_size), max_side / tf.reduce_max(file_size))
+    height, width = tf.unstack(tf.cast(tf.round(file_size * scale), tf.int32))
+    resized = tf.round(tf.image.resize(image, (height, width)))
+    # Multiples of 32, the coarsest stride; a batch would be padded to its largest image.
+    padded = tf.image.pad_to_bounding_box(resized, 0, 0, -(-height // 32) * 32, -(-width // 32) * 32)
+    size = tf.cast(tf.stack([height, width]), tf.float32)
+    return padded, size, file_size / size
 
 
 def main(model_path: str, short_side: str, max_side: str, *image_paths: str) -> None:
     model = tf.saved_model.load(model_path)
     detect = model.signatures["serving_default"]
     for path in image_paths:
-        image, to_file = load_image(path, int(short_side), int(max_side))
-        # One image needs no padding. In a batch, pad at the bottom and right and state the sizes without it.
-        image_sizes = tf.cast(tf.shape(image)[:2], tf.float32)[None]
-        detections = {name: value[0] for name, value in detect(images=image[None], image_sizes=image_sizes).items()}
+        image, size, to_file = load_image(path, int(short_side), int(max_side))
+        outputs = detect(images=image[None], image_sizes=size[None])
+        detections = {name: value[0] for name, value in outputs.items()}
         boxes = detections["boxes"] * tf.tile(to_file, [2])
         for index in tf.where(detections["scores"] >= 0.5)[:, 0]:
             box = ", ".join(f"{value:.0f}" for value in boxes[index].numpy())
