@@ -18,7 +18,7 @@ from tf_dcnv2.models import FasterRCNN, FeatureMimicking
 
 def main(output: Path) -> None:
     for split, count in (("train", 100), ("val", 20)):
-        images, annotations = make_synthetic_coco(output / "data", num_images=count, split=split)
+        images, annotations = make_synthetic_coco(output / "data", num_images=count, split=split, color_cue=0.75)
         print(convert_coco(images, annotations, output / "records" / split))
 
     info = read_dataset_info(output / "records/train")
