@@ -55,6 +55,12 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(synthetic_records, tmp_pat
     assert (tmp_path / "config.yaml").read_text() == "kept"
 
 
+def test_a_mistake_in_the_arguments_leaves_no_run_behind(synthetic_records, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing-here"):
+        train(options(synthetic_records, tmp_path / "run", val=str(tmp_path / "nothing-here")))
+    assert not (tmp_path / "run").exists()
+
+
 class Interrupt(keras.callbacks.Callback):
     """Stops the process' run as a kill would: without any of fit's closing steps."""
 

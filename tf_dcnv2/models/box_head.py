@@ -75,9 +75,7 @@ class BoxHead(keras.layers.Layer):
         """
         if level_indices is None:
             finest = self._strides[0].bit_length() - 1  # level l has stride 2**l
-            level_indices = fpn_levels(
-                boxes, len(self._strides), finest=finest, canonical_size=self._canonical_size
-            )
+            level_indices = fpn_levels(boxes, len(self._strides), finest=finest, canonical_size=self._canonical_size)
         batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
         pooled = self.pooling(
             levels,

@@ -49,7 +49,7 @@ def train(
         FileNotFoundError, ValueError: records or settings are wrong; the message says which.
     """
     log = log or (lambda topic, text: None)
-    state = _open_folder(options)
+    state = _starting_point(options)
     info = read_dataset_info(options.train)
     if options.seed is not None:
         keras.utils.set_random_seed(options.seed)
@@ -60,8 +60,8 @@ def train(
         **_overrides(options),
     )
     model = FeatureMimicking(detector) if options.mimic else detector
-    _write_config(options, detector, info)
     training_data, validation_data = _datasets(options, detector)
+    _write_config(options, detector, info)  # from here on the folder holds a run
     steps_per_epoch = info.num_images // options.batch_size
     log("data", str(info))
     log("model", _describe(options, detector))
@@ -88,8 +88,8 @@ def train(
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
 
-def _open_folder(options: TrainOptions) -> dict[str, Any]:
-    """Makes the run's folder, or finds where the run in it stopped."""
+def _starting_point(options: TrainOptions) -> dict[str, Any]:
+    """Zero, or where the run in the folder stopped if it is to be resumed."""
     start = {"steps": 0, "seconds": 0.0, "best_ap": -1.0}
     if os.path.exists(os.path.join(options.output, "config.yaml")):
         if not options.resume:
@@ -100,7 +100,6 @@ def _open_folder(options: TrainOptions) -> dict[str, Any]:
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 return json.load(file)
-    os.makedirs(options.output, exist_ok=True)
     return start
 
 
