@@ -93,6 +93,15 @@ def test_an_unknown_category_id_stops_training_with_its_number(detector, batch):
         detector.compute_losses(inputs, targets)
 
 
+def test_evaluating_losses_changes_no_weight(detector, batch):
+    before = [variable.numpy() for variable in detector.variables]
+    detector.compile("sgd")
+    losses = detector.evaluate(tf.data.Dataset.from_tensors(batch), return_dict=True, verbose=0)
+    assert losses["loss"] > 0
+    for variable, value in zip(detector.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
 def test_a_loss_given_to_compile_is_refused(detector):
     with pytest.raises(ValueError, match="brings its own losses"):
         detector.compile("sgd", loss="mse")

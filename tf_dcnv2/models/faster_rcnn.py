@@ -163,21 +163,22 @@ class FasterRCNN(LossModel):
         """
         return self.neck(self.backbone(prepared_images, training=training), training=training)
 
-    def compute_losses(self, inputs, targets) -> dict[str, tf.Tensor]:
-        return self.training_outputs(inputs, targets).losses
+    def compute_losses(self, inputs, targets, training=True) -> dict[str, tf.Tensor]:
+        return self.training_outputs(inputs, targets, training).losses
 
-    def training_outputs(self, inputs: dict, targets: dict) -> TrainingOutputs:
+    def training_outputs(self, inputs: dict, targets: dict, training: bool = True) -> TrainingOutputs:
         """Losses of a batch, with the sampled RoIs and their features for those who build on them.
 
         Args:
             inputs: `{"images", "image_sizes"}`, as for a call.
             targets: `{"boxes": (B, M, 4), "classes": (B, M), "crowd": (B, M)}`: boxes in pixels of the images, the data
                 set's category ids with -1 in unused slots. Crowd regions are left out.
+            training: whether batch normalisation learns from the batch.
         """
         images, image_sizes = _unpack(inputs, None)
         object_boxes, object_labels = self._objects(targets)
         images = self.prepare(images, image_sizes)
-        features = self.extract(images, training=True)
+        features = self.extract(images, training=training)
         logits, deltas = self.rpn(features["rpn"])
         anchors = self._anchors(features["rpn"])
         proposals, _ = propose(logits, deltas, anchors, image_sizes, self.config.rpn, True)

@@ -78,8 +78,8 @@ class FeatureMimicking(LossModel):
     def call(self, inputs, image_sizes=None, training=False):
         return self.detector(inputs, image_sizes, training=training)
 
-    def compute_losses(self, inputs, targets) -> dict[str, tf.Tensor]:
-        outputs = self.detector.training_outputs(inputs, targets)
+    def compute_losses(self, inputs, targets, training=True) -> dict[str, tf.Tensor]:
+        outputs = self.detector.training_outputs(inputs, targets, training)
         return {**outputs.losses, **self.mimic(outputs).losses}
 
     def mimic(self, outputs: TrainingOutputs) -> MimicOutputs:

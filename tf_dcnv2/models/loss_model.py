@@ -20,8 +20,13 @@ class LossModel(keras.Model):
         names = ("loss", *loss_names, "regularization_loss")
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
 
-    def compute_losses(self, inputs: dict, targets: dict) -> dict[str, tf.Tensor]:
-        """The terms called `loss_names`, scalars in training mode with their weights already applied."""
+    def compute_losses(self, inputs: dict, targets: dict, training: bool = True) -> dict[str, tf.Tensor]:
+        """The terms called `loss_names`, scalars with their weights already applied.
+
+        Args:
+            inputs, targets: a batch.
+            training: whether batch normalisation learns from the batch; `evaluate` says no.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement compute_losses")
 
     def compile(self, optimizer="sgd", **kwargs) -> None:
@@ -37,7 +42,7 @@ class LossModel(keras.Model):
     def train_step(self, data):
         inputs, targets = data
         with tf.GradientTape() as tape:
-            losses = self._all_losses(inputs, targets)
+            losses = self._all_losses(inputs, targets, training=True)
             # Under tf.distribute gradients are summed over replicas, so each contributes its share of the mean.
             share = tf.add_n(list(losses.values())) / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(share)
@@ -46,10 +51,10 @@ class LossModel(keras.Model):
         return self._update_means(losses)
 
     def test_step(self, data):
-        return self._update_means(self._all_losses(*data))
+        return self._update_means(self._all_losses(*data, training=False))
 
-    def _all_losses(self, inputs, targets) -> dict[str, tf.Tensor]:
-        losses = self.compute_losses(inputs, targets)
+    def _all_losses(self, inputs, targets, training) -> dict[str, tf.Tensor]:
+        losses = self.compute_losses(inputs, targets, training)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.losses]
         return {**losses, "regularization_loss": tf.add_n(penalties) if penalties else tf.zeros([])}
 
