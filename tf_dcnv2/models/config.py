@@ -243,8 +243,11 @@ class DetectorConfig(_Config):
                 "RPNConfig.anchor_sizes needs one size per pyramid level. "
                 f"Received: anchor_sizes={self.rpn.anchor_sizes}, NeckConfig.levels={self.neck.levels}"
             )
-        if self.neck.kind == "c5" and not self.backbone.dilated_c5:
-            raise ValueError("NeckConfig.kind='c5' needs BackboneConfig.dilated_c5=True: its features have stride 16.")
+        if self.backbone.dilated_c5 != (self.neck.kind == "c5"):
+            raise ValueError(
+                "BackboneConfig.dilated_c5 belongs to NeckConfig.kind='c5', with features of stride 16, not to 'fpn'. "
+                f"Received: dilated_c5={self.backbone.dilated_c5}, kind={self.neck.kind!r}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DetectorConfig":

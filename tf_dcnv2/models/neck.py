@@ -77,11 +77,9 @@ class AddUpsampled(keras.layers.Layer):
 
     def call(self, inputs):
         fine, coarse = inputs
-        if coarse.shape[1:3] != fine.shape[1:3] or None in fine.shape[1:3]:
-            coarse = keras.ops.repeat(keras.ops.repeat(coarse, 2, axis=1), 2, axis=2)
-            height, width = keras.ops.shape(fine)[1:3]
-            coarse = coarse[:, :height, :width]
-        return fine + coarse
+        enlarged = keras.ops.repeat(keras.ops.repeat(coarse, 2, axis=1), 2, axis=2)
+        height, width = keras.ops.shape(fine)[1:3]
+        return fine + enlarged[:, :height, :width]
 
     def compute_output_shape(self, input_shape):
         return input_shape[0]
