@@ -10,6 +10,7 @@ from official.vision.ops import box_ops
 from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
 from tf_dcnv2.models.config import BoxHeadConfig
 from tf_dcnv2.models.neck import Neck
+from tf_dcnv2.models.suppression import suppress
 from tf_dcnv2.ops.roi_pool import fpn_levels
 
 
@@ -111,14 +112,5 @@ def detect(
     scores = tf.nn.softmax(class_logits)[..., 1:]
     decoded = box_ops.decode_boxes(class_deltas, boxes[:, :, None, :], weights=list(config.box_weights))
     decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, None, :])
-    empty = tf.reduce_any(decoded[..., 2:] <= decoded[..., :2], axis=-1)
-    kept = tf.image.combined_non_max_suppression(
-        decoded,
-        tf.where(empty, 0.0, scores),
-        max_output_size_per_class=config.max_detections,
-        max_total_size=config.max_detections,
-        iou_threshold=config.nms_iou,
-        score_threshold=config.score_threshold,
-        clip_boxes=False,
-    )
+    kept = suppress(decoded, scores, count=config.max_detections, iou=config.nms_iou, min_score=config.score_threshold)
     return kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections

@@ -8,6 +8,7 @@ import tensorflow as tf
 from official.vision.ops import box_ops
 
 from tf_dcnv2.models.config import RPNConfig
+from tf_dcnv2.models.suppression import suppress
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -80,17 +81,8 @@ def propose(
             tf.gather(level_deltas, best.indices, batch_dims=1), tf.gather(level_anchors, best.indices)
         )
         decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, :])
-        # An empty box overlaps nothing, so suppression would never drop it: give it no score instead.
-        empty = tf.reduce_any(decoded[..., 2:] <= decoded[..., :2], axis=-1)
-        kept = tf.image.combined_non_max_suppression(
-            decoded[:, :, None, :],
-            tf.where(empty, 0.0, tf.sigmoid(best.values))[:, :, None],
-            max_output_size_per_class=count,
-            max_total_size=count,
-            iou_threshold=config.nms_iou,
-            score_threshold=0.0,
-            clip_boxes=False,
-        )
+        level_scores = tf.sigmoid(best.values)
+        kept = suppress(decoded[:, :, None, :], level_scores[:, :, None], count=count, iou=config.nms_iou)
         boxes.append(kept.nmsed_boxes)
         scores.append(kept.nmsed_scores)
     boxes, scores = tf.concat(boxes, axis=1), tf.concat(scores, axis=1)

@@ -14,7 +14,7 @@ class Budget:
 
     Attributes:
         steps: number of optimizer steps, or None.
-        minutes: wall-clock time since `start` (and in earlier runs that are resumed), or None.
+        minutes: wall-clock time since it was made (and in earlier runs that are resumed), or None.
         steps_done, seconds_before: where a resumed run continues.
     """
 
