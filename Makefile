@@ -3,6 +3,7 @@
 #   make demo       trains, evaluates and exports a small DCNv2 detector on synthetic images (10 minutes on 2 cores)
 #   make test       the test suite
 #   make test-all   the test suite with the tests that take minutes
+#   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
 #   make lint       ruff and clang-format
 #   make install    only the virtual environment with the package in it
 #
@@ -17,9 +18,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, so that building the
 # ops uses the environment's own TensorFlow instead of downloading another into an isolated build environment.
 BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
-OP_SOURCES := setup.py $(shell find cc -name '*.cc' -o -name '*.h' 2>/dev/null)
+OP_SOURCES := setup.py cc/tools/toolchain.py $(shell find cc -name '*.cc' -o -name '*.h' 2>/dev/null)
 
-.PHONY: install demo test test-all lint format clean
+.PHONY: install demo test test-all test-headers sanitize lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -27,11 +28,18 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/tf-dcnv2 demo --output $(OUTPUT)
 
-test: install
+test: install test-headers
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
 
-test-all: install
+test-all: install test-headers
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -m ''
+
+# Where it fails, the C++ tests are skipped with what to do, and fail in continuous integration.
+test-headers: install
+	@-$(BIN)/python cc/tools/doctest_headers.py
+
+sanitize: install test-headers
+	$(BIN)/python cc/tools/sanitize.py
 
 lint: install
 	$(BIN)/ruff check .

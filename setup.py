@@ -4,59 +4,25 @@ import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-ROOT = Path(__file__).resolve().parent
-EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
-SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "cc").rglob("*.cc"))
-BUILD_INFO = "_build_info.json"
+sys.path.insert(0, str(Path(__file__).resolve().parent / "cc" / "tools"))
 
-COMMON_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-Wall", "-Wextra", f"-I{ROOT}"]
-# The inner loops exist once per instruction set and are chosen at run time, so that one build serves every machine. The
-# first two flags let the compiler vectorise rounding and selections; neither changes a result.
-SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
-INSTRUCTION_SET_FLAGS = {
-    "simd_kernels_baseline.cc": [],
-    "simd_kernels_avx2.cc": ["-mavx2", "-mfma"],
-    "simd_kernels_avx512.cc": [
-        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
-        "-mprefer-vector-width=512",
-    ],
-}
+from toolchain import ROOT, Builder, BuildError, sources
+
+EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
+BUILD_INFO = "_build_info.json"
 TENSORFLOW_QUERY = """
 import json, tensorflow as tf
 print(json.dumps({"version": tf.__version__, "compile": tf.sysconfig.get_compile_flags(),
                   "link": tf.sysconfig.get_link_flags(), "cxx11_abi": tf.sysconfig.CXX11_ABI_FLAG}))
 """
-
-
-class BuildError(SystemExit):
-    """Ends the build with a message instead of a traceback."""
-
-    def __init__(self, message):
-        super().__init__(f"\ntf-dcnv2: {message}\n")
-
-
-def find_compiler():
-    """The command line of a C++ compiler: $CXX, or the first usual one on the path."""
-    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
-    for candidate in candidates:
-        command = shlex.split(candidate)
-        if shutil.which(command[0]):
-            return command
-    raise BuildError(
-        f"no C++ compiler found (looked for {', '.join(candidates)}). The custom ops need one that knows C++17, for "
-        "example GCC 9 or newer. Install it with `apt-get install g++`, `dnf install gcc-c++` or `conda install gxx`, "
-        "or set CXX to its path, and repeat the command."
-    )
 
 
 def query_tensorflow():
@@ -81,37 +47,20 @@ def installed_tensorflow_version():
     return ""
 
 
-def run_tool(command):
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    sys.stderr.write(done.stderr)
-    if done.returncode != 0:
-        raise BuildError(f"the compiler failed: {shlex.join(command)}\n{done.stderr[-4000:]}")
-
-
-class OpsBuilder:
-    """Compiles and links the library in a build directory that outlives the command, redoing only what changed."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.compiler = find_compiler()
+class OpsBuilder(Builder):
+    """Builds the op library."""
 
     def build(self):
         """Returns the paths of the library and of the description of what it was built with."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         tensorflow = self._tensorflow()
         # TensorFlow's own headers are not ours to clean of warnings.
         flags = [f"-isystem{flag[2:]}" if flag.startswith("-I") else flag for flag in tensorflow["compile"]]
-        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-            objects = list(pool.map(lambda source: self._compile(source, flags), SOURCES))
-        library = self.directory / "_dcnv2_ops.so"
-        link = [*self.compiler, "-shared", *map(str, objects), "-o", str(library), *tensorflow["link"]]
-        if self._is_stale(library, objects, link):
-            run_tool(link)
-            self._record(library, link)
+        objects = self.compile(sources("cc/kernels", "cc/ops"), flags) + self.compile(sources("cc/lib"))
+        library = self.link("_dcnv2_ops.so", objects, tensorflow["link"])
         info = {
             "tensorflow": tensorflow["version"],
             "cxx11_abi": tensorflow["cxx11_abi"],
-            "compiler": self._compiler_version(),
+            "compiler": self.compiler_version(),
         }
         info_path = self.directory / BUILD_INFO
         info_path.write_text(json.dumps(info, indent=2) + "\n")
@@ -128,48 +77,6 @@ class OpsBuilder:
         answer = query_tensorflow()
         cache.write_text(json.dumps({"key": key, "answer": answer}))
         return answer
-
-    def _compile(self, source, tensorflow_flags):
-        name = Path(source).name
-        target = self.directory / (source.replace("/", "-") + ".o")
-        flags = list(COMMON_FLAGS)
-        if not source.startswith("cc/lib/"):
-            flags += tensorflow_flags
-        if name in INSTRUCTION_SET_FLAGS:
-            flags += SIMD_FLAGS
-            if platform.machine() in ("x86_64", "AMD64"):
-                flags += INSTRUCTION_SET_FLAGS[name]
-        command = [*self.compiler, *flags, "-MMD", "-c", source, "-o", str(target)]
-        if self._is_stale(target, self._dependencies(target), command):
-            sys.stdout.write(f"compiling {source}\n")
-            run_tool(command)
-            self._record(target, command)
-        return target
-
-    @staticmethod
-    def _dependencies(target):
-        """Project files that the last compilation read."""
-        makefile = target.with_suffix(".d")
-        if not makefile.exists():
-            return []
-        words = makefile.read_text().replace("\\\n", " ").split()[1:]
-        return [ROOT / word for word in words if not word.startswith("/") or Path(word).is_relative_to(ROOT / "cc")]
-
-    @staticmethod
-    def _is_stale(target, inputs, command):
-        record = target.with_suffix(target.suffix + ".command")
-        if not target.exists() or not record.exists() or record.read_text() != shlex.join(command):
-            return True
-        built = target.stat().st_mtime
-        return any(not path.exists() or path.stat().st_mtime > built for path in inputs)
-
-    @staticmethod
-    def _record(target, command):
-        target.with_suffix(target.suffix + ".command").write_text(shlex.join(command))
-
-    def _compiler_version(self):
-        done = subprocess.run([*self.compiler, "--version"], capture_output=True, text=True)
-        return done.stdout.splitlines()[0] if done.stdout else shlex.join(self.compiler)
 
 
 class BuildOps(build_ext):
@@ -202,4 +109,4 @@ class BuildOps(build_ext):
         temporary.replace(target)
 
 
-setup(ext_modules=[Extension(EXTENSION, SOURCES)], cmdclass={"build_ext": BuildOps})
+setup(ext_modules=[Extension(EXTENSION, sources("cc"))], cmdclass={"build_ext": BuildOps})

@@ -2,7 +2,8 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
 
-# The last two let the compiler vectorise rounding and selections; neither changes a result. setup.py has the same.
+# The last two let the compiler vectorise rounding and selections; neither changes a result. cc/tools/toolchain.py has the
+# same.
 _COMMON = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
 
 def simd_library(name, instruction_set, copts):

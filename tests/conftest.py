@@ -1,6 +1,7 @@
 """Fixtures for the whole suite: where reference data lies, which implementation runs, and how gradients are checked."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Before TensorFlow is imported: its start-up messages would bury those of the tests.
@@ -25,15 +26,19 @@ def shared_dir() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], None]:
+    """Ends a test that lacks something which `make` installs: a failure in continuous integration, else a skip."""
+    return pytest.fail if os.environ.get("CI", "").lower() not in ("", "0", "false") else pytest.skip
+
+
 @pytest.fixture
-def native_ops() -> None:
-    """For tests of the custom ops, which continuous integration always builds and a fresh checkout may not have."""
+def native_ops(unavailable) -> None:
+    """For tests of the custom ops, which a fresh checkout may not have."""
     try:
         native.load()
     except native.NativeOpsUnavailable as error:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture(params=["native", "composite"])

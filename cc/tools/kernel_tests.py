@@ -1,0 +1,47 @@
+"""Builds and runs the C++ tests of cc/lib, which need neither Python nor TensorFlow, plainly or with a sanitizer."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import doctest_headers
+from toolchain import ROOT, Builder, sources
+
+# Where setup.py leaves the library's objects.
+LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+
+
+def build(name: str = "plain", sanitizer_flags: Sequence[str] = ()) -> Path:
+    """Returns the test program, rebuilt where it is out of date, in build/kernel_tests-`name`.
+
+    Without `sanitizer_flags` it is made of the very objects of the installed op library.
+
+    Raises:
+        doctest_headers.DoctestUnavailable: the framework of the tests is not there.
+    """
+    tests = Builder(ROOT / "build" / f"kernel_tests-{name}")
+    framework = doctest_headers.include_flags(tests.compiler)
+    library = tests if sanitizer_flags else Builder(LIBRARY_OBJECTS)
+    objects = library.compile(sources("cc/lib"), sanitizer_flags)
+    # The tests themselves need no speed, and compile in half the time without.
+    objects += tests.compile(sources("tests/cc"), [*framework, *(sanitizer_flags or ["-O1"])])
+    return tests.link("kernel_tests", objects, [*sanitizer_flags, "-pthread"])
+
+
+def run(program: Path, instruction_set: str, environment: Mapping[str, str] | None = None) -> tuple[bool, str]:
+    """Runs the tests with the kernels of one instruction set, or the best one that the processor has.
+
+    Returns:
+        Whether they passed, and what they printed.
+    """
+    done = subprocess.run(
+        [str(program)],
+        env={**os.environ, **(environment or {}), "TF_DCNV2_SIMD": instruction_set},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode == 0, done.stdout

@@ -1,0 +1,132 @@
+"""How the C++ sources are compiled: the compiler, the flags of every file, and builds that redo only what changed.
+
+setup.py builds the op library with it, kernel_tests.py the C++ tests. Needs nothing but the standard library.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+COMMON_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-Wall", "-Wextra", f"-I{ROOT}"]
+# The inner loops exist once per instruction set and are chosen at run time, so that one build serves every machine. The
+# first two flags let the compiler vectorise rounding and selections; neither changes a result.
+SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
+INSTRUCTION_SET_FLAGS = {
+    "simd_kernels_baseline.cc": [],
+    "simd_kernels_avx2.cc": ["-mavx2", "-mfma"],
+    "simd_kernels_avx512.cc": [
+        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
+        "-mprefer-vector-width=512",
+    ],
+}
+
+
+class BuildError(SystemExit):
+    """Ends the build with a message instead of a traceback."""
+
+    def __init__(self, message: str):
+        super().__init__(f"\ntf-dcnv2: {message}\n")
+
+
+def sources(*folders: str) -> list[str]:
+    """Paths of the C++ sources below `folders`, relative to the root, sorted."""
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.cc"))
+
+
+def find_compiler() -> list[str]:
+    """The command line of a C++ compiler: $CXX, or the first usual one on the path."""
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
+    for candidate in candidates:
+        command = shlex.split(candidate)
+        if shutil.which(command[0]):
+            return command
+    raise BuildError(
+        f"no C++ compiler found (looked for {', '.join(candidates)}). The custom ops need one that knows C++17, for "
+        "example GCC 9 or newer. Install it with `apt-get install g++`, `dnf install gcc-c++` or `conda install gxx`, "
+        "or set CXX to its path, and repeat the command."
+    )
+
+
+def flags_of(source: str) -> list[str]:
+    """The flags that every build of `source` needs."""
+    name = Path(source).name
+    if name not in INSTRUCTION_SET_FLAGS:
+        return COMMON_FLAGS
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    return [*COMMON_FLAGS, *SIMD_FLAGS, *(INSTRUCTION_SET_FLAGS[name] if is_x86 else [])]
+
+
+class Builder:
+    """Compiles and links in a directory that outlives the command; what is up to date there stays as it is."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.compiler = find_compiler()
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def compile(self, files: Iterable[str], extra_flags: Sequence[str] = ()) -> list[Path]:
+        """Compiles `files`, two at a time, and returns their objects in the same order."""
+        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+            return list(pool.map(lambda source: self._compile(source, extra_flags), files))
+
+    def link(self, name: str, objects: Sequence[Path], flags: Sequence[str]) -> Path:
+        """Links `objects` to a file of the directory, flags last, and returns its path."""
+        target = self.directory / name
+        shared = ["-shared"] if target.suffix == ".so" else []
+        command = [*self.compiler, *shared, *map(str, objects), "-o", str(target), *flags]
+        if self._is_stale(target, objects, command):
+            self._run(command)
+            self._record(target, command)
+        return target
+
+    def compiler_version(self) -> str:
+        """The first line of what the compiler says about itself."""
+        done = subprocess.run([*self.compiler, "--version"], capture_output=True, text=True)
+        return done.stdout.splitlines()[0] if done.stdout else shlex.join(self.compiler)
+
+    def _compile(self, source: str, extra_flags: Sequence[str]) -> Path:
+        target = self.directory / (source.replace("/", "-") + ".o")
+        command = [*self.compiler, *flags_of(source), *extra_flags, "-MMD", "-c", source, "-o", str(target)]
+        if self._is_stale(target, self._dependencies(target), command):
+            sys.stdout.write(f"compiling {source}\n")
+            self._run(command)
+            self._record(target, command)
+        return target
+
+    @staticmethod
+    def _run(command: Sequence[str]) -> None:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        sys.stderr.write(done.stderr)
+        if done.returncode != 0:
+            raise BuildError(f"the compiler failed: {shlex.join(command)}\n{done.stderr[-4000:]}")
+
+    @staticmethod
+    def _dependencies(target: Path) -> list[Path]:
+        """Project files that the last compilation read."""
+        makefile = target.with_suffix(".d")
+        if not makefile.exists():
+            return []
+        words = makefile.read_text().replace("\\\n", " ").split()[1:]
+        own = [ROOT / "cc", ROOT / "tests"]
+        paths = [Path(word) for word in words]
+        return [ROOT / path for path in paths if not path.is_absolute() or any(map(path.is_relative_to, own))]
+
+    @staticmethod
+    def _is_stale(target: Path, inputs: Sequence[Path], command: Sequence[str]) -> bool:
+        record = target.with_suffix(target.suffix + ".command")
+        if not target.exists() or not record.exists() or record.read_text() != shlex.join(command):
+            return True
+        built = target.stat().st_mtime
+        return any(not path.exists() or path.stat().st_mtime > built for path in inputs)
+
+    @staticmethod
+    def _record(target: Path, command: Sequence[str]) -> None:
+        target.with_suffix(target.suffix + ".command").write_text(shlex.join(command))
