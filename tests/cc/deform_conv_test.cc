@@ -1,36 +1,14 @@
-#include <cstring>
 #include <limits>
 #include <string>
-#include <thread>
 
 #include "doctest/doctest.h"
+#include "tests/cc/parallel.h"
 #include "tests/cc/reference.h"
 
 namespace dcnv2_test {
 namespace {
 
 using dcnv2::DeformConvShape;
-
-struct NamedShape {
-  const char* name;
-  DeformConvShape shape;
-};
-
-// batch, in (height, width, channels), out (height, width, channels), kernel, groups, deformable groups,
-// stride, dilation, padding before.
-const NamedShape kShapes[] = {
-    {"plain 3x3", {2, 7, 9, 16, 7, 9, 32, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
-    {"odd channel counts", {1, 6, 5, 7, 6, 5, 11, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
-    {"one channel", {1, 6, 5, 1, 6, 5, 1, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
-    {"groups cut across deformable groups", {2, 6, 6, 12, 6, 6, 10, 3, 3, 2, 3, {1, 1}, {1, 1}, {1, 1}}},
-    {"many groups", {1, 5, 6, 64, 5, 6, 64, 3, 3, 16, 1, {1, 1}, {1, 1}, {1, 1}}},
-    {"many deformable groups", {1, 5, 6, 32, 5, 6, 8, 3, 3, 1, 16, {1, 1}, {1, 1}, {1, 1}}},
-    {"stride and dilation", {1, 11, 13, 8, 5, 5, 8, 3, 3, 1, 1, {2, 2}, {2, 3}, {1, 2}}},
-    {"rectangular kernel", {1, 8, 7, 4, 8, 7, 6, 5, 1, 1, 2, {1, 1}, {1, 1}, {2, 0}}},
-    {"more channels than a tile is wide", {1, 2, 2, 900, 2, 2, 3, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
-    {"more outputs than a tile is wide", {1, 2, 2, 3, 2, 2, 900, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
-    {"more pixels than a tile", {1, 20, 21, 4, 20, 21, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
-};
 
 double Inner(const Values& a, const Values& b) {
   double sum = 0;
@@ -80,27 +58,6 @@ TEST_CASE("gradients equal central differences of the definition along random di
     check(&ConvProblem::kernel, computed.dkernel);
     check(&ConvProblem::offset, computed.doffset);
     check(&ConvProblem::mask, computed.dmask);
-  }
-}
-
-TEST_CASE("results do not depend on how the work is split") {
-  const auto threads = [](int64_t n, int64_t, const dcnv2::RangeBody& body) {
-    std::thread first([&] { body(0, n / 2); });
-    body(n / 2, n);
-    first.join();
-  };
-  for (const NamedShape& named : kShapes) {
-    CAPTURE(std::string(named.name));
-    const ConvProblem problem = RandomProblem(named.shape, 2, 4);
-    const Computed<float> whole = RunLibrary<float>(problem, Serial);
-    for (const dcnv2::ParallelFor& split : {dcnv2::ParallelFor(ReversedUnits), dcnv2::ParallelFor(threads)}) {
-      const Computed<float> other = RunLibrary<float>(problem, split);
-      CHECK(other.y == whole.y);
-      CHECK(other.dx == whole.dx);
-      CHECK(other.dkernel == whole.dkernel);
-      CHECK(other.doffset == whole.doffset);
-      CHECK(other.dmask == whole.dmask);
-    }
   }
 }
 

@@ -18,6 +18,27 @@ struct ConvProblem {
   Values x, kernel, offset, mask, dy;
 };
 
+struct NamedShape {
+  const char* name;
+  dcnv2::DeformConvShape shape;
+};
+
+// batch, in (height, width, channels), out (height, width, channels), kernel, groups, deformable groups,
+// stride, dilation, padding before.
+inline const NamedShape kShapes[] = {
+    {"plain 3x3", {2, 7, 9, 16, 7, 9, 32, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"odd channel counts", {1, 6, 5, 7, 6, 5, 11, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"one channel", {1, 6, 5, 1, 6, 5, 1, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"groups cut across deformable groups", {2, 6, 6, 12, 6, 6, 10, 3, 3, 2, 3, {1, 1}, {1, 1}, {1, 1}}},
+    {"many groups", {1, 5, 6, 64, 5, 6, 64, 3, 3, 16, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"many deformable groups", {1, 5, 6, 32, 5, 6, 8, 3, 3, 1, 16, {1, 1}, {1, 1}, {1, 1}}},
+    {"stride and dilation", {1, 11, 13, 8, 5, 5, 8, 3, 3, 1, 1, {2, 2}, {2, 3}, {1, 2}}},
+    {"rectangular kernel", {1, 8, 7, 4, 8, 7, 6, 5, 1, 1, 2, {1, 1}, {1, 1}, {2, 0}}},
+    {"more channels than a tile is wide", {1, 2, 2, 900, 2, 2, 3, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
+    {"more outputs than a tile is wide", {1, 2, 2, 3, 2, 2, 900, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
+    {"more pixels than a tile", {1, 20, 21, 4, 20, 21, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+};
+
 // offset_scale in pixels.
 inline ConvProblem RandomProblem(const dcnv2::DeformConvShape& s, double offset_scale, int seed) {
   std::mt19937 generator(seed);
@@ -89,7 +110,7 @@ inline Values ReferenceForward(const ConvProblem& p) {
   return y;
 }
 
-// What the library computes, in T, returned as double.
+// What the library computes in T.
 template <typename T>
 struct Computed {
   std::vector<T> y, dx, dkernel, doffset, dmask;
@@ -110,14 +131,6 @@ Computed<T> RunLibrary(const ConvProblem& p, const dcnv2::ParallelFor& parallel_
                                {r.dx.data(), r.dkernel.data(), r.doffset.data(), modulated ? r.dmask.data() : nullptr},
                                parallel_for);
   return r;
-}
-
-// Runs everything in one piece.
-inline void Serial(int64_t n, int64_t, const dcnv2::RangeBody& body) { body(0, n); }
-
-// Runs unit by unit from the end: what a result must not depend on.
-inline void ReversedUnits(int64_t n, int64_t, const dcnv2::RangeBody& body) {
-  for (int64_t i = n - 1; i >= 0; --i) body(i, i + 1);
 }
 
 }  // namespace dcnv2_test
