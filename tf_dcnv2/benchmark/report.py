@@ -1,0 +1,81 @@
+"""The benchmark's findings as text, as markdown and as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_dcnv2.benchmark.options import BenchmarkOptions
+from tf_dcnv2.benchmark.results import Goal, Section, Table
+
+
+def goals_table(goals: Sequence[Goal]) -> Table:
+    """Every goal with what was reached."""
+    rows = [[goal.subject, goal.case, f"{goal.value:.3f}", _bound(goal), _verdict(goal)] for goal in goals]
+    return Table("Goals", ["", "case", "reached", "goal", ""], rows)
+
+
+def as_text(table: Table) -> str:
+    """The table for a terminal, columns aligned."""
+    cells = [list(table.header), *map(list, table.rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join([table.title, *(f"  {line}" for line in lines)])
+
+
+def as_markdown(table: Table) -> str:
+    """The table for a document, under its title."""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return "\n".join([f"**{table.title}**", "", *(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)])
+
+
+def markdown(machine: Mapping[str, Any], options: BenchmarkOptions, sections: Sequence[Section]) -> str:
+    """All tables under a description of machine and method."""
+    parts = [
+        f"{describe(machine)}. {options.threads} {_plural('thread', options.threads)}, {options.repetitions} "
+        f"{_plural('round', options.repetitions)}."
+    ]
+    for section in sections:
+        parts += map(as_markdown, section.tables)
+        if section.goals:
+            parts.append(as_markdown(goals_table(section.goals)))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(machine: Mapping[str, Any], options: BenchmarkOptions, sections: Sequence[Section]) -> str:
+    """Everything, for programs."""
+    results = {
+        "machine": machine,
+        "options": {"threads": options.threads, "repetitions": options.repetitions, "quick": options.quick},
+        "sections": {section.name: section.to_dict() for section in sections},
+    }
+    return json.dumps(results, indent=1) + "\n"
+
+
+def describe(machine: Mapping[str, Any]) -> str:
+    """The machine in one line."""
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    cores = machine["cores"]
+    return (
+        f"{machine['processor']}, {cores} {_plural('core', cores)}, {machine['memory_gb']} GB, {machine['system']}, "
+        f"instruction set {machine['instruction_set']}; tf-dcnv2 {machine['tf_dcnv2']}, Python {machine['python']}, "
+        f"{packages}"
+    )
+
+
+def verdict(sections: Sequence[Section]) -> str:
+    """How many goals are met."""
+    goals = [goal for section in sections for goal in section.goals]
+    met = sum(goal.met for goal in goals)
+    return f"{met} of {len(goals)} goals met"
+
+
+def _bound(goal: Goal) -> str:
+    return f"{'at least' if goal.at_least else 'at most'} {goal.bound:g}"
+
+
+def _verdict(goal: Goal) -> str:
+    return "met" if goal.met else "missed"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"

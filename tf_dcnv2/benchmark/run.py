@@ -1,0 +1,67 @@
+"""One run of the benchmark, from options to a folder with the results."""
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_dcnv2.benchmark import report
+from tf_dcnv2.benchmark.machine import describe_machine
+from tf_dcnv2.benchmark.options import BenchmarkOptions, available_cores
+from tf_dcnv2.benchmark.results import Section
+from tf_dcnv2.benchmark.sizes import FULL, QUICK
+from tf_dcnv2.data.atomic_files import write_atomically
+
+Log = Callable[[str, str], None]
+
+
+def run_benchmark(
+    options: BenchmarkOptions, output: str | os.PathLike, log: Log, show: Callable[[Section], None]
+) -> list[Section]:
+    """Measures and writes `results.json`, `results.md` and `benchmark.png`.
+
+    Args:
+        options: what to measure.
+        output: folder of the files.
+        log: called with a short topic and a line of text, for the user to read.
+        show: called with every section when it is done.
+
+    Raises:
+        Disagreement: a contender computes something else than the others.
+        RuntimeError: TensorFlow runs already, with another number of threads.
+    """
+    use_threads(options.threads)
+    machine = describe_machine()
+    log("machine", report.describe(machine))
+    log("method", f"{options.threads} threads, {options.repetitions} interleaved rounds, medians and quartiles")
+    sizes = QUICK if options.quick else FULL
+    sections = []
+    for name in options.sections:
+        module = importlib.import_module(f"tf_dcnv2.benchmark.{name}")
+        section = module.run(sizes, threads=options.threads, repetitions=options.repetitions, log=log)
+        show(section)
+        sections.append(section)
+    folder = Path(output)
+    write_atomically(folder / "results.json", report.to_json(machine, options, sections))
+    write_atomically(folder / "results.md", report.markdown(machine, options, sections))
+    return sections
+
+
+def use_threads(threads: int) -> None:
+    """Has TensorFlow's ops share `threads` threads, which only works before it has run one.
+
+    Raises:
+        RuntimeError: it has, with another number.
+    """
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        running = tf.config.threading.get_intra_op_parallelism_threads() or available_cores()
+        if running != threads:
+            raise RuntimeError(
+                f"TensorFlow runs already with {running} threads in this process, which cannot be changed. Received: "
+                f"threads={threads}. Measure in a process of its own."
+            ) from error
