@@ -7,13 +7,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define DCNV2_INLINE __host__ __device__ __forceinline__
-#else
-// Always inlined: this header is compiled into files with different instruction sets, and an out-of-line copy from one
-// of them must never be linked into the others.
-#define DCNV2_INLINE inline __attribute__((always_inline))
-#endif
+#include "cc/lib/host_device.h"
 
 namespace dcnv2 {
 

@@ -2,13 +2,13 @@
 
 namespace dcnv2 {
 
-template <typename T>
-TilePlan<T>::TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, bool with_gradients)
+template <typename S>
+TilePlan<S>::TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind)
     : shape_(shape),
       range_(range),
-      with_gradients_(with_gradients),
+      kind_(kind),
       array_size_(RoundUpToVectors(max_pixels * range.per_pixel())),
-      values_(array_size_ * (with_gradients ? 19 : 7)),
+      values_(array_size_ * (kind == PlanKind::kWithGradients ? 19 : 7)),
       corners_(array_size_ * 4),
       images_(max_pixels) {
   T* next = values_.data();
@@ -20,6 +20,7 @@ TilePlan<T>::TilePlan(const DeformConvShape& shape, const SampleRange& range, in
   row_ = take();
   column_ = take();
   modulation_ = take();
+  const bool with_gradients = kind == PlanKind::kWithGradients;
   for (int i = 0; i < 4; ++i) {
     plan_.corner[i] = corners_.data() + i * array_size_;
     plan_.weight[i] = take();
@@ -29,9 +30,9 @@ TilePlan<T>::TilePlan(const DeformConvShape& shape, const SampleRange& range, in
   }
 }
 
-template <typename T>
-void TilePlan<T>::Compute(const SimdKernels<T>& simd, const T* x, const T* offset, const T* mask, int64_t first_pixel,
-                          int64_t pixels) {
+template <typename S>
+void TilePlan<S>::Update(const SimdKernels<S>& simd, const S* x, const T* offset, const T* mask, int64_t first_pixel,
+                         int64_t pixels) {
   pixels_ = pixels;
   const int64_t image_size = shape_.in_height * shape_.in_width * shape_.in_channels;
   int64_t image = first_pixel / shape_.out_pixels();
@@ -72,7 +73,9 @@ void TilePlan<T>::Compute(const SimdKernels<T>& simd, const T* x, const T* offse
     row_[padding] = column_[padding] = modulation_[padding] = T(0);
   }
   simd.plan_samples({i, row_, column_, modulation_}, static_cast<int32_t>(shape_.in_height),
-                    static_cast<int32_t>(shape_.in_width), plan_, with_gradients_ ? &gradient_plan_ : nullptr);
+                    static_cast<int32_t>(shape_.in_width),
+                    kind_ == PlanKind::kForward ? SampleUse::kForward : SampleUse::kBackward, plan_,
+                    kind_ == PlanKind::kWithGradients ? &gradient_plan_ : nullptr);
 }
 
 std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t begin, int64_t end) {
@@ -90,5 +93,7 @@ std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t 
 
 template class TilePlan<float>;
 template class TilePlan<double>;
+template class TilePlan<BFloat16>;
+template class TilePlan<Half>;
 
 }  // namespace dcnv2

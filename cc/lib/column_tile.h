@@ -29,20 +29,26 @@ inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.d
 // Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
 inline int64_t RoundUpToVectors(int64_t size) { return (size + 15) / 16 * 16; }
 
+enum class PlanKind {
+  kForward,        // to read samples
+  kBackward,       // to spread gradients over the map
+  kWithGradients,  // the latter, with the forms of the samples' own gradients
+};
+
 // Plans samples of up to `max_pixels` consecutive output pixels, counted through the whole batch.
-template <typename T>
+template <typename S>
 class TilePlan {
  public:
-  TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, bool with_gradients);
+  using T = Compute<S>;
 
-  void Compute(const SimdKernels<T>& simd, const T* x, const T* offset, const T* mask, int64_t first_pixel,
-               int64_t pixels);
+  TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind);
 
-  const SampleRange& range() const { return range_; }
+  void Update(const SimdKernels<S>& simd, const S* x, const T* offset, const T* mask, int64_t first_pixel,
+              int64_t pixels);
+
   const SamplePlan<T>& plan() const { return plan_; }
   const SampleGradientPlan<T>& gradient_plan() const { return gradient_plan_; }
-  int64_t pixels() const { return pixels_; }
-  ColumnBlock<T> Block(const std::vector<ChannelRun>& runs) const {
+  ColumnBlock<S> Block(const std::vector<ChannelRun>& runs) const {
     return {pixels_,        range_.per_pixel(),
             images_.data(), shape_.in_channels,
             runs.data(),    static_cast<int64_t>(runs.size())};
@@ -51,13 +57,13 @@ class TilePlan {
  private:
   const DeformConvShape shape_;
   const SampleRange range_;
-  const bool with_gradients_;
+  const PlanKind kind_;
   const int64_t array_size_;
   int64_t pixels_ = 0;
   AlignedBuffer<T> values_;
   AlignedBuffer<int32_t> corners_;
   T *row_, *column_, *modulation_;
-  std::vector<const T*> images_;
+  std::vector<const S*> images_;
   SamplePlan<T> plan_;
   SampleGradientPlan<T> gradient_plan_;
 };

@@ -1,6 +1,7 @@
 // Forward: an implicit matrix product. For a tile of output pixels, blocks of the column matrix are gathered into
 // scratch memory and multiplied with the packed kernel at once; the whole column matrix never exists.
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "cc/lib/column_tile.h"
@@ -48,25 +49,33 @@ std::vector<DepthBlock> DivideDepth(const DeformConvShape& shape, int64_t max_de
   return blocks;
 }
 
+template <typename S>
+void NarrowRows(const Compute<S>* rows, int64_t count, int64_t columns, int64_t out_stride, S* out) {
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t j = 0; j < columns; ++j) out[row * out_stride + j] = Narrow<S>(rows[row * columns + j]);
+  }
+}
+
 }  // namespace
 
-template <typename T>
-void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<T>& inputs, T* y,
+template <typename S>
+void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, S* y,
                        const ParallelFor& parallel_for) {
+  using T = Compute<S>;
   if (shape.empty()) return;
   const int64_t pixels = shape.batch * shape.out_pixels();
   if (shape.in_height == 0 || shape.in_width == 0) {
-    std::fill_n(y, pixels * shape.out_channels, T(0));
+    std::fill_n(y, pixels * shape.out_channels, S{});
     return;
   }
-  const SimdKernels<T>& simd = BestSimdKernels<T>();
+  const SimdKernels<S>& simd = BestSimdKernels<S>();
   const int64_t out_channels = shape.group_out_channels();
   const std::vector<DepthBlock> blocks = DivideDepth(shape, kTileStride<T>, simd.gemm_columns);
   const DepthBlock& last = blocks.back();
   AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, out_channels, simd.gemm_columns));
   parallel_for(blocks.size(), blocks[0].depth * out_channels, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      const T* rows = inputs.kernel + blocks[b].begin * shape.out_channels + blocks[b].group * out_channels;
+      const S* rows = inputs.kernel + blocks[b].begin * shape.out_channels + blocks[b].group * out_channels;
       PackGemmB(rows, shape.out_channels, 1, blocks[b].depth, out_channels, simd.gemm_columns,
                 packed_kernel.data() + blocks[b].packed);
     }
@@ -76,18 +85,35 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<T>& 
   const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), 84);
   const int64_t units = (pixels + simd.gemm_rows - 1) / simd.gemm_rows;
   const int64_t cost = simd.gemm_rows * shape.taps() * shape.group_in_channels() * (8 + shape.out_channels / 16);
+  // Sums of 16-bit outputs need memory of their own.
+  constexpr bool kSumsInPlace = std::is_same_v<S, T>;
   parallel_for(units, cost, [&](int64_t unit_begin, int64_t unit_end) {
     const int64_t range_end = std::min(pixels, unit_end * simd.gemm_rows);
-    TilePlan<T> plan(shape, AllSamples(shape), tile_pixels, /*with_gradients=*/false);
+    TilePlan<S> plan(shape, AllSamples(shape), tile_pixels, PlanKind::kForward);
     AlignedBuffer<T> tile(tile_pixels * kTileStride<T>);
+    AlignedBuffer<T> sums(kSumsInPlace ? 0 : tile_pixels * out_channels);
     for (int64_t first = unit_begin * simd.gemm_rows; first < range_end; first += tile_pixels) {
       const int64_t count = std::min(tile_pixels, range_end - first);
-      plan.Compute(simd, inputs.x, inputs.offset, inputs.mask, first, count);
+      plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
       for (const DepthBlock& block : blocks) {
-        simd.gather(plan.Block(block.runs), plan.plan(), tile.data());
-        T* out = y + first * shape.out_channels + block.group * out_channels;
-        simd.gemm({count, out_channels, block.depth, tile.data(), /*a_is_transposed=*/false,
-                   packed_kernel.data() + block.packed, out, shape.out_channels, /*accumulate=*/block.begin > 0});
+        simd.gather(plan.Block(block.runs), plan.plan(), tile.data(), kTileStride<T>);
+        S* out = y + first * shape.out_channels + block.group * out_channels;
+        GemmArguments<T> product{count,
+                                 out_channels,
+                                 block.depth,
+                                 tile.data(),
+                                 kTileStride<T>,
+                                 packed_kernel.data() + block.packed,
+                                 sums.data(),
+                                 out_channels,
+                                 /*accumulate=*/block.begin > 0};
+        if constexpr (kSumsInPlace) {
+          product.c = out;
+          product.c_stride = shape.out_channels;
+        }
+        simd.gemm(product);
+        const bool complete = block.begin + block.depth == shape.taps() * shape.group_in_channels();
+        if (!kSumsInPlace && complete) NarrowRows(sums.data(), count, out_channels, shape.out_channels, out);
       }
     }
   });
@@ -97,5 +123,8 @@ template void DeformConvForward<float>(const DeformConvShape&, const DeformConvI
                                        const ParallelFor&);
 template void DeformConvForward<double>(const DeformConvShape&, const DeformConvInputs<double>&, double*,
                                         const ParallelFor&);
+template void DeformConvForward<BFloat16>(const DeformConvShape&, const DeformConvInputs<BFloat16>&, BFloat16*,
+                                          const ParallelFor&);
+template void DeformConvForward<Half>(const DeformConvShape&, const DeformConvInputs<Half>&, Half*, const ParallelFor&);
 
 }  // namespace dcnv2

@@ -11,6 +11,7 @@ enum InstructionSet { kBaseline, kAvx2, kAvx512 };
 InstructionSet Supported() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  // No processor has AVX2 without F16C, which not every compiler can ask for.
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
@@ -30,24 +31,19 @@ InstructionSet Chosen() {
 
 }  // namespace
 
-template <>
-const SimdKernels<float>& BestSimdKernels<float>() {
+template <typename S>
+const SimdKernels<S>& BestSimdKernels() {
   static const InstructionSet chosen = Chosen();
 #if defined(__x86_64__)
-  if (chosen == kAvx512) return simd_avx512::kFloatKernels;
-  if (chosen == kAvx2) return simd_avx2::kFloatKernels;
+  if (chosen == kAvx512) return simd_avx512::Kernels<S>();
+  if (chosen == kAvx2) return simd_avx2::Kernels<S>();
 #endif
-  return simd_baseline::kFloatKernels;
+  return simd_baseline::Kernels<S>();
 }
 
-template <>
-const SimdKernels<double>& BestSimdKernels<double>() {
-  static const InstructionSet chosen = Chosen();
-#if defined(__x86_64__)
-  if (chosen == kAvx512) return simd_avx512::kDoubleKernels;
-  if (chosen == kAvx2) return simd_avx2::kDoubleKernels;
-#endif
-  return simd_baseline::kDoubleKernels;
-}
+template const SimdKernels<float>& BestSimdKernels<float>();
+template const SimdKernels<double>& BestSimdKernels<double>();
+template const SimdKernels<BFloat16>& BestSimdKernels<BFloat16>();
+template const SimdKernels<Half>& BestSimdKernels<Half>();
 
 }  // namespace dcnv2

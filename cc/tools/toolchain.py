@@ -21,7 +21,7 @@ COMMON_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-Wall", "-Wextra", f"
 SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
 INSTRUCTION_SET_FLAGS = {
     "simd_kernels_baseline.cc": [],
-    "simd_kernels_avx2.cc": ["-mavx2", "-mfma"],
+    "simd_kernels_avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
     "simd_kernels_avx512.cc": [
         *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
         "-mprefer-vector-width=512",
