@@ -269,3 +269,35 @@ def test_one_graph_takes_empty_and_full_batches(layer_class):
     x = tf.random.normal([3, 8, 8, 4])
     assert graph(x[:0]).shape == (0, 6, 6, 2)
     np.testing.assert_allclose(graph(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("known", [True, False], ids=["sizes known", "sizes unknown"])
+@pytest.mark.parametrize(
+    "kernel_size, options, input_size, expected_size",
+    [
+        ((1, 4), {"strides": (1, 2), "padding": 1}, (1, 1), (3, 0)),
+        ((4, 1), {"strides": (1, 3), "padding": 1, "dilation_rate": 3}, (7, 4), (0, 2)),
+        ((3, 3), {"strides": 3}, (2, 5), (0, 1)),
+        ((3, 3), {"padding": "same"}, (0, 5), (0, 5)),
+    ],
+)
+def test_inputs_without_output_pixels_have_empty_outputs_and_zero_gradients(
+    layer_class, dtype, known, kernel_size, options, input_size, expected_size
+):
+    layer = layer_class(2, kernel_size, dtype=dtype, **options)
+    layer.build((None, None, None, 3))
+    spec = tf.TensorSpec([2, *input_size, 3] if known else [None, None, None, 3], dtype)
+
+    @tf.function(input_signature=[spec])
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return y, tape.gradient(y, [x, *(variable.value for variable in layer.trainable_variables)])
+
+    y, gradients = run(tf.ones([2, *input_size, 3], dtype))
+
+    assert y.shape == (2, *expected_size, 2)
+    assert not any(np.any(gradient) for gradient in gradients)

@@ -5,33 +5,44 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.shapes import sizes_of
 
 
 def convolution(
     x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: arguments.Padding, dilation_rate: Sequence[int]
 ) -> tf.Tensor:
-    """Convolves `x` `(B, H, W, C)` with `kernel` `(kh, kw, C, O)`, on CPUs too whatever the dilation and batch size."""
-    window = (kernel, strides, padding, dilation_rate)
-    if x.shape[0]:
-        return _convolve(x, *window)
-    # On CPUs TensorFlow's float32 convolution gives an empty batch the shape of its input: it gets one blank image.
+    """Convolves `x` `(B, H, W, C)` with `kernel` `(kh, kw, C, O)`, on CPUs too whatever the sizes and the dilation.
 
-    def convolve_blank():
-        # Not by tf.pad, which oneDNN merges into the convolution as if it padded rows and columns.
-        blank = tf.zeros(tf.concat([[1], tf.shape(x)[1:]], axis=0), x.dtype)
-        return _convolve(tf.concat([x, blank], axis=0), *window)[:0]
+    Without output pixels TensorFlow's own convolution has outputs of a wrong shape, gradients of rubbish, or crashes,
+    depending on the dtype: that case is kept from it.
+    """
+    mode, explicit = arguments.padding_mode(padding)
+    window = zip(sizes_of(x)[1:3], kernel.shape[:2], strides, dilation_rate, strict=True)
+    pixels = [
+        arguments.conv_output_length(*axis, mode, explicit[2 * number : 2 * number + 2])
+        for number, axis in enumerate(window)
+    ]
+    shape = [sizes_of(x)[0], *pixels, kernel.shape[3]]
 
-    if x.shape[0] == 0:
-        return convolve_blank()
-    return tf.cond(tf.equal(tf.shape(x)[0], 0), convolve_blank, lambda: _convolve(x, *window))
+    def convolve():
+        return _convolve(x, kernel, strides, mode, explicit, dilation_rate)
+
+    def no_pixels():
+        # Depends on its inputs, for gradients of zero instead of none.
+        return tf.broadcast_to(tf.reduce_sum(x) + tf.reduce_sum(kernel), shape)
+
+    if not any(map(tf.is_tensor, shape)):
+        return no_pixels() if 0 in shape else convolve()
+    y = tf.cond(tf.reduce_any(tf.equal(shape, 0)), no_pixels, convolve)
+    y.set_shape([None if tf.is_tensor(size) else size for size in shape])
+    return y
 
 
-def _convolve(x, kernel, strides, padding, dilation_rate):
-    """Without a care for empty batches.
+def _convolve(x, kernel, strides, mode, explicit, dilation_rate):
+    """Where there is something to convolve.
 
     TensorFlow has no CPU gradient for dilated convolutions: `tf.nn.convolution` works around it, without strides.
     """
-    mode, explicit = arguments.padding_mode(padding)
     if max(dilation_rate) == 1:
         return tf.nn.conv2d(x, kernel, strides, _all_axes(explicit[:2], explicit[2:]) if explicit else mode)
     if max(strides) == 1 and not explicit:
