@@ -16,12 +16,15 @@ class Group:
         case: on what, such as "128 channels, 100 x 168".
         series: times by contender.
         absent: by contender that could not take part, why not.
+        topic, size: what grows from group to group, if something does, and how large it is here.
     """
 
     work: str
     case: str
     series: Mapping[str, Series]
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    topic: str = ""
+    size: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data in milliseconds."""
@@ -30,6 +33,7 @@ class Group:
             "case": self.case,
             "milliseconds": {name: _milliseconds(series) for name, series in self.series.items()},
             "absent": dict(self.absent),
+            **({self.topic: self.size} if self.topic else {}),
         }
 
 

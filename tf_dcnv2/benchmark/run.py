@@ -1,17 +1,18 @@
 """One run of the benchmark, from options to a folder with the results."""
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-import tensorflow as tf
-
 from tf_dcnv2.benchmark import report
 from tf_dcnv2.benchmark.machine import describe_machine
-from tf_dcnv2.benchmark.options import BenchmarkOptions, available_cores
+from tf_dcnv2.benchmark.options import BenchmarkOptions
+from tf_dcnv2.benchmark.plot import save_plot
 from tf_dcnv2.benchmark.results import Section
 from tf_dcnv2.benchmark.sizes import FULL, QUICK
+from tf_dcnv2.benchmark.threads import use_threads
 from tf_dcnv2.data.atomic_files import write_atomically
 
 Log = Callable[[str, str], None]
@@ -37,6 +38,8 @@ def run_benchmark(
     log("machine", report.describe(machine))
     log("method", f"{options.threads} threads, {options.repetitions} interleaved rounds, medians and quartiles")
     sizes = QUICK if options.quick else FULL
+    if options.step_image is not None:
+        sizes = dataclasses.replace(sizes, step=dataclasses.replace(sizes.step, image_size=options.step_image))
     sections = []
     for name in options.sections:
         module = importlib.import_module(f"tf_dcnv2.benchmark.{name}")
@@ -46,22 +49,5 @@ def run_benchmark(
     folder = Path(output)
     write_atomically(folder / "results.json", report.to_json(machine, options, sections))
     write_atomically(folder / "results.md", report.markdown(machine, options, sections))
+    save_plot(sections, folder / "benchmark.png")
     return sections
-
-
-def use_threads(threads: int) -> None:
-    """Has TensorFlow's ops share `threads` threads, which only works before it has run one.
-
-    Raises:
-        RuntimeError: it has, with another number.
-    """
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError as error:
-        running = tf.config.threading.get_intra_op_parallelism_threads() or available_cores()
-        if running != threads:
-            raise RuntimeError(
-                f"TensorFlow runs already with {running} threads in this process, which cannot be changed. Received: "
-                f"threads={threads}. Measure in a process of its own."
-            ) from error
