@@ -68,6 +68,15 @@ def test_infinite_positions_are_outside(sample, position):
     assert not dx.any() and not doffset.any()
 
 
+@pytest.mark.parametrize("dy", [np.inf, np.nan])
+def test_samples_outside_have_no_gradient_whatever_arrives(implementation, value_and_gradients, dy):
+    tensors = [MAP[None, ..., None], np.ones((1, 1, 1, 1)), np.full((1, 3, 3, 2), 9.0), np.ones((1, 3, 3, 1))]
+    _, (dx, _, doffset, dmask) = value_and_gradients(
+        lambda *tensors: deform_conv2d(*tensors, implementation=implementation), tensors, np.full((1, 3, 3, 1), dy)
+    )
+    assert not dx.any() and not doffset.any() and not dmask.any()
+
+
 @pytest.mark.parametrize("position", [(np.nan, 0), (1, np.nan), (np.nan, np.inf), (np.nan, 1e6)])
 def test_nan_positions_give_nan_and_no_gradient_to_features(sample, position):
     value, dx, dkernel, doffset, dmask = sample(*position)

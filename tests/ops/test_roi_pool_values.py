@@ -191,6 +191,20 @@ def test_nan_boxes_and_offsets_give_nan_where_they_are_used(feature, deformation
         assert not is_nan.any()
 
 
+def test_infinite_boxes_of_no_width_give_nan_where_infinity_meets_zero(feature, implementation):
+    pooled = deform_roi_pool(
+        feature,
+        [[0.0, 8.0, np.inf, 8.0]],
+        [0],
+        output_size=2,
+        spatial_scale=1 / 8,
+        sampling_ratio=0,
+        implementation=implementation,
+    )
+    assert np.isnan(pooled[0, 0]).all()
+    assert not pooled[0, 1].numpy().any()
+
+
 def test_boxes_of_no_area_have_no_samples_when_samples_follow_the_size(feature, implementation):
     pooled = deform_roi_pool(
         feature, BOXES[5:], [0], spatial_scale=1 / 8, sampling_ratio=0, implementation=implementation

@@ -51,7 +51,10 @@ def modulated_deform_conv2d(
     inside = (row > -1) & (row < tf.cast(height, row.dtype)) & (column > -1) & (column < tf.cast(width, column.dtype))
     columns = sample(_deformable_group_maps(x, deformable_groups), row, column, inside)
     if mask is not None:
-        columns *= tf.transpose(tf.reshape(mask, by_tap), [0, 1, 2, 4, 3])[..., tf.newaxis]
+        # Outside there is no gradient whatever dy is, while the product's, 0 * dy, is NaN for an infinite one.
+        mask = tf.transpose(tf.reshape(mask, by_tap), [0, 1, 2, 4, 3])
+        learns = inside | tf.math.is_nan(row) | tf.math.is_nan(column)
+        columns *= tf.where(learns, mask, tf.stop_gradient(mask))[..., tf.newaxis]
 
     pixels = batch * out_height * out_width
     if isinstance(channels, int) and channels == group_channels:

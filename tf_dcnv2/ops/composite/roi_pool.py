@@ -3,6 +3,7 @@
 Shapes: N RoIs, P x Q bins an RoI, L feature levels of C channels. What has two axes comes as a list [rows, columns].
 """
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -157,11 +158,12 @@ def _pool_fitted_grid(
 def _fitted_counts(bin_size: tf.Tensor, maps: Maps) -> tf.Tensor:
     """`(N, 2)` int32 samples a bin: the bin's size in pixels, rounded up, at most the map's size.
 
-    The limit bounds the work for a wild RoI. A box with a NaN gets one sample, which then is NaN too.
+    The limit bounds the work for a wild RoI. A box with a NaN gets one sample, which then is NaN too, and so does an
+    infinite one, whose first bin begins at 0 * infinity.
     """
     limit = tf.cast(tf.stack([maps.height, maps.width], axis=-1), bin_size.dtype)
-    is_nan = tf.reduce_any(tf.math.is_nan(bin_size), axis=-1, keepdims=True)
-    wanted = tf.where(is_nan, tf.ones_like(bin_size), tf.math.ceil(bin_size))
+    has_nan = tf.reduce_any(tf.math.is_nan(bin_size) | (bin_size == math.inf), axis=-1, keepdims=True)
+    wanted = tf.where(has_nan, tf.ones_like(bin_size), tf.math.ceil(bin_size))
     return tf.cast(tf.maximum(tf.minimum(wanted, limit), 0), tf.int32)
 
 
