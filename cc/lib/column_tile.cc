@@ -11,6 +11,10 @@ TilePlan<S>::TilePlan(const DeformConvShape& shape, const SampleRange& range, in
       values_(array_size_ * (kind == PlanKind::kWithGradients ? 19 : 7)),
       corners_(array_size_ * 4),
       images_(max_pixels) {
+  for (int64_t tap = range.first_tap; tap < range.first_tap + range.taps; ++tap) {
+    taps_.push_back(
+        {tap / shape.kernel_width * shape.dilation.height, tap % shape.kernel_width * shape.dilation.width});
+  }
   T* next = values_.data();
   const auto take = [&next, this] {
     T* taken = next;
@@ -38,8 +42,6 @@ void TilePlan<S>::Update(const SimdKernels<S>& simd, const S* x, const T* offset
   int64_t image = first_pixel / shape_.out_pixels();
   int64_t out_row = first_pixel % shape_.out_pixels() / shape_.out_width;
   int64_t out_column = first_pixel % shape_.out_width;
-  const int64_t first_tap_row = range_.first_tap / shape_.kernel_width;
-  const int64_t first_tap_column = range_.first_tap % shape_.kernel_width;
   int64_t i = 0;
   for (int64_t p = 0; p < pixels; ++p) {
     images_[p] = x + image * image_size;
@@ -49,16 +51,10 @@ void TilePlan<S>::Update(const SimdKernels<S>& simd, const S* x, const T* offset
       const int64_t first_sample = (first_pixel + p) * shape_.samples_per_pixel() +
                                    (range_.first_deformable_group + g) * shape_.taps() + range_.first_tap;
       const T* offsets = offset + 2 * first_sample;
-      int64_t tap_row = first_tap_row;
-      int64_t tap_column = first_tap_column;
       for (int64_t tap = 0; tap < range_.taps; ++tap, ++i) {
-        row_[i] = static_cast<T>(top + tap_row * shape_.dilation.height) + offsets[2 * tap];
-        column_[i] = static_cast<T>(left + tap_column * shape_.dilation.width) + offsets[2 * tap + 1];
+        row_[i] = static_cast<T>(top + taps_[tap].row) + offsets[2 * tap];
+        column_[i] = static_cast<T>(left + taps_[tap].column) + offsets[2 * tap + 1];
         modulation_[i] = mask == nullptr ? T(1) : mask[first_sample + tap];
-        if (++tap_column == shape_.kernel_width) {
-          tap_column = 0;
-          ++tap_row;
-        }
       }
     }
     if (++out_column == shape_.out_width) {

@@ -29,6 +29,10 @@ inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.d
 // Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
 inline int64_t RoundUpToVectors(int64_t size) { return (size + 15) / 16 * 16; }
 
+struct PixelPosition {
+  int64_t row, column;
+};
+
 enum class PlanKind {
   kForward,        // to read samples
   kBackward,       // to spread gradients over the map
@@ -64,6 +68,7 @@ class TilePlan {
   AlignedBuffer<int32_t> corners_;
   T *row_, *column_, *modulation_;
   std::vector<const S*> images_;
+  std::vector<PixelPosition> taps_;  // without offsets, relative to the first tap of the kernel
   SamplePlan<T> plan_;
   SampleGradientPlan<T> gradient_plan_;
 };

@@ -80,22 +80,26 @@ Work DivideWork(const DeformConvShape& shape, int64_t tile_columns, int64_t pane
   return work;
 }
 
-// Packs kernel^T[out channel, (tap, channel)] of one block.
+// Packs kernel^T[out channel, (tap, channel)] of one block, a few output channels at a time: a panel is written across
+// its rows, and so many of them stay in the first-level cache.
 template <typename S>
 void PackTransposedKernel(const DeformConvShape& shape, const S* kernel, const TransposedKernelBlock& block,
                           int64_t panel, Compute<S>* packed) {
+  constexpr int64_t kStep = 16;
   const int64_t channel_in_group = block.segment.begin - block.segment.group * shape.group_in_channels();
-  const int64_t padded = CeilDiv(block.columns(), panel) * panel;
-  for (int64_t j = 0; j < padded; ++j) {
-    Compute<S>* out = packed + j / panel * panel * block.out_channels + j % panel;
-    if (j >= block.columns()) {
-      for (int64_t o = 0; o < block.out_channels; ++o) out[o * panel] = 0;
-      continue;
+  for (int64_t first = 0; first < block.columns(); first += panel, packed += panel * block.out_channels) {
+    const int64_t end = std::min(first + panel, block.columns());
+    if (end < first + panel) std::fill_n(packed, panel * block.out_channels, Compute<S>(0));
+    for (int64_t out = 0; out < block.out_channels; out += kStep) {
+      const int64_t out_end = std::min(out + kStep, block.out_channels);
+      for (int64_t j = first; j < end; ++j) {
+        const int64_t tap = block.first_tap + j / block.segment.count;
+        const int64_t channel = channel_in_group + j % block.segment.count;
+        const S* row =
+            kernel + (tap * shape.group_in_channels() + channel) * shape.out_channels + block.first_out_channel;
+        for (int64_t o = out; o < out_end; ++o) packed[o * panel + j - first] = Widen(row[o]);
+      }
     }
-    const int64_t tap = block.first_tap + j / block.segment.count;
-    const int64_t channel = channel_in_group + j % block.segment.count;
-    const S* row = kernel + (tap * shape.group_in_channels() + channel) * shape.out_channels + block.first_out_channel;
-    for (int64_t o = 0; o < block.out_channels; ++o) out[o * panel] = Widen(row[o]);
   }
 }
 

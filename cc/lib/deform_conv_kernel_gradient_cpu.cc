@@ -12,8 +12,8 @@
 namespace dcnv2 {
 namespace {
 
-// 128 channels and some, so that equal columns of successive rows use different cache sets.
-constexpr int64_t kChunkChannels = 128;
+// 64 channels and some, so that equal columns of successive rows use different cache sets.
+constexpr int64_t kChunkChannels = 64;
 template <typename T>
 constexpr int64_t kRowStride = kChunkChannels + 64 / sizeof(T);
 

@@ -19,6 +19,7 @@ void MicroKernel(int64_t depth, const T* a, int64_t a_stride, const T* b, T* c, 
   using S = Simd<T>;
   constexpr int64_t kPanel = kGemmVectors * S::kLanes;
   typename S::Vector sum[kRows][kVectors] = {};
+#pragma GCC unroll 2
   for (int64_t k = 0; k < depth; ++k) {
     typename S::Vector b_row[kVectors];
 #pragma GCC unroll 16
