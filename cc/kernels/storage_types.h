@@ -27,6 +27,10 @@ struct StorageType<tensorflow::bfloat16> {
 template <typename T>
 using StorageOf = typename StorageType<T>::type;
 
+// Type of coordinates and modulations beside a tensor of type T.
+template <typename T>
+using CoordinateOf = Compute<StorageOf<T>>;
+
 // The elements of a tensor of type T.
 template <typename T>
 const StorageOf<T>* StoredData(const tensorflow::Tensor& tensor) {

@@ -35,7 +35,7 @@ REGISTER_OP("Dcnv2>ModulatedDeformConv2D")
     .Input("offset: C")
     .Input("mask: C")
     .Output("y: T")
-    .Attr("T: {float, double}")
+    .Attr("T: {half, bfloat16, float, double}")
     .Attr("C: {float, double}")
     .Attr("modulated: bool")
     .Attr("strides: list(int)")
@@ -57,7 +57,7 @@ offset: [batch, out_height, out_width, deformable_groups * taps * 2], (row, colu
   x, taps in row-major order.
 mask: [batch, out_height, out_width, deformable_groups * taps]; shape [0] unless `modulated`.
 y: [batch, out_height, out_width, out_channels].
-C: type of the sampling positions: float unless T is double.
+C: type of the sampling positions, and of sums: float unless T is double.
 modulated: false for deformable convolution v1, where every mask is one.
 strides: (height, width).
 padding: SAME follows TensorFlow's own rule.
@@ -76,7 +76,7 @@ REGISTER_OP("Dcnv2>ModulatedDeformConv2DGrad")
     .Output("dkernel: T")
     .Output("doffset: C")
     .Output("dmask: C")
-    .Attr("T: {float, double}")
+    .Attr("T: {half, bfloat16, float, double}")
     .Attr("C: {float, double}")
     .Attr("modulated: bool")
     .Attr("strides: list(int)")

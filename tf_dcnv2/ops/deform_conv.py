@@ -34,7 +34,7 @@ def deform_conv2d(
     offset gives NaN in the outputs it feeds.
 
     Args:
-        x: `(B, H, W, C)` float tensor. half and bfloat16 are computed in float32.
+        x: `(B, H, W, C)`, float16, bfloat16, float32 or float64. Sums of 16-bit numbers are formed in float32.
         kernel: `(kh, kw, C // groups, O)`, dtype of `x`; `groups` follows from the shapes and divides C and O.
         offset: `(B, Ho, Wo, G*K*2)`, displacement `(dy, dx)` of each tap in input pixels, any real number. The channels
             are ordered (deformable group, tap, (dy, dx)).
@@ -80,13 +80,11 @@ def deform_conv2d(
     if mask is not None:
         _check_taps("mask", mask, 1, x.shape, kernel.shape, **window)
 
-    # Positions, and sums over them, are never computed in half precision: neither op has a half kernel.
-    wide = (tf.cast(x, dtype), tf.cast(kernel, dtype), offset, mask)
     if choose_implementation(implementation) == "native":
-        y = native.modulated_deform_conv2d(*wide, **window)
-    else:
-        y = composite.modulated_deform_conv2d(*wide, **window)
-    return tf.cast(y, x.dtype)
+        return native.modulated_deform_conv2d(x, kernel, offset, mask, **window)
+    # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
+    wide = (tf.cast(x, dtype), tf.cast(kernel, dtype), offset, mask)
+    return tf.cast(composite.modulated_deform_conv2d(*wide, **window), x.dtype)
 
 
 def _kernel_like(x: tf.Tensor, kernel: object) -> tf.Tensor:

@@ -90,10 +90,10 @@ def modulated_deform_conv2d(
     """The op `Dcnv2>ModulatedDeformConv2D`; see its documentation in cc/ops/deform_conv_ops.cc.
 
     Args:
-        x: `(B, H, W, C)`, float32 or float64.
+        x: `(B, H, W, C)`, float16, bfloat16, float32 or float64.
         kernel: `(kh, kw, C // groups, O)`, type of `x`.
-        offset: `(B, Ho, Wo, G*K*2)`, type of `x`.
-        mask: `(B, Ho, Wo, G*K)`, type of `x`, or `None`.
+        offset: `(B, Ho, Wo, G*K*2)`, float32, or float64 with a float64 `x`.
+        mask: `(B, Ho, Wo, G*K)`, type of `offset`, or `None`.
         strides: (height, width).
         padding: "SAME", "VALID" or "EXPLICIT".
         explicit_paddings: (top, bottom, left, right) with "EXPLICIT", otherwise empty.
