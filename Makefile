@@ -4,10 +4,12 @@
 #   make test       the test suite
 #   make test-all   the test suite with the tests that take minutes
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
+#   make bench      measures the ops on this machine and judges them (10 minutes on 2 cores); results in runs/benchmark
 #   make lint       ruff and clang-format
 #   make install    only the virtual environment with the package in it
 #
-# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo).
+# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo), BENCH
+# (arguments of the benchmark, such as BENCH='--sections conv --threads 1').
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
 OP_SOURCES := setup.py cc/tools/toolchain.py $(shell find cc -name '*.cc' -o -name '*.h' 2>/dev/null)
 
-.PHONY: install demo test test-all test-headers sanitize lint format clean
+.PHONY: install demo test test-all test-headers sanitize bench lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -40,6 +42,9 @@ test-headers: install
 
 sanitize: install test-headers
 	$(BIN)/python cc/tools/sanitize.py
+
+bench: $(VENV)/.bench
+	$(BIN)/tf-dcnv2 benchmark ops $(BENCH)
 
 lint: install
 	$(BIN)/ruff check .
@@ -70,4 +75,9 @@ $(VENV)/.requirements: $(VENV)/.created
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)
 	@echo "Compiling the ops and installing tf-dcnv2 with its requirements into $(VENV)"
 	@$(PIP) install --quiet --no-build-isolation -e '.[detection,test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	@echo "Installing what the benchmark compares with into $(VENV)"
+	@$(PIP) install --quiet --no-build-isolation -e '.[detection,bench]'
 	@touch $@
