@@ -1,4 +1,4 @@
-// (Modulated) deformable RoI pooling on the CPU, over one or several feature levels, for T = float, double:
+// (Modulated) deformable RoI pooling on the CPU, over one or several feature levels:
 //   y(roi, bin) = mask(bin) / n * sum over the n samples of the bin of x(sample + offset(bin)).
 //
 // Layouts: every level [batch, height, width, channels], boxes [rois, (y1, x1, y2, x2)] in pixels of the network image,
@@ -12,6 +12,7 @@
 
 #include "cc/lib/parallel.h"
 #include "cc/lib/roi_geometry.h"
+#include "cc/lib/storage.h"
 
 namespace dcnv2 {
 
@@ -21,30 +22,31 @@ struct RoiPoolShape {
   RoiPoolConfig config;
 };
 
-template <typename T>
+// S is float, double, BFloat16 or Half; boxes, displacements, modulations and all sums are of type Compute<S>.
+template <typename S>
 struct RoiPoolInputs {
-  std::vector<const T*> features;  // one per level
-  const T* boxes;
+  std::vector<const S*> features;  // one per level
+  const Compute<S>* boxes;
   const int32_t* box_indices;  // in [0, batch)
   const int32_t* levels;       // in [0, number of levels)
-  const T* offset;             // null: no displacement
-  const T* mask;               // null: every modulation is one
+  const Compute<S>* offset;    // null: no displacement
+  const Compute<S>* mask;      // null: every modulation is one
 };
 
-template <typename T>
+template <typename S>
 struct RoiPoolGradients {
-  std::vector<T*> features;
-  T* offset;  // null exactly when the input's is
-  T* mask;    // null exactly when the input's is
+  std::vector<S*> features;
+  Compute<S>* offset;  // null exactly when the input's is
+  Compute<S>* mask;    // null exactly when the input's is
 };
 
-template <typename T>
-void DeformRoiPoolForward(const RoiPoolShape& shape, const RoiPoolInputs<T>& inputs, T* y,
+template <typename S>
+void DeformRoiPoolForward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, S* y,
                           const ParallelFor& parallel_for);
 
-template <typename T>
-void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<T>& inputs, const T* dy,
-                           const RoiPoolGradients<T>& gradients, const ParallelFor& parallel_for);
+template <typename S>
+void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
+                           const RoiPoolGradients<S>& gradients, const ParallelFor& parallel_for);
 
 }  // namespace dcnv2
 

@@ -38,11 +38,11 @@ DCNV2_INLINE double Ceil(double value) { return ceil(value); }
 template <typename T>
 struct RoiAxis {
   T start, size, bin_size;
+  T step;           // between samples
   int64_t samples;  // per bin
 
   // Position of sample `sample` in bin `bin`, before any displacement.
   DCNV2_INLINE T Position(int64_t bin, int64_t sample, RoiConvention convention) const {
-    const T step = bin_size / T(samples);
     const T within = convention == RoiConvention::kAligned ? T(sample) + T(0.5) : T(sample);
     return start + T(bin) * bin_size + within * step;
   }
@@ -76,6 +76,7 @@ DCNV2_INLINE RoiAxis<T> MakeRoiAxis(T low, T high, int64_t bins, int32_t map_siz
       axis.samples = wanted == wanted ? map_size : 1;
     }
   }
+  axis.step = axis.bin_size / T(axis.samples);
   return axis;
 }
 

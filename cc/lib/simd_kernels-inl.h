@@ -14,8 +14,8 @@ const SimdKernels<S>& Kernels() {
   static constexpr SimdKernels<S> kernels = {
       DCNV2_SIMD_NAME, kGemmRows,     kGemmVectors * Simd<T>::kLanes,
       Gemm<T, false>,  Gemm<T, true>, PlanSamples<T>,
-      Gather<S>,       Scatter<S>,    AddWeightedRows<S>,
-      AddToRows<T>,    DotRows<S>,
+      Gather<S>,       Scatter<S>,    CombineRows<S>,
+      AddToRows<S>,    DotRows<S>,
   };
   return kernels;
 }

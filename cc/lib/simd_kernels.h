@@ -98,14 +98,14 @@ struct SimdKernels {
   // image_channels]), and adds to dots[sample][corner] the products of the tile with what `gather` reads there.
   void (*scatter)(const ColumnBlock<S>& block, const SamplePlan<T>& plan, const T* tile, T* image_gradient, T* dots);
 
-  // out[c] += sum_j weight[j] * rows[index[j] * stride + c].
-  void (*add_weighted_rows)(const S* rows, int64_t stride, const int32_t* index, const T* weight, int64_t count,
-                            int64_t channels, T* out);
+  // out[c] = scale * sum_j weight[j] * rows[index[j] * stride + c].
+  void (*combine_rows)(const S* rows, int64_t stride, const int32_t* index, const T* weight, int64_t count,
+                       int64_t channels, T scale, S* out);
   // rows[index[j] * stride + c] += weight[j] * values[c].
-  void (*add_to_rows)(const T* values, const int32_t* index, const T* weight, int64_t count, int64_t channels, T* rows,
+  void (*add_to_rows)(const S* values, const int32_t* index, const T* weight, int64_t count, int64_t channels, T* rows,
                       int64_t stride);
   // dot[j] = sum_c values[c] * rows[index[j] * stride + c].
-  void (*dot_rows)(const T* values, const S* rows, int64_t stride, const int32_t* index, int64_t count,
+  void (*dot_rows)(const S* values, const S* rows, int64_t stride, const int32_t* index, int64_t count,
                    int64_t channels, T* dot);
 };
 

@@ -1,0 +1,176 @@
+#include <algorithm>
+#include <atomic>
+#include <type_traits>
+
+#include "cc/lib/aligned_buffer.h"
+#include "cc/lib/deform_roi_pool_backward.h"
+#include "cc/lib/roi_order.h"
+#include "cc/lib/roi_samples.h"
+#include "cc/lib/simd_kernels.h"
+
+namespace dcnv2 {
+namespace {
+
+// As much of a map's gradient as stays in the second-level cache while RoIs are added to it.
+constexpr int64_t kTaskBytes = int64_t{1} << 20;
+// So many tasks keep some dozen threads busy.
+constexpr int64_t kLeastTasks = 32;
+// Rows that are fewer would cut most bins, channels that are fewer would repeat the search for pixels too often.
+constexpr int64_t kLeastRows = 4;
+constexpr int64_t kLeastChannels = 64;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Some channels of some rows of a map. Who owns them adds all RoIs to them, in order.
+struct Task {
+  int64_t map;
+  RowBand band;
+  int64_t first_channel, channels;
+  int64_t rois;  // index into the lists of RoIs
+  int64_t cost;  // in arbitrary units
+};
+
+struct Work {
+  std::vector<std::vector<int64_t>> rois;  // that touch a band
+  std::vector<Task> tasks;                 // the dearest first
+};
+
+void DivideMap(const RoiPoolShape& shape, int64_t map, const std::vector<int64_t>& rois,
+               const std::vector<RowBand>& rows_of_roi, int64_t element_bytes, Work* work) {
+  const RoiLevel& level = shape.levels[map / shape.batch];
+  if (level.height == 0 || level.width == 0 || shape.channels == 0) return;
+  const int64_t wanted = std::max<int64_t>(CeilDiv(kLeastTasks * rois.size(), std::max<int64_t>(shape.rois, 1)), 1);
+  const int64_t row_bytes = level.width * shape.channels * element_bytes;
+  const int64_t rows =
+      std::min(std::max(CeilDiv(level.height, wanted), kLeastRows), std::max<int64_t>(kTaskBytes / row_bytes, 1));
+  const int64_t bands = CeilDiv(level.height, rows);
+  const int64_t chunks =
+      std::min(std::max(CeilDiv(wanted, bands), row_bytes / kTaskBytes), CeilDiv(shape.channels, kLeastChannels));
+  const int64_t channels = CeilDiv(CeilDiv(shape.channels, std::max<int64_t>(chunks, 1)), 16) * 16;
+  const int64_t first_list = work->rois.size();
+  work->rois.resize(first_list + bands);
+  std::vector<int64_t> cost(bands, 1);
+  for (int64_t roi : rois) {
+    const RowBand& touched = rows_of_roi[roi];
+    for (int64_t band = touched.begin / rows; band * rows < touched.end; ++band) {
+      work->rois[first_list + band].push_back(roi);
+      const int64_t shared = std::min(touched.end, (band + 1) * rows) - std::max(touched.begin, band * rows);
+      cost[band] += 100 * shared / (touched.end - touched.begin);
+    }
+  }
+  for (int64_t band = 0; band < bands; ++band) {
+    for (int64_t channel = 0; channel < shape.channels; channel += channels) {
+      work->tasks.push_back({map,
+                             {band * rows, std::min<int64_t>((band + 1) * rows, level.height)},
+                             channel,
+                             std::min(channels, shape.channels - channel),
+                             first_list + band,
+                             cost[band]});
+    }
+  }
+}
+
+template <typename S>
+Work DivideWork(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const ParallelFor& parallel_for) {
+  std::vector<RowBand> rows_of_roi(shape.rois);
+  parallel_for(shape.rois, 20 * shape.config.bins(), [&](int64_t begin, int64_t end) {
+    RoiSamples<S> samples(shape, inputs);
+    for (int64_t roi = begin; roi < end; ++roi) {
+      samples.MoveToRoi(roi);
+      rows_of_roi[roi] = samples.Rows();
+    }
+  });
+  std::vector<std::vector<int64_t>> rois_of_map(shape.levels.size() * shape.batch);
+  for (int64_t roi = 0; roi < shape.rois; ++roi) rois_of_map[MapOfRoi(shape, inputs, roi)].push_back(roi);
+  Work work;
+  for (size_t map = 0; map < rois_of_map.size(); ++map) {
+    DivideMap(shape, map, rois_of_map[map], rows_of_roi, sizeof(Compute<S>), &work);
+  }
+  std::stable_sort(work.tasks.begin(), work.tasks.end(), [](const Task& a, const Task& b) { return a.cost > b.cost; });
+  return work;
+}
+
+// A rectangle of a gradient: rows of `channels` elements, `stride` apart.
+template <typename T>
+struct Rows {
+  T* data;
+  int64_t stride;
+};
+
+template <typename S>
+void AddRois(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy, const Task& task,
+             const std::vector<int64_t>& rois, const Rows<Compute<S>>& sums) {
+  using T = Compute<S>;
+  const SimdKernels<S>& simd = BestSimdKernels<S>();
+  const int64_t bins = shape.config.bins();
+  RoiSamples<S> samples(shape, inputs);
+  PixelForm<T> pixels;
+  for (int64_t roi : rois) {
+    samples.MoveToRoi(roi);
+    for (int64_t bin = 0; bin < bins; ++bin) {
+      if (!samples.MayTouch(bin, task.band)) continue;
+      samples.MoveToBin(bin);
+      // A NaN position feeds no pixel: its offset's gradient is NaN, which is enough to notice.
+      if (samples.IsNan()) continue;
+      const int64_t source = roi * bins + bin;
+      samples.Expand(task.band, inputs.mask == nullptr ? T(1) : inputs.mask[source], &pixels);
+      simd.add_to_rows(dy + source * shape.channels + task.first_channel, pixels.index.data(), pixels.weight.data(),
+                       pixels.size, task.channels, sums.data, sums.stride);
+    }
+  }
+}
+
+template <typename S>
+void RunTask(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy, const Task& task,
+             const std::vector<int64_t>& rois, S* dlevel) {
+  using T = Compute<S>;
+  const RoiLevel& level = shape.levels[task.map / shape.batch];
+  const int64_t first_row = task.map % shape.batch * level.height + task.band.begin;
+  const int64_t pixels = (task.band.end - task.band.begin) * level.width;
+  S* const target = dlevel + first_row * level.width * shape.channels + task.first_channel;
+  if constexpr (std::is_same_v<S, T>) {
+    if (task.channels == shape.channels) {
+      std::fill_n(target, pixels * shape.channels, T(0));
+    } else {
+      for (int64_t p = 0; p < pixels; ++p) std::fill_n(target + p * shape.channels, task.channels, T(0));
+    }
+    AddRois(shape, inputs, dy, task, rois, {target, shape.channels});
+  } else {
+    AlignedBuffer<T> sums(pixels * task.channels);
+    std::fill_n(sums.data(), pixels * task.channels, T(0));
+    AddRois(shape, inputs, dy, task, rois, {sums.data(), task.channels});
+    for (int64_t p = 0; p < pixels; ++p) {
+      for (int64_t c = 0; c < task.channels; ++c) {
+        target[p * shape.channels + c] = Narrow<S>(sums[p * task.channels + c]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename S>
+void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
+                        const std::vector<S*>& dfeatures, const ParallelFor& parallel_for) {
+  const Work work = DivideWork(shape, inputs, parallel_for);
+  const int64_t count = work.tasks.size();
+  // Whoever is free takes the dearest task that is left.
+  std::atomic<int64_t> next{0};
+  parallel_for(count, 10000000, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Task& task = work.tasks[next++];
+      RunTask(shape, inputs, dy, task, work.rois[task.rois], dfeatures[task.map / shape.batch]);
+    }
+  });
+}
+
+#define DCNV2_INSTANTIATE(S)                                                                                          \
+  template void RoiFeatureGradient<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, const S*, const std::vector<S*>&, \
+                                      const ParallelFor&)
+DCNV2_INSTANTIATE(float);
+DCNV2_INSTANTIATE(double);
+DCNV2_INSTANTIATE(BFloat16);
+DCNV2_INSTANTIATE(Half);
+#undef DCNV2_INSTANTIATE
+
+}  // namespace dcnv2
