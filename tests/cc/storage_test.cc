@@ -85,6 +85,20 @@ TEST_CASE_TEMPLATE("vectors widen like single numbers", S, Half, BFloat16) {
   std::vector<float> sums(numbers.size(), 0.0f);
   const int32_t row = 0;
   const float weight = 1;
-  dcnv2::BestSimdKernels<S>().add_weighted_rows(numbers.data(), 0, &row, &weight, 1, numbers.size(), sums.data());
+  dcnv2::BestSimdKernels<S>().add_to_rows(numbers.data(), &row, &weight, 1, numbers.size(), sums.data(), 0);
   for (size_t i = 0; i < numbers.size(); ++i) REQUIRE(Same(sums[i], Widen(numbers[i])));
+}
+
+TEST_CASE_TEMPLATE("vectors are rounded like single numbers", S, Half, BFloat16) {
+  const std::vector<S> numbers = AllNumbers<S>();
+  std::vector<S> products(numbers.size());
+  const int32_t row = 0;
+  for (const float scale : {1.0f, 1.0009765f, 0.3f, 7e-4f}) {
+    const float weight = 1;
+    dcnv2::BestSimdKernels<S>().combine_rows(numbers.data(), 0, &row, &weight, 1, numbers.size(), scale,
+                                             products.data());
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      REQUIRE(Same(Widen(products[i]), Widen(Narrow<S>(scale * Widen(numbers[i])))));
+    }
+  }
 }
