@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,20 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def busy_cores(seconds: float = 1.0) -> float | None:
+    """How many cores are at work while this process sleeps; None if the system does not tell.
+
+    What others compute, on this machine or on its host, spoils measurements.
+    """
+    before = _core_seconds()
+    time.sleep(seconds)
+    after = _core_seconds()
+    if before is None or after is None:
+        return None
+    total, busy = (now - then for then, now in zip(before, after, strict=True))
+    return round((os.cpu_count() or 1) * busy / max(total, 1), 2)
+
+
 def chosen_instruction_set(flags: set[str], wanted: str | None) -> str:
     """The one whose kernels the op library takes: the best that processor flags allow, or a lesser one asked for.
 
@@ -48,6 +63,16 @@ def _processor() -> tuple[str, set[str]]:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     return fields.get("model name", platform.processor() or "unknown"), set(fields.get("flags", "").split())
+
+
+def _core_seconds() -> tuple[int, int] | None:
+    """Time of all cores since the start, and the part of it that they were busy, in ticks."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    # user, nice, system, idle, waiting for input and output, interrupts (two), taken by the host
+    ticks = [int(field) for field in path.read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(ticks), sum(ticks) - ticks[3] - ticks[4]
 
 
 def _version(package: str) -> str | None:

@@ -13,22 +13,30 @@ from tf_dcnv2.benchmark.conv_checks import BOTH, FORWARD
 from tf_dcnv2.benchmark.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
 from tf_dcnv2.benchmark.peers import ONNXRUNTIME, OPENVINO
 from tf_dcnv2.benchmark.results import Group, Section
+from tf_dcnv2.benchmark.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
 from tf_dcnv2.benchmark.timing import ratio
 
 Draw = Callable[[Axes], None]
 
-_COLUMNS = 3
-_PANEL_INCHES = (5.6, 4.4)
+_COLUMNS = 2
+_PANEL_INCHES = (6.8, 4.8)
+_PADDING_INCHES = 0.15
 _BAR_WIDTH = 0.8
-# Ours in strong colours; whoever is in several panels looks the same in all.
+_LEGEND_TOP = -0.14
+# Ours are red; who is in several panels looks the same in all.
 _COLORS = {
     NATIVE: "#c1272d",
     COMPOSITE: "#f0a0a0",
+    ROI_ALIGN: "#c1272d",
+    MODULATED: "#7d1518",
+    ONE_SAMPLE: "#f0a0a0",
+    MODEL_GARDEN: "#1f5a99",
     DENSE: "#1f5a99",
     MATMUL: "#8fb8de",
     ONNXRUNTIME: "#4d9a52",
     OPENVINO: "#a6d3a0",
 }
+_OTHER_COLORS = ("#c1272d", "#1f5a99")
 _LINES = ((NATIVE, FORWARD, "-"), (NATIVE, BOTH, "--"), (DENSE, FORWARD, "-"), (DENSE, BOTH, "--"))
 
 
@@ -38,6 +46,7 @@ def save_plot(sections: Sequence[Section], path: str | os.PathLike) -> None:
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
+    figure.get_layout_engine().set(h_pad=_PADDING_INCHES, w_pad=_PADDING_INCHES)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for draw, panel in zip(panels, axes, strict=False):
         draw(panel)
@@ -61,16 +70,16 @@ def _panels(section: Section) -> list[Draw]:
             for w in (FORWARD, BOTH)
             if (groups := [group for group in section.groups if group.work == w])
         ]
-    title = {"roi": "RoI pooling", "step": "Training step"}[section.name]
-    return [partial(_bars, groups=section.groups, labels=[_bar_label(group) for group in section.groups], title=title)]
+    if section.name == "roi":
+        works = [group.work for group in section.groups]
+        title = f"RoI pooling, {section.groups[0].case}"
+        return [partial(_bars, groups=section.groups, labels=works, title=title)]
+    cases = [group.case for group in section.groups]
+    return [partial(_bars, groups=section.groups, labels=cases, title="Training step")]
 
 
 def _about(section: Section, topic: str) -> list[Group]:
     return [group for group in section.groups if group.topic == topic]
-
-
-def _bar_label(group: Group) -> str:
-    return f"{group.work}\n{group.case}"
 
 
 def _bars(axes: Axes, groups: Sequence[Group], labels: Sequence[str], title: str) -> None:
@@ -87,7 +96,8 @@ def _bars(axes: Axes, groups: Sequence[Group], labels: Sequence[str], title: str
         ]
         left = -_BAR_WIDTH / 2 + (index + 0.5) * width
         positions = [position + left for position, _ in present]
-        axes.bar(positions, medians, width, yerr=errors, label=name, color=_COLORS.get(name), error_kw={"lw": 0.8})
+        color = _COLORS.get(name, _OTHER_COLORS[index % len(_OTHER_COLORS)])
+        axes.bar(positions, medians, width, yerr=errors, label=name, color=color, error_kw={"lw": 0.8})
     axes.set_xticks(range(len(groups)), labels)
     axes.set_ylabel("ms")
     _finish(axes, title)
@@ -150,12 +160,13 @@ def _finish(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False)
+    # Below the panel, where no line or bar can be in the way.
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, _LEGEND_TOP))
 
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=90)
         temporary.replace(path)

@@ -30,15 +30,23 @@ def as_markdown(table: Table) -> str:
 
 def markdown(machine: Mapping[str, Any], options: BenchmarkOptions, sections: Sequence[Section]) -> str:
     """All tables under a description of machine and method."""
+    busy = machine["busy_cores"]
     parts = [
-        f"{describe(machine)}. {options.threads} {_plural('thread', options.threads)}, {options.repetitions} "
-        f"{_plural('round', options.repetitions)}."
+        f"{describe(machine)}. {method(options).capitalize()}. Other programs kept {_cores(busy['before'])} busy "
+        f"before and {_cores(busy['after'])} after."
     ]
     for section in sections:
         parts += map(as_markdown, section.tables)
         if section.goals:
             parts.append(as_markdown(goals_table(section.goals)))
     return "\n\n".join(parts) + "\n"
+
+
+def method(options: BenchmarkOptions) -> str:
+    """How it was measured, in one line."""
+    threads, rounds = options.threads, options.repetitions
+    sizes = ", tiny sizes" if options.quick else ""
+    return f"{threads} {_plural('thread', threads)}, {rounds} interleaved {_plural('round', rounds)}{sizes}"
 
 
 def to_json(machine: Mapping[str, Any], options: BenchmarkOptions, sections: Sequence[Section]) -> str:
@@ -71,6 +79,10 @@ def verdict(sections: Sequence[Section]) -> str:
 
 def _bound(goal: Goal) -> str:
     return f"{'at least' if goal.at_least else 'at most'} {goal.bound:g}"
+
+
+def _cores(busy: float | None) -> str:
+    return "an unknown number of cores" if busy is None else f"{busy:.1f} cores"
 
 
 def _verdict(goal: Goal) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tf_dcnv2.benchmark import report
-from tf_dcnv2.benchmark.machine import describe_machine
+from tf_dcnv2.benchmark.machine import busy_cores, describe_machine
 from tf_dcnv2.benchmark.options import BenchmarkOptions
 from tf_dcnv2.benchmark.plot import save_plot
 from tf_dcnv2.benchmark.results import Section
@@ -16,6 +16,8 @@ from tf_dcnv2.benchmark.threads import use_threads
 from tf_dcnv2.data.atomic_files import write_atomically
 
 Log = Callable[[str, str], None]
+
+_MOST_BUSY_CORES = 0.1
 
 
 def run_benchmark(
@@ -36,7 +38,10 @@ def run_benchmark(
     use_threads(options.threads)
     machine = describe_machine()
     log("machine", report.describe(machine))
-    log("method", f"{options.threads} threads, {options.repetitions} interleaved rounds, medians and quartiles")
+    busy_before = busy_cores()
+    if busy_before and busy_before > _MOST_BUSY_CORES:
+        log("warning", f"other programs keep {busy_before:.1f} cores busy: times will be longer and less certain")
+    log("method", report.method(options))
     sizes = QUICK if options.quick else FULL
     if options.step_image is not None:
         sizes = dataclasses.replace(sizes, step=dataclasses.replace(sizes.step, image_size=options.step_image))
@@ -46,6 +51,7 @@ def run_benchmark(
         section = module.run(sizes, threads=options.threads, repetitions=options.repetitions, log=log)
         show(section)
         sections.append(section)
+    machine["busy_cores"] = {"before": busy_before, "after": busy_cores()}
     folder = Path(output)
     write_atomically(folder / "results.json", report.to_json(machine, options, sections))
     write_atomically(folder / "results.md", report.markdown(machine, options, sections))
