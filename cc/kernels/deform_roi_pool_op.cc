@@ -1,4 +1,8 @@
+#include <numeric>
+#include <vector>
+
 #include "cc/kernels/cpu_parallel_for.h"
+#include "cc/kernels/storage_types.h"
 #include "cc/lib/deform_roi_pool_cpu.h"
 #include "cc/lib/geometry.h"
 #include "cc/ops/roi_pool_arguments.h"
@@ -35,7 +39,7 @@ class DeformRoiPoolOpBase : public OpKernel {
 
  protected:
   absl::Status ResolveInputs(OpKernelContext* context, RoiPoolSizes* sizes, RoiPoolShape* shape,
-                             RoiPoolInputs<T>* inputs) const {
+                             RoiPoolInputs<StorageOf<T>>* inputs) const {
     OpInputList features;
     TF_RETURN_IF_ERROR(context->input_list("features", &features));
     const Tensor *boxes, *box_indices, *levels, *offset, *mask, *spatial_scales, *gamma;
@@ -70,13 +74,14 @@ class DeformRoiPoolOpBase : public OpKernel {
       }
       shape->levels.push_back({static_cast<int32_t>(map.dim_size(1)), static_cast<int32_t>(map.dim_size(2)),
                                spatial_scales->vec<double>()(level)});
-      inputs->features.push_back(features[level].flat<T>().data());
+      inputs->features.push_back(StoredData<T>(features[level]));
     }
-    inputs->boxes = boxes->flat<T>().data();
+    const auto coordinates = [](const Tensor& tensor) { return tensor.flat<CoordinateOf<T>>().data(); };
+    inputs->boxes = coordinates(*boxes);
     inputs->box_indices = box_indices->flat<int32_t>().data();
     inputs->levels = levels->flat<int32_t>().data();
-    inputs->offset = attributes_.use_offset ? offset->flat<T>().data() : nullptr;
-    inputs->mask = attributes_.use_mask ? mask->flat<T>().data() : nullptr;
+    inputs->offset = attributes_.use_offset ? coordinates(*offset) : nullptr;
+    inputs->mask = attributes_.use_mask ? coordinates(*mask) : nullptr;
     return absl::OkStatus();
   }
 
@@ -91,7 +96,7 @@ class DeformRoiPoolOp : public DeformRoiPoolOpBase<T> {
   void Compute(OpKernelContext* context) override {
     RoiPoolSizes sizes;
     RoiPoolShape shape;
-    RoiPoolInputs<T> inputs;
+    RoiPoolInputs<StorageOf<T>> inputs;
     OP_REQUIRES_OK(context, this->ResolveInputs(context, &sizes, &shape, &inputs));
     TensorShape y_shape;
     OP_REQUIRES_OK(context,
@@ -100,7 +105,7 @@ class DeformRoiPoolOp : public DeformRoiPoolOpBase<T> {
     Tensor* y = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, y_shape, &y));
     RunOnCpuPool(context, [&](const ParallelFor& parallel_for) {
-      DeformRoiPoolForward(shape, inputs, y->flat<T>().data(), parallel_for);
+      DeformRoiPoolForward(shape, inputs, StoredData<T>(y), parallel_for);
     });
   }
 };
@@ -113,41 +118,43 @@ class DeformRoiPoolGradOp : public DeformRoiPoolOpBase<T> {
   void Compute(OpKernelContext* context) override {
     RoiPoolSizes sizes;
     RoiPoolShape shape;
-    RoiPoolInputs<T> inputs;
+    RoiPoolInputs<StorageOf<T>> inputs;
     OP_REQUIRES_OK(context, this->ResolveInputs(context, &sizes, &shape, &inputs));
     const Tensor& dy = context->input(context->num_inputs() - 1);
     OP_REQUIRES_OK(context, CheckOutputGradient(this->attributes_, sizes, ToPartialShape(dy.shape())));
-    RoiPoolGradients<T> gradients{{}, nullptr, nullptr};
     const int levels = shape.levels.size();
-    const auto allocate = [&](int output_index, int like_input, T** data) {
-      Tensor* output = nullptr;
-      TF_RETURN_IF_ERROR(context->allocate_output(output_index, context->input(like_input).shape(), &output));
-      *data = output->flat<T>().data();
-      return absl::OkStatus();
-    };
-    for (int level = 0; level < levels; ++level) {
-      T* map = nullptr;
-      OP_REQUIRES_OK(context, allocate(level, level, &map));
-      gradients.features.push_back(map);
-    }
     // Inputs after the features: boxes, box_indices, levels, offset, mask.
-    OP_REQUIRES_OK(context, allocate(levels, levels + 3, &gradients.offset));
-    OP_REQUIRES_OK(context, allocate(levels + 1, levels + 4, &gradients.mask));
-    if (!this->attributes_.use_offset) gradients.offset = nullptr;
-    if (!this->attributes_.use_mask) gradients.mask = nullptr;
+    std::vector<int> like(levels);
+    std::iota(like.begin(), like.end(), 0);
+    like.insert(like.end(), {levels + 3, levels + 4});
+    std::vector<Tensor*> outputs(like.size());
+    for (size_t i = 0; i < like.size(); ++i) {
+      OP_REQUIRES_OK(context, context->allocate_output(i, context->input(like[i]).shape(), &outputs[i]));
+    }
+    const auto coordinates = [&outputs](int index) { return outputs[index]->template flat<CoordinateOf<T>>().data(); };
+    RoiPoolGradients<StorageOf<T>> gradients{{},
+                                             this->attributes_.use_offset ? coordinates(levels) : nullptr,
+                                             this->attributes_.use_mask ? coordinates(levels + 1) : nullptr};
+    for (int level = 0; level < levels; ++level) gradients.features.push_back(StoredData<T>(outputs[level]));
     RunOnCpuPool(context, [&](const ParallelFor& parallel_for) {
-      DeformRoiPoolBackward(shape, inputs, dy.flat<T>().data(), gradients, parallel_for);
+      DeformRoiPoolBackward(shape, inputs, StoredData<T>(dy), gradients, parallel_for);
     });
   }
 };
 
-#define DCNV2_REGISTER(T)                                                                                           \
-  REGISTER_KERNEL_BUILDER(                                                                                          \
-      Name("Dcnv2>DeformRoiPool").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T").TypeConstraint<T>("C"),     \
-      DeformRoiPoolOp<T>);                                                                                          \
-  REGISTER_KERNEL_BUILDER(                                                                                          \
-      Name("Dcnv2>DeformRoiPoolGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T").TypeConstraint<T>("C"), \
-      DeformRoiPoolGradOp<T>)
+#define DCNV2_REGISTER(T)                                            \
+  REGISTER_KERNEL_BUILDER(Name("Dcnv2>DeformRoiPool")                \
+                              .Device(tensorflow::DEVICE_CPU)        \
+                              .TypeConstraint<T>("T")                \
+                              .TypeConstraint<CoordinateOf<T>>("C"), \
+                          DeformRoiPoolOp<T>);                       \
+  REGISTER_KERNEL_BUILDER(Name("Dcnv2>DeformRoiPoolGrad")            \
+                              .Device(tensorflow::DEVICE_CPU)        \
+                              .TypeConstraint<T>("T")                \
+                              .TypeConstraint<CoordinateOf<T>>("C"), \
+                          DeformRoiPoolGradOp<T>)
+DCNV2_REGISTER(Eigen::half);
+DCNV2_REGISTER(tensorflow::bfloat16);
 DCNV2_REGISTER(float);
 DCNV2_REGISTER(double);
 #undef DCNV2_REGISTER

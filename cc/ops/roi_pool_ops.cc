@@ -54,7 +54,7 @@ REGISTER_OP("Dcnv2>DeformRoiPool")
     .Input("gamma: double")
     .Output("y: T")
     .Attr("L: int >= 1")
-    .Attr("T: {float, double}")
+    .Attr("T: {half, bfloat16, float, double}")
     .Attr("C: {float, double}")
     .Attr("use_offset: bool")
     .Attr("use_mask: bool")
@@ -79,7 +79,7 @@ mask: [rois, output_height, output_width]; shape [0] unless `use_mask`.
 spatial_scales: [L], feature pixels per image pixel of each level.
 gamma: scalar, the unit of the offsets.
 y: [rois, output_height, output_width, channels].
-C: type of the boxes and sampling positions: float unless T is double.
+C: type of the boxes and sampling positions, and of sums: float unless T is double.
 output_size: (height, width) in bins.
 sampling_ratio: samples per bin and axis; 0 takes as many as the bin has feature pixels (convention "aligned").
 convention: "aligned", or "mxnet" for the original DeformablePSROIPooling with group size one.
@@ -99,7 +99,7 @@ REGISTER_OP("Dcnv2>DeformRoiPoolGrad")
     .Output("doffset: C")
     .Output("dmask: C")
     .Attr("L: int >= 1")
-    .Attr("T: {float, double}")
+    .Attr("T: {half, bfloat16, float, double}")
     .Attr("C: {float, double}")
     .Attr("use_offset: bool")
     .Attr("use_mask: bool")

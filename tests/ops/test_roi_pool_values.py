@@ -157,16 +157,39 @@ def test_mxnet_convention_equals_mxnet(psroi_vectors, implementation, value_and_
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_rounded_only_at_the_ends(feature, deformation, implementation, dtype):
-    half = tf.cast(feature, dtype)
-    boxes, (offset, mask) = BOXES.astype(np.float32), (part.astype(np.float32) for part in deformation)
-    options = {"output_size": (3, 2), "spatial_scale": 1 / 8, "implementation": implementation}
+@pytest.mark.parametrize("channels", [3, 40], ids=["a part of a vector", "vectors and a rest"])
+def test_half_precision_is_rounded_only_at_the_ends(implementation, value_and_gradients, rng, dtype, channels):
+    # 90 RoIs on two small maps: gradients that were summed in 16 bits would be off by more than one rounding.
+    rois = 15 * len(BOXES)
+    features = [tf.cast(rng.standard_normal((2, *size, channels)), dtype) for size in ((12, 16), (6, 8))]
+    offset = rng.standard_normal((rois, 3, 2, 2)).astype(np.float32)
+    mask = rng.uniform(size=(rois, 3, 2)).astype(np.float32)
+    dy = tf.cast(rng.standard_normal((rois, 3, 2, channels)), dtype)
 
-    pooled = deform_roi_pool(half, boxes, BOX_INDICES, offset, mask, **options)
+    def pool(p2, p3, offset, mask):
+        return deform_roi_pool(
+            [p2, p3],
+            np.tile(BOXES.astype(np.float32), (15, 1)),
+            np.tile(BOX_INDICES, 15),
+            offset,
+            mask,
+            output_size=(3, 2),
+            spatial_scale=[1 / 8, 1 / 16],
+            levels=np.arange(rois) % 2,
+            implementation=implementation,
+        )
 
-    exact = deform_roi_pool(tf.cast(half, tf.float32), boxes, BOX_INDICES, offset, mask, **options)
-    assert pooled.dtype == dtype
-    np.testing.assert_array_equal(tf.cast(pooled, tf.float32), tf.cast(tf.cast(exact, dtype), tf.float32))
+    y, gradients = value_and_gradients(pool, [*features, offset, mask], dy)
+
+    wide = [tf.cast(level, tf.float32) for level in features]
+    exact_y, exact_gradients = value_and_gradients(pool, [*wide, offset, mask], dy)
+    one_rounding = 1.01 * {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+    for rounded, exact in zip([y, *gradients[:2]], [exact_y, *exact_gradients[:2]], strict=True):
+        assert rounded.dtype == tf.as_dtype(dtype).as_numpy_dtype
+        np.testing.assert_allclose(tf.cast(rounded, tf.float32), exact, rtol=one_rounding, atol=1e-6)
+    for received, exact in zip(gradients[2:], exact_gradients[2:], strict=True):
+        assert received.dtype == np.float32
+        np.testing.assert_allclose(received, exact, rtol=1e-5, atol=1e-5)
 
 
 def test_nan_boxes_and_offsets_give_nan_where_they_are_used(feature, deformation, implementation):

@@ -134,12 +134,13 @@ def deform_roi_pool(
     """The op `Dcnv2>DeformRoiPool`; see its documentation in cc/ops/roi_pool_ops.cc.
 
     Args:
-        features: one `(B, H, W, C)` per level, float32 or float64.
-        boxes: `(N, 4)`, `[y1, x1, y2, x2]` in pixels of the network image, type of the features.
+        features: one `(B, H, W, C)` per level, float16, bfloat16, float32 or float64.
+        boxes: `(N, 4)`, `[y1, x1, y2, x2]` in pixels of the network image, float32, or float64 with float64
+            features.
         box_indices: int32 `(N,)`, image of each RoI.
         levels: int32 `(N,)`, index into `features`.
-        offset: `(N, Ph, Pw, 2)`, type of the features, or `None`.
-        mask: `(N, Ph, Pw)`, type of the features, or `None`.
+        offset: `(N, Ph, Pw, 2)`, type of `boxes`, or `None`.
+        mask: `(N, Ph, Pw)`, type of `boxes`, or `None`.
         spatial_scales: one per level.
         gamma: unit of the offsets, in RoI sizes.
         output_size: (Ph, Pw).

@@ -41,7 +41,8 @@ def deform_roi_pool(
     give NaN in the outputs they feed.
 
     Args:
-        features: `(B, H, W, C)` float tensor, or a list of them, one a level. half and bfloat16: computed in float32.
+        features: `(B, H, W, C)`, or a list of them, one a level: float16, bfloat16, float32 or float64. Sums of 16-bit
+            numbers are formed in float32.
         boxes: `(N, 4)`, `[y1, x1, y2, x2]` in absolute pixels of the image the network sees. No gradient.
         box_indices: `(N,)` integers in [0, B), the image of each RoI.
         offset: `(N, P, Q, 2)`, (y, x) in units of gamma times the RoI's size; `None` for zeros.
@@ -105,22 +106,19 @@ def deform_roi_pool(
             "sampling_ratio=0 takes as many samples as the boxes ask for, which XLA cannot compile. Give a number of "
             "samples, 2 for example, or use jit_compile=False. Received: sampling_ratio=0."
         )
-    pool = native.deform_roi_pool if chosen == "native" else composite.deform_roi_pool
-    pooled = pool(
-        # Positions, and sums over samples, are never computed in half precision: neither op has a half kernel.
-        [tf.cast(level, coordinate) for level in features],
-        boxes,
-        box_indices,
-        levels,
-        offset,
-        mask,
-        spatial_scales=scales,
-        gamma=arguments.number(gamma, "gamma", "a finite number"),
-        output_size=output_size,
-        sampling_ratio=sampling_ratio,
-        convention=convention,
-    )
-    return tf.cast(pooled, dtype)
+    options = {
+        "spatial_scales": scales,
+        "gamma": arguments.number(gamma, "gamma", "a finite number"),
+        "output_size": output_size,
+        "sampling_ratio": sampling_ratio,
+        "convention": convention,
+    }
+    rois = (boxes, box_indices, levels, offset, mask)
+    if chosen == "native":
+        return native.deform_roi_pool(features, *rois, **options)
+    # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
+    wide = [tf.cast(level, coordinate) for level in features]
+    return tf.cast(composite.deform_roi_pool(wide, *rois, **options), dtype)
 
 
 def fpn_levels(boxes: tf.Tensor, num_levels: int, *, finest: int = 2, canonical_size: float = 224.0) -> tf.Tensor:
