@@ -71,5 +71,37 @@ TEST_CASE("no RoIs give zero gradients") {
   CHECK(computed.dfeatures[0] == Values(kBatch * 9 * 11 * kChannels, 0));
 }
 
+// The problem with maps and dy that S can hold.
+template <typename S>
+RoiProblem Rounded(RoiProblem problem) {
+  const auto round = [](Values* values) {
+    for (double& value : *values) value = dcnv2::Widen(dcnv2::Narrow<S>(static_cast<float>(value)));
+  };
+  for (Values& map : problem.features) round(&map);
+  round(&problem.dy);
+  return problem;
+}
+
+template <typename S>
+void CheckRounded(const std::vector<S>& received, const std::vector<float>& exact) {
+  REQUIRE(received.size() == exact.size());
+  for (size_t i = 0; i < exact.size(); ++i) REQUIRE(received[i].bits == dcnv2::Narrow<S>(exact[i]).bits);
+}
+
+TEST_CASE_TEMPLATE("16-bit maps are pooled in float32 and rounded once", S, dcnv2::Half, dcnv2::BFloat16) {
+  // Many RoIs on few pixels, in channels that are a part of a vector, some vectors, and several tasks.
+  for (int64_t channels : {3, 37, 150}) {
+    CAPTURE(channels);
+    const RoiProblem problem = Rounded<S>(
+        RandomRois({2, channels, 60, {{9, 11, 0.125}, {30, 3, 0.0625}}, {3, 2, 2, RoiConvention::kAligned, 0.1}}, 7));
+    const RoiComputed<float> exact = Run<float>(problem, Serial);
+    const RoiComputed<S> computed = Run<S>(problem, Threads(2));
+    CheckRounded(computed.y, exact.y);
+    CHECK(SameBits(computed.doffset, exact.doffset));
+    CHECK(SameBits(computed.dmask, exact.dmask));
+    for (size_t level = 0; level < 2; ++level) CheckRounded(computed.dfeatures[level], exact.dfeatures[level]);
+  }
+}
+
 }  // namespace
 }  // namespace dcnv2_test

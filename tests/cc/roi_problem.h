@@ -53,33 +53,43 @@ inline RoiProblem RandomRois(int64_t rois, int64_t sampling_ratio, dcnv2::RoiCon
       {kBatch, kChannels, rois, {{9, 11, 0.125}, {5, 6, 0.0625}}, {3, 2, sampling_ratio, convention, 0.1}}, seed);
 }
 
-template <typename T>
+// What the library computes for maps of type S.
+template <typename S>
 struct RoiComputed {
-  std::vector<T> y, doffset, dmask;
-  std::vector<std::vector<T>> dfeatures;
+  std::vector<S> y;
+  std::vector<dcnv2::Compute<S>> doffset, dmask;
+  std::vector<std::vector<S>> dfeatures;
 };
 
-template <typename T = double>
-RoiComputed<T> Run(const RoiProblem& p, const dcnv2::ParallelFor& parallel_for) {
+template <typename S = double>
+RoiComputed<S> Run(const RoiProblem& p, const dcnv2::ParallelFor& parallel_for) {
+  using T = dcnv2::Compute<S>;
   const auto cast = [](const Values& values) { return std::vector<T>(values.begin(), values.end()); };
-  const auto boxes = cast(p.boxes), offset = cast(p.offset), mask = cast(p.mask), dy = cast(p.dy);
-  std::vector<std::vector<T>> features;
-  for (const Values& map : p.features) features.push_back(cast(map));
+  const auto stored = [](const Values& values) {
+    std::vector<S> result;
+    for (double value : values) result.push_back(dcnv2::Narrow<S>(static_cast<T>(value)));
+    return result;
+  };
+  const auto boxes = cast(p.boxes), offset = cast(p.offset), mask = cast(p.mask);
+  const std::vector<S> dy = stored(p.dy);
+  std::vector<std::vector<S>> features;
+  for (const Values& map : p.features) features.push_back(stored(map));
   // Results start as rubbish, because nobody promises the library zeros.
   const T rubbish = static_cast<T>(NAN);
-  RoiComputed<T> r{std::vector<T>(dy.size(), rubbish),
+  const S stored_rubbish = dcnv2::Narrow<S>(rubbish);
+  RoiComputed<S> r{std::vector<S>(dy.size(), stored_rubbish),
                    std::vector<T>(offset.size(), rubbish),
                    std::vector<T>(mask.size(), rubbish),
                    {}};
-  dcnv2::RoiPoolInputs<T> inputs{{}, boxes.data(), p.box_indices.data(), p.levels.data(), offset.data(), mask.data()};
-  dcnv2::RoiPoolGradients<T> gradients{{}, r.doffset.data(), r.dmask.data()};
+  dcnv2::RoiPoolInputs<S> inputs{{}, boxes.data(), p.box_indices.data(), p.levels.data(), offset.data(), mask.data()};
+  dcnv2::RoiPoolGradients<S> gradients{{}, r.doffset.data(), r.dmask.data()};
   for (const auto& map : features) {
     inputs.features.push_back(map.data());
-    r.dfeatures.emplace_back(map.size(), rubbish);
+    r.dfeatures.emplace_back(map.size(), stored_rubbish);
   }
   for (auto& map : r.dfeatures) gradients.features.push_back(map.data());
-  dcnv2::DeformRoiPoolForward<T>(p.shape, inputs, r.y.data(), parallel_for);
-  dcnv2::DeformRoiPoolBackward<T>(p.shape, inputs, dy.data(), gradients, parallel_for);
+  dcnv2::DeformRoiPoolForward<S>(p.shape, inputs, r.y.data(), parallel_for);
+  dcnv2::DeformRoiPoolBackward<S>(p.shape, inputs, dy.data(), gradients, parallel_for);
   return r;
 }
 
