@@ -29,8 +29,34 @@ inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.d
 // Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
 inline int64_t RoundUpToVectors(int64_t size) { return (size + 15) / 16 * 16; }
 
+// Pixels of a tile unless a reason for another number is given: whole register blocks of every instruction set.
+constexpr int64_t kTilePixels = 84;
+
 struct PixelPosition {
   int64_t row, column;
+};
+
+// The order in which output pixels are visited, image by image. The samples of a row of pixels reach over several rows
+// of the map; where so much of a wide map would not stay in the second-level cache, pixels are visited in vertical
+// strips.
+class PixelOrder {
+ public:
+  explicit PixelOrder(const DeformConvShape& shape);
+
+  int64_t size() const { return batch_ * height_ * width_; }
+  // How many pixels from the `ordinal`-th on lie side by side in memory.
+  int64_t RunLength(int64_t ordinal) const;
+  // Position of the `ordinal`-th pixel in its image.
+  PixelPosition Locate(int64_t ordinal) const;
+  // Moves a position to the next pixel; returns whether that is the first one of the next image.
+  bool Advance(PixelPosition* position) const;
+
+ private:
+  int64_t StripBegin(int64_t column) const { return column - column % strip_width_; }
+  int64_t StripEnd(int64_t column) const { return std::min(StripBegin(column) + strip_width_, width_); }
+
+  const int64_t batch_, height_, width_;
+  const int64_t strip_width_;
 };
 
 enum class PlanKind {
@@ -39,7 +65,7 @@ enum class PlanKind {
   kWithGradients,  // the latter, with the forms of the samples' own gradients
 };
 
-// Plans samples of up to `max_pixels` consecutive output pixels, counted through the whole batch.
+// Plans the samples of up to `max_pixels` output pixels that follow each other in the PixelOrder.
 template <typename S>
 class TilePlan {
  public:
@@ -47,23 +73,26 @@ class TilePlan {
 
   TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind);
 
-  void Update(const SimdKernels<S>& simd, const S* x, const T* offset, const T* mask, int64_t first_pixel,
-              int64_t pixels);
+  void Update(const SimdKernels<S>& simd, const S* x, const T* offset, const T* mask, int64_t first_ordinal,
+              int64_t count);
+
+  // The planned pixels, as indices into the batch.
+  const std::vector<int64_t>& pixels() const { return pixels_; }
 
   const SamplePlan<T>& plan() const { return plan_; }
   const SampleGradientPlan<T>& gradient_plan() const { return gradient_plan_; }
   ColumnBlock<S> Block(const std::vector<ChannelRun>& runs) const {
-    return {pixels_,        range_.per_pixel(),
-            images_.data(), shape_.in_channels,
-            runs.data(),    static_cast<int64_t>(runs.size())};
+    return {static_cast<int64_t>(pixels_.size()), range_.per_pixel(), images_.data(), shape_.in_channels, runs.data(),
+            static_cast<int64_t>(runs.size())};
   }
 
  private:
   const DeformConvShape shape_;
   const SampleRange range_;
+  const PixelOrder order_;
   const PlanKind kind_;
   const int64_t array_size_;
-  int64_t pixels_ = 0;
+  std::vector<int64_t> pixels_;
   AlignedBuffer<T> values_;
   AlignedBuffer<int32_t> corners_;
   T *row_, *column_, *modulation_;

@@ -49,10 +49,13 @@ std::vector<DepthBlock> DivideDepth(const DeformConvShape& shape, int64_t max_de
   return blocks;
 }
 
+// Rounds the finished sums of a tile into the columns of y that begin at `out`.
 template <typename S>
-void NarrowRows(const Compute<S>* rows, int64_t count, int64_t columns, int64_t out_stride, S* out) {
-  for (int64_t row = 0; row < count; ++row) {
-    for (int64_t j = 0; j < columns; ++j) out[row * out_stride + j] = Narrow<S>(rows[row * columns + j]);
+void NarrowRows(const Compute<S>* sums, const std::vector<int64_t>& pixels, int64_t columns, int64_t out_stride,
+                S* out) {
+  for (int64_t pixel : pixels) {
+    for (int64_t j = 0; j < columns; ++j) out[pixel * out_stride + j] = Narrow<S>(sums[j]);
+    sums += columns;
   }
 }
 
@@ -81,8 +84,8 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
     }
   });
 
-  // 84 rows are whole register blocks of every instruction set.
-  const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), 84);
+  const PixelOrder order(shape);
+  const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), kTilePixels);
   const int64_t units = (pixels + simd.gemm_rows - 1) / simd.gemm_rows;
   const int64_t cost = simd.gemm_rows * shape.taps() * shape.group_in_channels() * (8 + shape.out_channels / 16);
   // Sums of 16-bit outputs need memory of their own.
@@ -97,7 +100,7 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
       plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
       for (const DepthBlock& block : blocks) {
         simd.gather(plan.Block(block.runs), plan.plan(), tile.data(), kTileStride<T>);
-        S* out = y + first * shape.out_channels + block.group * out_channels;
+        S* const out = y + block.group * out_channels;
         GemmArguments<T> product{count,
                                  out_channels,
                                  block.depth,
@@ -108,12 +111,18 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
                                  out_channels,
                                  /*accumulate=*/block.begin > 0};
         if constexpr (kSumsInPlace) {
-          product.c = out;
           product.c_stride = shape.out_channels;
+          for (int64_t p = 0; p < count; p += product.rows) {
+            product.rows = std::min(count - p, order.RunLength(first + p));
+            product.a = tile.data() + p * kTileStride<T>;
+            product.c = out + plan.pixels()[p] * shape.out_channels;
+            simd.gemm(product);
+          }
+        } else {
+          simd.gemm(product);
+          const bool complete = block.begin + block.depth == shape.taps() * shape.group_in_channels();
+          if (complete) NarrowRows(sums.data(), plan.pixels(), out_channels, shape.out_channels, out);
         }
-        simd.gemm(product);
-        const bool complete = block.begin + block.depth == shape.taps() * shape.group_in_channels();
-        if (!kSumsInPlace && complete) NarrowRows(sums.data(), count, out_channels, shape.out_channels, out);
       }
     }
   });

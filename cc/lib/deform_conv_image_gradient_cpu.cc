@@ -103,7 +103,7 @@ void PackTransposedKernel(const DeformConvShape& shape, const S* kernel, const T
   }
 }
 
-// Pixels [begin, end) of every image.
+// Pixels [begin, end) of every image, in the PixelOrder.
 struct Band {
   int64_t begin, end;
   int64_t pixels() const { return end - begin; }
@@ -127,7 +127,7 @@ void ImageGradientTask(const DeformConvShape& shape, const DeformConvInputs<S>& 
                        const SimdKernels<S>& simd, const Compute<S>* packed_kernel, const ChunkWork& work,
                        int64_t image, const Band& band, const Partials<Compute<S>>& partials, Compute<S>* dx) {
   using T = Compute<S>;
-  const int64_t tile_pixels = PixelsPerTile<T>(work.samples.per_pixel(), std::min<int64_t>(84, band.pixels()));
+  const int64_t tile_pixels = PixelsPerTile<T>(work.samples.per_pixel(), std::min(kTilePixels, band.pixels()));
   TilePlan<S> plan(shape, work.samples, tile_pixels, PlanKind::kBackward);
   AlignedBuffer<T> dy_tile(tile_pixels * kTileStride<T>);
   AlignedBuffer<T> column_tile(tile_pixels * kTileStride<T>);
@@ -139,19 +139,16 @@ void ImageGradientTask(const DeformConvShape& shape, const DeformConvInputs<S>& 
   }
   for (int64_t first = band.begin; first < band.end; first += tile_pixels) {
     const int64_t count = std::min(tile_pixels, band.end - first);
-    const int64_t first_pixel = image * shape.out_pixels() + first;
-    plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first_pixel, count);
+    plan.Update(simd, inputs.x, inputs.offset, inputs.mask, image * shape.out_pixels() + first, count);
     T* dots = partials.at(image, work, first - band.begin);
     std::fill_n(dots, 4 * count * work.samples.per_pixel(), T(0));
     int64_t dy_channel = -1;
     for (const TransposedKernelBlock& block : work.blocks) {
       if (block.first_out_channel != dy_channel) {
         dy_channel = block.first_out_channel;
-        const S* rows = dy + first_pixel * shape.out_channels + dy_channel;
         for (int64_t p = 0; p < count; ++p) {
-          for (int64_t o = 0; o < block.out_channels; ++o) {
-            dy_tile[p * kTileStride<T> + o] = Widen(rows[p * shape.out_channels + o]);
-          }
+          const S* row = dy + plan.pixels()[p] * shape.out_channels + dy_channel;
+          for (int64_t o = 0; o < block.out_channels; ++o) dy_tile[p * kTileStride<T> + o] = Widen(row[o]);
         }
       }
       simd.gemm({count, block.columns(), block.out_channels, dy_tile.data(), kTileStride<T>,
@@ -178,18 +175,20 @@ void SampleGradients(const DeformConvShape& shape, const DeformConvInputs<S>& in
       for (int64_t i = 0; i < size; ++i) target[i] += source[p * size + i];
     }
   }
-  const int64_t first_pixel = image * shape.out_pixels() + band.begin + begin;
-  plan->Update(simd, inputs.x, inputs.offset, inputs.mask, first_pixel, count);
+  plan->Update(simd, inputs.x, inputs.offset, inputs.mask, image * shape.out_pixels() + band.begin + begin, count);
   const SampleGradientPlan<T>& forms = plan->gradient_plan();
   const auto apply = [&dots](const T* const(&form)[4], int64_t sample) {
     const T* dot = dots->data() + 4 * sample;
     return form[0][sample] * dot[0] + form[1][sample] * dot[1] + form[2][sample] * dot[2] + form[3][sample] * dot[3];
   };
-  const int64_t first_sample = first_pixel * per_pixel;
-  for (int64_t i = 0; i < count * per_pixel; ++i) {
-    gradients.offset[2 * (first_sample + i)] = apply(forms.row_slope, i);
-    gradients.offset[2 * (first_sample + i) + 1] = apply(forms.column_slope, i);
-    if (gradients.mask != nullptr) gradients.mask[first_sample + i] = apply(forms.interpolation, i);
+  for (int64_t p = 0; p < count; ++p) {
+    const int64_t first_sample = plan->pixels()[p] * per_pixel;
+    for (int64_t i = 0; i < per_pixel; ++i) {
+      const int64_t planned = p * per_pixel + i;
+      gradients.offset[2 * (first_sample + i)] = apply(forms.row_slope, planned);
+      gradients.offset[2 * (first_sample + i) + 1] = apply(forms.column_slope, planned);
+      if (gradients.mask != nullptr) gradients.mask[first_sample + i] = apply(forms.interpolation, planned);
+    }
   }
 }
 
@@ -232,7 +231,7 @@ void ImageAndSampleGradients(const DeformConvShape& shape, const DeformConvInput
     });
     const int64_t cost = shape.samples_per_pixel() * (20 + 4 * chunk_count);
     parallel_for(shape.batch * band.pixels(), cost, [&](int64_t first, int64_t last) {
-      const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), std::min<int64_t>(84, last - first));
+      const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), std::min(kTilePixels, last - first));
       TilePlan<S> plan(shape, AllSamples(shape), tile_pixels, PlanKind::kWithGradients);
       std::vector<T> dots;
       while (first < last) {

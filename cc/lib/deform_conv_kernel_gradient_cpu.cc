@@ -49,12 +49,19 @@ class PackedOutputGradient {
         panel_(panel),
         buffer_(groups * PackedGemmBSize(max_pixels, shape.group_out_channels(), panel)) {}
 
-  void Pack(const S* dy, int64_t first_pixel, int64_t pixels) {
-    group_size_ = PackedGemmBSize(pixels, shape_.group_out_channels(), panel_);
-    for (int64_t g = 0; g < groups_; ++g) {
-      const S* rows = dy + first_pixel * shape_.out_channels + (first_group_ + g) * shape_.group_out_channels();
-      PackGemmB(rows, shape_.out_channels, 1, pixels, shape_.group_out_channels(), panel_,
-                buffer_.data() + g * group_size_);
+  void Pack(const S* dy, const std::vector<int64_t>& pixels) {
+    Compute<S>* packed = buffer_.data();
+    group_size_ = PackedGemmBSize(pixels.size(), shape_.group_out_channels(), panel_);
+    for (int64_t g = first_group_; g < first_group_ + groups_; ++g) {
+      for (int64_t first = 0; first < shape_.group_out_channels(); first += panel_) {
+        const int64_t valid = std::min(panel_, shape_.group_out_channels() - first);
+        for (int64_t pixel : pixels) {
+          const S* row = dy + pixel * shape_.out_channels + g * shape_.group_out_channels() + first;
+          for (int64_t j = 0; j < valid; ++j) packed[j] = Widen(row[j]);
+          std::fill(packed + valid, packed + panel_, Compute<S>(0));
+          packed += panel_;
+        }
+      }
     }
   }
   const Compute<S>* group(int64_t group) { return buffer_.data() + (group - first_group_) * group_size_; }
@@ -87,9 +94,9 @@ void Accumulate(const DeformConvShape& shape, const DeformConvInputs<S>& inputs,
   AlignedBuffer<T> tile(tile_pixels * kRowStride<T>);
   for (int64_t first = 0; first < pixels; first += tile_pixels) {
     const int64_t count = std::min(tile_pixels, pixels - first);
-    packed_dy.Pack(dy, first, count);
     for (Unit<S>& unit : units) {
       unit.plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
+      if (&unit == &units.front()) packed_dy.Pack(dy, unit.plan.pixels());
       simd.gather(unit.plan.Block(unit.runs), unit.plan.plan(), tile.data(), kRowStride<T>);
       for (const ChannelSegment& segment : unit.chunk.segments) {
         const int64_t channel_in_group = segment.begin - segment.group * shape.group_in_channels();

@@ -49,50 +49,73 @@ void PlanSamples(const SamplePositions<T>& positions, int32_t height, int32_t wi
   }
 }
 
-// tile[pixel, run.tile_column + i] = sum_corner weight * image[corner, run.channel + i].
+// One sample: out[c] = sum_i weight[i] * corner[i][c].
 template <typename S>
-void Gather(const ColumnBlock<S>& block, const SamplePlan<Compute<S>>& plan, Compute<S>* tile, int64_t tile_stride) {
-  using T = Compute<S>;
+DCNV2_INLINE void Interpolate(const S* const (&corner)[4], const Compute<S> (&weight)[4], int64_t count,
+                              Compute<S>* out) {
+  constexpr int64_t kLanes = Simd<Compute<S>>::kLanes;
+  int64_t c = 0;
+#pragma GCC unroll 2
+  for (; c + kLanes <= count; c += kLanes) {
+    Store(out + c, weight[0] * Load(corner[0] + c) + weight[1] * Load(corner[1] + c) + weight[2] * Load(corner[2] + c) +
+                       weight[3] * Load(corner[3] + c));
+  }
+  for (; c < count; ++c) {
+    out[c] = weight[0] * Widen(corner[0][c]) + weight[1] * Widen(corner[1][c]) + weight[2] * Widen(corner[2][c]) +
+             weight[3] * Widen(corner[3][c]);
+  }
+}
+
+template <typename T>
+DCNV2_INLINE void Clear(int64_t count, T* out) {
   constexpr int64_t kLanes = Simd<T>::kLanes;
+  int64_t c = 0;
+  for (; c + kLanes <= count; c += kLanes) Store(out + c, typename Simd<T>::Vector{});
+  for (; c < count; ++c) out[c] = T(0);
+}
+
+// Structures are copied throughout: the compiler has to assume that a store to the tile changes what it reads through a
+// reference.
+template <typename S>
+void Gather(const ColumnBlock<S>& block_reference, const SamplePlan<Compute<S>>& plan_reference, Compute<S>* tile,
+            int64_t tile_stride) {
+  using T = Compute<S>;
+  const ColumnBlock<S> block = block_reference;
+  const SamplePlan<T> plan = plan_reference;
   for (int64_t pixel = 0; pixel < block.pixels; ++pixel, tile += tile_stride) {
     const S* image = block.image[pixel];
+    const int64_t first_sample = pixel * block.samples_per_pixel;
     for (int64_t r = 0; r < block.run_count; ++r) {
-      const ChannelRun& run = block.runs[r];
-      const int64_t sample = pixel * block.samples_per_pixel + run.sample;
-      T* out = tile + run.tile_column;
-      int64_t c = 0;
+      const ChannelRun run = block.runs[r];
+      const int64_t sample = first_sample + run.sample;
       if (plan.corner[0][sample] < 0) {
-        for (; c + kLanes <= run.count; c += kLanes) Store(out + c, typename Simd<T>::Vector{});
-        for (; c < run.count; ++c) out[c] = T(0);
+        Clear(run.count, tile + run.tile_column);
         continue;
       }
-      const S* const x = image + run.channel;
-      const S* const x0 = x + plan.corner[0][sample] * block.image_channels;
-      const S* const x1 = x + plan.corner[1][sample] * block.image_channels;
-      const S* const x2 = x + plan.corner[2][sample] * block.image_channels;
-      const S* const x3 = x + plan.corner[3][sample] * block.image_channels;
-      const T w0 = plan.weight[0][sample], w1 = plan.weight[1][sample];
-      const T w2 = plan.weight[2][sample], w3 = plan.weight[3][sample];
-      for (; c + kLanes <= run.count; c += kLanes) {
-        Store(out + c, w0 * Load(x0 + c) + w1 * Load(x1 + c) + w2 * Load(x2 + c) + w3 * Load(x3 + c));
+      const S* corner[4];
+      T weight[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        corner[i] = image + plan.corner[i][sample] * block.image_channels + run.channel;
+        weight[i] = plan.weight[i][sample];
       }
-      for (; c < run.count; ++c) {
-        out[c] = w0 * Widen(x0[c]) + w1 * Widen(x1[c]) + w2 * Widen(x2[c]) + w3 * Widen(x3[c]);
-      }
+      Interpolate(corner, weight, run.count, tile + run.tile_column);
     }
   }
 }
 
 template <typename S>
-void Scatter(const ColumnBlock<S>& block, const SamplePlan<Compute<S>>& plan, const Compute<S>* tile,
-             Compute<S>* image_gradient, Compute<S>* dots) {
+void Scatter(const ColumnBlock<S>& block_reference, const SamplePlan<Compute<S>>& plan_reference,
+             const Compute<S>* tile, Compute<S>* image_gradient, Compute<S>* dots) {
   using T = Compute<S>;
+  const ColumnBlock<S> block = block_reference;
+  const SamplePlan<T> plan = plan_reference;
   using Vector = typename Simd<T>::Vector;
   constexpr int64_t kLanes = Simd<T>::kLanes;
   for (int64_t pixel = 0; pixel < block.pixels; ++pixel, tile += kTileStride<T>) {
     const S* image = block.image[pixel];
     for (int64_t r = 0; r < block.run_count; ++r) {
-      const ChannelRun& run = block.runs[r];
+      const ChannelRun run = block.runs[r];
       const int64_t sample = pixel * block.samples_per_pixel + run.sample;
       if (plan.corner[0][sample] < 0) continue;
       const T* const value = tile + run.tile_column;

@@ -37,6 +37,7 @@ inline const NamedShape kShapes[] = {
     {"more channels than a tile is wide", {1, 2, 2, 900, 2, 2, 3, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
     {"more outputs than a tile is wide", {1, 2, 2, 3, 2, 2, 900, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
     {"more pixels than a tile", {1, 20, 21, 4, 20, 21, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    {"wide enough for strips", {1, 3, 89, 192, 3, 89, 3, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
 };
 
 // offset_scale in pixels.
