@@ -30,9 +30,9 @@ def test_a_process_tells_that_the_op_keeps_no_columns():
 def test_a_process_tells_what_went_wrong_and_when_it_dies_it_is_not_waited_for():
     case = ConvCase(4, 5, 7)
     with Worker(1) as worker:
-        with pytest.raises(RuntimeError, match="nobody on 4 ch, 5 x 7, with 1 threads: KeyError"):
+        with pytest.raises(RuntimeError, match="nobody on 4 ch, 5 x 7, threads=1: KeyError"):
             worker.seconds("forward", "nobody", case)
         assert 0 < worker.seconds("forward", NATIVE, case) < 60
         worker._process.kill()
-        with pytest.raises(RuntimeError, match="The process that measures with 1 threads ended with status -9"):
+        with pytest.raises(RuntimeError, match="The process that measures with threads=1 ended with status -9"):
             worker.seconds("forward", NATIVE, case)

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tf_dcnv2 import __version__
 from tf_dcnv2.benchmark.options import available_cores
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino")
@@ -27,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "instruction_set": chosen_instruction_set(flags, os.environ.get("TF_DCNV2_SIMD")),
         "python": platform.python_version(),
-        "tf_dcnv2": metadata.version("tf-dcnv2"),
+        "tf_dcnv2": __version__,
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 

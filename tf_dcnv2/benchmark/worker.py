@@ -4,6 +4,7 @@ TensorFlow's number of threads is fixed when it first runs something, so that co
 processes. They stay alive and take turns. Requests and answers are lines of JSON.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -39,6 +40,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # Ctrl-C is for this process, whose end is theirs too.
+            start_new_session=True,
         )
 
     def seconds(self, work: str, contender: str, case: ConvCase) -> float:
@@ -55,7 +58,9 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.stdin.close()
+        # What could not be written to a process that died would be tried once more.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
@@ -75,12 +80,12 @@ class Worker:
             line = ""
         if not line:
             raise RuntimeError(
-                f"The process that measures with {self.threads} threads ended with status {self._process.wait()} when "
+                f"The process that measures with threads={self.threads} ended with status {self._process.wait()} when "
                 f"it was to run {contender} on {case}. Is there enough memory?"
             )
         answer = json.loads(line)
         if "error" in answer:
-            raise RuntimeError(f"{contender} on {case}, with {self.threads} threads: {answer['error']}")
+            raise RuntimeError(f"{contender} on {case}, threads={self.threads}: {answer['error']}")
         return answer["result"]
 
 

@@ -13,7 +13,7 @@ Measures deformable convolution and RoI pooling against what else there is: Tens
 plain TensorFlow ops, onnxruntime and OpenVINO (where installed: pip install 'tf-dcnv2[bench]'), Model Garden. First all
 are checked to agree; then they take turns. Prints medians and quartiles beside the goals, and writes results.json,
 results.md and benchmark.png. Goals that are missed are information, the exit status stays 0; it is 1 if contenders
-disagree. Takes about 8 minutes on 2 cores.
+disagree. Takes up to 10 minutes on 2 cores.
 
 sections:
   conv     3x3 deformable convolution on three feature maps of a detector
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive_int, metavar="N", help="of every contender (default: all cores)")
     parser.add_argument(
-        "--repetitions", type=positive_int, metavar="N", help="rounds of a measurement (default: 21; 5 for steps)"
+        "--repetitions", type=positive_int, metavar="N", help="rounds, fewer where a run takes seconds (default: 21)"
     )
     parser.add_argument(
         "--sections", metavar="LIST", help="some of conv,roi,scaling,step, separated by commas (default: all)"
