@@ -90,18 +90,11 @@ Work DivideWork(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const
   return work;
 }
 
-// A rectangle of a gradient: rows of `channels` elements, `stride` apart.
-template <typename T>
-struct Rows {
-  T* data;
-  int64_t stride;
-};
-
+// Adds the RoIs to the sums of a task: [rows of the band, width, task.channels], pixels `stride` apart.
 template <typename S>
 void AddRois(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy, const Task& task,
-             const std::vector<int64_t>& rois, const Rows<Compute<S>>& sums) {
+             const std::vector<int64_t>& rois, const SimdKernels<S>& simd, Compute<S>* sums, int64_t stride) {
   using T = Compute<S>;
-  const SimdKernels<S>& simd = BestSimdKernels<S>();
   const int64_t bins = shape.config.bins();
   RoiSamples<S> samples(shape, inputs);
   PixelForm<T> pixels;
@@ -115,7 +108,7 @@ void AddRois(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S*
       const int64_t source = roi * bins + bin;
       samples.Expand(task.band, inputs.mask == nullptr ? T(1) : inputs.mask[source], &pixels);
       simd.add_to_rows(dy + source * shape.channels + task.first_channel, pixels.index.data(), pixels.weight.data(),
-                       pixels.size, task.channels, sums.data, sums.stride);
+                       pixels.size, task.channels, sums, stride);
     }
   }
 }
@@ -124,6 +117,7 @@ template <typename S>
 void RunTask(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy, const Task& task,
              const std::vector<int64_t>& rois, S* dlevel) {
   using T = Compute<S>;
+  const SimdKernels<S>& simd = BestSimdKernels<S>();
   const RoiLevel& level = shape.levels[task.map / shape.batch];
   const int64_t first_row = task.map % shape.batch * level.height + task.band.begin;
   const int64_t pixels = (task.band.end - task.band.begin) * level.width;
@@ -134,15 +128,14 @@ void RunTask(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S*
     } else {
       for (int64_t p = 0; p < pixels; ++p) std::fill_n(target + p * shape.channels, task.channels, T(0));
     }
-    AddRois(shape, inputs, dy, task, rois, {target, shape.channels});
+    AddRois(shape, inputs, dy, task, rois, simd, target, shape.channels);
   } else {
+    // Sums of many 16-bit numbers are rounded once.
     AlignedBuffer<T> sums(pixels * task.channels);
     std::fill_n(sums.data(), pixels * task.channels, T(0));
-    AddRois(shape, inputs, dy, task, rois, {sums.data(), task.channels});
+    AddRois(shape, inputs, dy, task, rois, simd, sums.data(), task.channels);
     for (int64_t p = 0; p < pixels; ++p) {
-      for (int64_t c = 0; c < task.channels; ++c) {
-        target[p * shape.channels + c] = Narrow<S>(sums[p * task.channels + c]);
-      }
+      simd.narrow(sums.data() + p * task.channels, task.channels, target + p * shape.channels);
     }
   }
 }

@@ -76,7 +76,7 @@ DCNV2_INLINE RoiAxis<T> MakeRoiAxis(T low, T high, int64_t bins, int32_t map_siz
       axis.samples = wanted == wanted ? map_size : 1;
     }
   }
-  axis.step = axis.bin_size / T(axis.samples);
+  axis.step = axis.samples > 0 ? axis.bin_size / T(axis.samples) : T(0);
   return axis;
 }
 

@@ -175,8 +175,9 @@ class RoiSamples {
       all = {std::min(all.low, span.low), std::max(all.high, span.high)};
     }
     const T height = static_cast<T>(level_->height);
-    if (!(all.low <= height && all.high >= T(-1))) return {0, 0};
-    return {static_cast<int64_t>(std::max(all.low, T(0))), static_cast<int64_t>(std::min(all.high + T(2), height))};
+    if (level_->height == 0 || !(all.low <= height && all.high >= T(-1))) return {0, 0};
+    return {static_cast<int64_t>(std::min(std::max(all.low, T(0)), height - T(1))),
+            static_cast<int64_t>(std::min(all.high + T(2), height))};
   }
 
   // Whether samples of a bin, which need not be the current one, may touch a band. Those that are NaN don't.

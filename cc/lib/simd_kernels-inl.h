@@ -15,7 +15,7 @@ const SimdKernels<S>& Kernels() {
       DCNV2_SIMD_NAME, kGemmRows,     kGemmVectors * Simd<T>::kLanes,
       Gemm<T, false>,  Gemm<T, true>, PlanSamples<T>,
       Gather<S>,       Scatter<S>,    CombineRows<S>,
-      AddToRows<S>,    DotRows<S>,
+      AddToRows<S>,    DotRows<S>,    NarrowAll<S>,
   };
   return kernels;
 }

@@ -107,6 +107,8 @@ struct SimdKernels {
   // dot[j] = sum_c values[c] * rows[index[j] * stride + c].
   void (*dot_rows)(const S* values, const S* rows, int64_t stride, const int32_t* index, int64_t count,
                    int64_t channels, T* dot);
+  // out[i] = values[i], rounded.
+  void (*narrow)(const T* values, int64_t size, S* out);
 };
 
 // The fastest kernels this processor runs. The environment variable TF_DCNV2_SIMD=baseline|avx2|avx512 asks for a

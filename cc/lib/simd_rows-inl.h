@@ -99,6 +99,14 @@ void DotRows(const S* values, const S* rows, int64_t stride, const int32_t* inde
   }
 }
 
+template <typename S>
+void NarrowAll(const Compute<S>* values, int64_t size, S* out) {
+  constexpr int64_t kLanes = Simd<Compute<S>>::kLanes;
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) Store(out + i, Load(values + i));
+  for (; i < size; ++i) out[i] = Narrow<S>(values[i]);
+}
+
 }  // namespace
 }  // namespace DCNV2_SIMD_NAMESPACE
 }  // namespace dcnv2

@@ -55,6 +55,23 @@ TEST_CASE("a constant map pools to the constant, and beyond the border to zero")
   }
 }
 
+TEST_CASE("a sample a pixel beyond the map feeds the edge") {
+  // Maps of as many rows as one task takes, and of fewer and more.
+  for (int32_t height = 1; height <= 13; ++height) {
+    CAPTURE(height);
+    RoiProblem problem = RandomRois({1, 1, 2, {{height, 3, 1.0}}, {1, 1, 1, RoiConvention::kAligned, 0.0}}, 6);
+    // Boxes without area have their sample half a pixel up and left of them.
+    const double beyond = height + 0.5;
+    problem.boxes = {beyond, 1.5, beyond, 1.5, -0.5, 1.5, -0.5, 1.5};
+    problem.mask = {2, 3};
+    problem.dy = {1, 1};
+    Values expected(3 * height, 0);
+    expected[3 * (height - 1) + 1] += 2;
+    expected[1] += 3;
+    CHECK(Run(problem, Serial).dfeatures[0] == expected);
+  }
+}
+
 TEST_CASE("wild boxes are harmless and NaN ones are noticed") {
   const double infinite = std::numeric_limits<double>::infinity();
   for (int64_t sampling_ratio : {0, 2}) {

@@ -100,5 +100,10 @@ TEST_CASE_TEMPLATE("vectors are rounded like single numbers", S, Half, BFloat16)
     for (size_t i = 0; i < numbers.size(); ++i) {
       REQUIRE(Same(Widen(products[i]), Widen(Narrow<S>(scale * Widen(numbers[i])))));
     }
+    std::vector<float> wide;
+    for (const S number : numbers) wide.push_back(scale * Widen(number));
+    std::vector<S> rounded(numbers.size());
+    dcnv2::BestSimdKernels<S>().narrow(wide.data(), wide.size(), rounded.data());
+    for (size_t i = 0; i < wide.size(); ++i) REQUIRE(Same(Widen(rounded[i]), Widen(Narrow<S>(wide[i]))));
   }
 }
