@@ -20,7 +20,7 @@ def workspace_bytes(run: Run) -> tuple[int | None, Sequence[tf.Tensor]]:
     """Peak memory of `run` less what is there before and what it returns, and what it returns.
 
     TensorFlow keeps freed memory for later: the caller should keep the results, and all inputs, as long as it measures.
-    Accurate to a megabyte or two; None if the system does not tell.
+    Accurate to a few megabytes; None if the system does not tell.
     """
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
