@@ -1,22 +1,18 @@
 #include "cc/lib/deform_roi_pool_cpu.h"
 
-#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <vector>
 
 #include "cc/lib/deform_roi_pool_backward.h"
-#include "cc/lib/roi_order.h"
 #include "cc/lib/roi_samples.h"
+#include "cc/lib/roi_schedule.h"
 #include "cc/lib/simd_kernels.h"
 
 namespace dcnv2 {
 namespace {
 
 constexpr RowBand kAllRows = {0, std::numeric_limits<int64_t>::max()};
-
-// Approximate cycles to pool one RoI.
-int64_t RoiCost(const RoiPoolShape& shape) {
-  const int64_t samples = std::max<int64_t>(shape.config.sampling_ratio * shape.config.sampling_ratio, 4);
-  return shape.config.bins() * samples * (40 + shape.channels / 2);
-}
 
 // Gradients with respect to offset and mask; every RoI owns its own.
 template <typename S>
@@ -28,7 +24,7 @@ class SamplingGradient {
                    const RoiPoolGradients<S>& gradients)
       : shape_(shape), inputs_(inputs), dy_(dy), gradients_(gradients), samples_(shape, inputs) {}
 
-  void ComputeOne(int64_t roi) {
+  void ForRoi(int64_t roi) {
     const S* map = inputs_.features[inputs_.levels[roi]] + MapOffset(shape_, inputs_, roi);
     samples_.MoveToRoi(roi);
     for (int64_t bin = 0; bin < shape_.config.bins(); ++bin) {
@@ -114,7 +110,7 @@ void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<S>& in
     const std::vector<int64_t> order = NeighboursTogether(shape, inputs);
     parallel_for(shape.rois, RoiCost(shape), [&](int64_t begin, int64_t end) {
       SamplingGradient<S> gradient(shape, inputs, dy, gradients);
-      for (int64_t i = begin; i < end; ++i) gradient.ComputeOne(order[i]);
+      for (int64_t i = begin; i < end; ++i) gradient.ForRoi(order[i]);
     });
   }
   RoiFeatureGradient(shape, inputs, dy, gradients.features, parallel_for);

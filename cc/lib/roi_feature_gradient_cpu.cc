@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include "cc/lib/aligned_buffer.h"
 #include "cc/lib/deform_roi_pool_backward.h"
-#include "cc/lib/roi_order.h"
 #include "cc/lib/roi_samples.h"
+#include "cc/lib/roi_schedule.h"
 #include "cc/lib/simd_kernels.h"
 
 namespace dcnv2 {
@@ -13,6 +15,8 @@ namespace {
 
 // As much of a map's gradient as stays in the second-level cache while RoIs are added to it.
 constexpr int64_t kTaskBytes = int64_t{1} << 20;
+// The scratch memory of a task, too, has this size at most, unless a row of the map is extremely long.
+constexpr int64_t kMostBytes = int64_t{4} << 20;
 // So many tasks keep some dozen threads busy.
 constexpr int64_t kLeastTasks = 32;
 // Rows that are fewer would cut most bins, channels that are fewer would repeat the search for pixels too often.
@@ -27,7 +31,7 @@ struct Task {
   RowBand band;
   int64_t first_channel, channels;
   int64_t rois;  // index into the lists of RoIs
-  int64_t cost;  // in arbitrary units
+  int64_t cost;  // approximate cycles
 };
 
 struct Work {
@@ -35,37 +39,47 @@ struct Work {
   std::vector<Task> tasks;                 // the dearest first
 };
 
+// What one task takes of a map.
+struct TaskSize {
+  int64_t rows, channels;
+};
+
+// For a map that is not empty, and that `rois` of all RoIs are pooled from.
+TaskSize SizeOfTasks(const RoiPoolShape& shape, const RoiLevel& level, int64_t rois, int64_t element_bytes) {
+  const int64_t wanted = std::max<int64_t>(CeilDiv(kLeastTasks * rois, std::max<int64_t>(shape.rois, 1)), 1);
+  const int64_t row_bytes = level.width * shape.channels * element_bytes;
+  const int64_t rows =
+      std::min(std::max(CeilDiv(level.height, wanted), kLeastRows), std::max<int64_t>(kTaskBytes / row_bytes, 1));
+  // Channels are divided only where rows are too few, or too long: pixels in one piece are faster.
+  const int64_t chunks =
+      std::min(std::max(CeilDiv(wanted, CeilDiv(level.height, rows)), CeilDiv(row_bytes, kMostBytes)),
+               CeilDiv(shape.channels, kLeastChannels));
+  // Multiples of 16 keep vectors whole.
+  return {rows, CeilDiv(CeilDiv(shape.channels, chunks), 16) * 16};
+}
+
 void DivideMap(const RoiPoolShape& shape, int64_t map, const std::vector<int64_t>& rois,
                const std::vector<RowBand>& rows_of_roi, int64_t element_bytes, Work* work) {
   const RoiLevel& level = shape.levels[map / shape.batch];
   if (level.height == 0 || level.width == 0 || shape.channels == 0) return;
-  const int64_t wanted = std::max<int64_t>(CeilDiv(kLeastTasks * rois.size(), std::max<int64_t>(shape.rois, 1)), 1);
-  const int64_t row_bytes = level.width * shape.channels * element_bytes;
-  const int64_t rows =
-      std::min(std::max(CeilDiv(level.height, wanted), kLeastRows), std::max<int64_t>(kTaskBytes / row_bytes, 1));
-  const int64_t bands = CeilDiv(level.height, rows);
-  const int64_t chunks =
-      std::min(std::max(CeilDiv(wanted, bands), row_bytes / kTaskBytes), CeilDiv(shape.channels, kLeastChannels));
-  const int64_t channels = CeilDiv(CeilDiv(shape.channels, std::max<int64_t>(chunks, 1)), 16) * 16;
+  const TaskSize size = SizeOfTasks(shape, level, rois.size(), element_bytes);
   const int64_t first_list = work->rois.size();
+  const int64_t bands = CeilDiv(level.height, size.rows);
   work->rois.resize(first_list + bands);
-  std::vector<int64_t> cost(bands, 1);
+  std::vector<int64_t> cost(bands, size.rows * level.width * shape.channels / 4);
   for (int64_t roi : rois) {
     const RowBand& touched = rows_of_roi[roi];
-    for (int64_t band = touched.begin / rows; band * rows < touched.end; ++band) {
+    for (int64_t band = touched.begin / size.rows; band * size.rows < touched.end; ++band) {
       work->rois[first_list + band].push_back(roi);
-      const int64_t shared = std::min(touched.end, (band + 1) * rows) - std::max(touched.begin, band * rows);
-      cost[band] += 100 * shared / (touched.end - touched.begin);
+      const int64_t shared = std::min(touched.end, (band + 1) * size.rows) - std::max(touched.begin, band * size.rows);
+      cost[band] += RoiCost(shape) * shared / (touched.end - touched.begin);
     }
   }
   for (int64_t band = 0; band < bands; ++band) {
-    for (int64_t channel = 0; channel < shape.channels; channel += channels) {
-      work->tasks.push_back({map,
-                             {band * rows, std::min<int64_t>((band + 1) * rows, level.height)},
-                             channel,
-                             std::min(channels, shape.channels - channel),
-                             first_list + band,
-                             cost[band]});
+    const RowBand rows = {band * size.rows, std::min<int64_t>((band + 1) * size.rows, level.height)};
+    for (int64_t channel = 0; channel < shape.channels; channel += size.channels) {
+      const int64_t channels = std::min(size.channels, shape.channels - channel);
+      work->tasks.push_back({map, rows, channel, channels, first_list + band, cost[band] * channels / shape.channels});
     }
   }
 }
@@ -147,9 +161,11 @@ void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& input
                         const std::vector<S*>& dfeatures, const ParallelFor& parallel_for) {
   const Work work = DivideWork(shape, inputs, parallel_for);
   const int64_t count = work.tasks.size();
+  int64_t cost = 0;
+  for (const Task& task : work.tasks) cost += task.cost;
   // Whoever is free takes the dearest task that is left.
   std::atomic<int64_t> next{0};
-  parallel_for(count, 10000000, [&](int64_t begin, int64_t end) {
+  parallel_for(count, cost / std::max<int64_t>(count, 1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Task& task = work.tasks[next++];
       RunTask(shape, inputs, dy, task, work.rois[task.rois], dfeatures[task.map / shape.batch]);

@@ -192,14 +192,16 @@ class RoiSamples {
     T low, high;
   };
 
-  // Both ends are infinite, the wrong way round, where positions are NaN.
+  // A little more than the positions, which a compiler may round differently here. Both ends are infinite, the wrong
+  // way round, where positions are NaN.
   Span BinSpan(int64_t bin) const {
     const int64_t i = bin / shape_.config.pooled_width;
     const T shift = RowShift(bin);
     const T first = row_axis_.Position(i, 0, shape_.config.convention) + shift;
     const T last = row_axis_.Position(i, row_axis_.samples - 1, shape_.config.convention) + shift;
     constexpr T kInfinity = std::numeric_limits<T>::infinity();
-    return first == first && last == last ? Span{std::min(first, last), std::max(first, last)}
+    constexpr T kSlack = T(0.0625);
+    return first == first && last == last ? Span{std::min(first, last) - kSlack, std::max(first, last) + kSlack}
                                           : Span{kInfinity, -kInfinity};
   }
 

@@ -1,6 +1,6 @@
-// Orders and lists of RoIs by where they lie.
-#ifndef DCNV2_CC_LIB_ROI_ORDER_H_
-#define DCNV2_CC_LIB_ROI_ORDER_H_
+// Which maps RoIs read, what that costs, and in which order to take them.
+#ifndef DCNV2_CC_LIB_ROI_SCHEDULE_H_
+#define DCNV2_CC_LIB_ROI_SCHEDULE_H_
 
 #include <algorithm>
 #include <array>
@@ -10,6 +10,12 @@
 #include "cc/lib/deform_roi_pool_cpu.h"
 
 namespace dcnv2 {
+
+// Approximate cycles to pool one RoI.
+inline int64_t RoiCost(const RoiPoolShape& shape) {
+  const int64_t samples = std::max<int64_t>(shape.config.sampling_ratio * shape.config.sampling_ratio, 4);
+  return shape.config.bins() * samples * (40 + shape.channels / 2);
+}
 
 // The map of a RoI, an image of a level, counted through all levels.
 template <typename S>
@@ -27,7 +33,7 @@ int64_t MapOffset(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, int
 // All RoIs, with those that share pixels close to each other, so that these are in the cache.
 template <typename S>
 std::vector<int64_t> NeighboursTogether(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs) {
-  constexpr int64_t kStripe = 16;  // feature pixels
+  constexpr int64_t kStripe = 32;  // feature pixels, about the height of a RoI
   std::vector<std::array<int64_t, 4>> keys(shape.rois);
   for (int64_t roi = 0; roi < shape.rois; ++roi) {
     const RoiLevel& level = shape.levels[inputs.levels[roi]];
@@ -47,4 +53,4 @@ std::vector<int64_t> NeighboursTogether(const RoiPoolShape& shape, const RoiPool
 
 }  // namespace dcnv2
 
-#endif  // DCNV2_CC_LIB_ROI_ORDER_H_
+#endif  // DCNV2_CC_LIB_ROI_SCHEDULE_H_
