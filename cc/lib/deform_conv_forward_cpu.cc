@@ -49,16 +49,6 @@ std::vector<DepthBlock> DivideDepth(const DeformConvShape& shape, int64_t max_de
   return blocks;
 }
 
-// Rounds the finished sums of a tile into the columns of y that begin at `out`.
-template <typename S>
-void NarrowRows(const Compute<S>* sums, const std::vector<int64_t>& pixels, int64_t columns, int64_t out_stride,
-                S* out) {
-  for (int64_t pixel : pixels) {
-    for (int64_t j = 0; j < columns; ++j) out[pixel * out_stride + j] = Narrow<S>(sums[j]);
-    sums += columns;
-  }
-}
-
 }  // namespace
 
 template <typename S>
@@ -121,7 +111,9 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
         } else {
           simd.gemm(product);
           const bool complete = block.begin + block.depth == shape.taps() * shape.group_in_channels();
-          if (complete) NarrowRows(sums.data(), plan.pixels(), out_channels, shape.out_channels, out);
+          for (int64_t p = 0; complete && p < count; ++p) {
+            simd.narrow(sums.data() + p * out_channels, out_channels, out + plan.pixels()[p] * shape.out_channels);
+          }
         }
       }
     }

@@ -195,7 +195,9 @@ void SampleGradients(const DeformConvShape& shape, const DeformConvInputs<S>& in
 // Bands bound the memory of the partial sums, whatever the size of the image.
 int64_t PixelsPerBand(const DeformConvShape& shape, const Work& work) {
   constexpr int64_t kPartials = int64_t{1} << 18;
-  return std::clamp<int64_t>(kPartials / (shape.batch * work.partials_per_pixel), 64, shape.out_pixels());
+  constexpr int64_t kFewest = 64;
+  const int64_t wanted = std::max(kPartials / (shape.batch * work.partials_per_pixel), kFewest);
+  return std::min(wanted, shape.out_pixels());
 }
 
 }  // namespace

@@ -59,8 +59,15 @@ DCNV2_INLINE typename Simd<T>::Vector Load(const T* p) {
   return Simd<T>::Load(p);
 }
 DCNV2_INLINE Float::Vector Load(const BFloat16* p) {
+  // GCC would widen the halves of these vectors one by one.
+#if DCNV2_VECTOR_BYTES == 64
+  return (Float::Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+#elif DCNV2_VECTOR_BYTES == 32
+  return (Float::Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
+#else
   const ShortBits bits = *reinterpret_cast<const UnalignedShortBits*>(p);
   return (Float::Vector)(__builtin_convertvector(bits, Bits) << 16);
+#endif
 }
 DCNV2_INLINE Float::Vector Load(const Half* p) {
 #if DCNV2_VECTOR_BYTES == 64

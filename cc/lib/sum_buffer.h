@@ -2,11 +2,11 @@
 #ifndef DCNV2_CC_LIB_SUM_BUFFER_H_
 #define DCNV2_CC_LIB_SUM_BUFFER_H_
 
-#include <algorithm>
 #include <type_traits>
 
 #include "cc/lib/aligned_buffer.h"
 #include "cc/lib/parallel.h"
+#include "cc/lib/simd_kernels.h"
 #include "cc/lib/storage.h"
 
 namespace dcnv2 {
@@ -29,7 +29,7 @@ class SumBuffer {
   void Finish(const ParallelFor& parallel_for) {
     if constexpr (!kInPlace) {
       parallel_for(size_, 1, [this](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) tensor_[i] = Narrow<S>(wide_[i]);
+        BestSimdKernels<S>().narrow(wide_.data() + begin, end - begin, tensor_ + begin);
       });
     }
   }
