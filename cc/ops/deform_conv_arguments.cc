@@ -82,13 +82,30 @@ absl::Status ResolveWindow(const DeformConvAttributes& attributes, const Partial
                  pads[3], &shape->out_width, &shape->padding_before.width);
 }
 
+// `status` with what the sizes of the output follow from.
+absl::Status ExplainOutputSize(const absl::Status& status, const DeformConvAttributes& attributes,
+                               const PartialTensorShape& x, const PartialTensorShape& kernel) {
+  if (status.ok()) return status;
+  static const char* const kPaddings[] = {"VALID", "SAME", "EXPLICIT"};
+  const int64_t* pads = attributes.explicit_paddings;
+  return InvalidArgument(
+      status.message(), ", x.shape=", x.DebugString(), ", kernel.shape=", kernel.DebugString(),
+      ", strides=", ListString({attributes.stride.height, attributes.stride.width}),
+      ", dilations=", ListString({attributes.dilation.height, attributes.dilation.width}),
+      ", padding=", kPaddings[static_cast<int>(attributes.padding)],
+      attributes.padding == Padding::kExplicit ? " " + ListString({pads[0], pads[1], pads[2], pads[3]}) : "");
+}
+
 // Offset or mask: [batch, out_height, out_width, factor * deformable_groups * taps].
 absl::Status ResolveSamples(const char* name, const PartialTensorShape& samples, int64_t factor,
+                            const DeformConvAttributes& attributes, const PartialTensorShape& x,
                             const PartialTensorShape& kernel, DeformConvShape* shape) {
   TF_RETURN_IF_ERROR(CheckRank(name, samples, 4, "[batch, out_height, out_width, channels]"));
   TF_RETURN_IF_ERROR(CheckDimension(name, samples, 0, shape->batch, "the batch of x"));
-  TF_RETURN_IF_ERROR(CheckDimension(name, samples, 1, shape->out_height, "the output height"));
-  TF_RETURN_IF_ERROR(CheckDimension(name, samples, 2, shape->out_width, "the output width"));
+  TF_RETURN_IF_ERROR(ExplainOutputSize(CheckDimension(name, samples, 1, shape->out_height, "the output height"),
+                                       attributes, x, kernel));
+  TF_RETURN_IF_ERROR(
+      ExplainOutputSize(CheckDimension(name, samples, 2, shape->out_width, "the output width"), attributes, x, kernel));
   shape->batch = KnownOf(shape->batch, DimensionOrUnknown(samples, 0));
   shape->out_height = KnownOf(shape->out_height, DimensionOrUnknown(samples, 1));
   shape->out_width = KnownOf(shape->out_width, DimensionOrUnknown(samples, 2));
@@ -149,8 +166,8 @@ absl::Status ResolveDeformConvShape(const DeformConvAttributes& attributes, cons
   TF_RETURN_IF_ERROR(ResolveKernel(kernel, shape));
   TF_RETURN_IF_ERROR(ResolveGroups(x, kernel, shape));
   TF_RETURN_IF_ERROR(ResolveWindow(attributes, x, kernel, shape));
-  TF_RETURN_IF_ERROR(ResolveSamples("offset", offset, 2, kernel, shape));
-  if (attributes.modulated) return ResolveSamples("mask", mask, 1, kernel, shape);
+  TF_RETURN_IF_ERROR(ResolveSamples("offset", offset, 2, attributes, x, kernel, shape));
+  if (attributes.modulated) return ResolveSamples("mask", mask, 1, attributes, x, kernel, shape);
   return CheckUnused("mask", "modulated", mask);
 }
 

@@ -26,7 +26,7 @@ absl::Status ResolveFeatures(const std::vector<PartialTensorShape>& features, Ro
 }
 
 absl::Status ResolveRois(const char* name, const PartialTensorShape& shape, int64_t* rois) {
-  TF_RETURN_IF_ERROR(CheckDimension(name, shape, 0, *rois, "the number of RoIs"));
+  TF_RETURN_IF_ERROR(CheckDimension(name, shape, 0, *rois, "one for each RoI, as in boxes"));
   *rois = KnownOf(*rois, DimensionOrUnknown(shape, 0));
   return absl::OkStatus();
 }

@@ -234,6 +234,28 @@ def test_windows_larger_than_the_input_are_refused(layer_class):
 
 
 @BOTH
+def test_windows_larger_than_a_tensor_are_refused(layer_class, x):
+    layer = layer_class(6, 3, dilation_rate=50)
+    with pytest.raises(ValueError, match="kernel_size=.*does not fit the input"):
+        layer(x)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "options", [{"filters": 2**31 - 1}, {"kernel_size": 100_000}, {"filters": 64, "kernel_size": (2**31 - 1, 1)}]
+)
+def test_weights_that_no_machine_could_hold_are_refused_by_name(layer_class, options):
+    with pytest.raises(ValueError, match=r"A variable of the layer would have .* elements.*filters=.*kernel_size="):
+        layer_class(**{"filters": 4, "kernel_size": 3, **options}).build((None, 8, 8, 4))
+
+
+@BOTH
+def test_padding_beyond_what_tensorflow_can_index_is_refused(layer_class, x):
+    with pytest.raises(ValueError, match="padding is too large"):
+        layer_class(6, 3, padding=(2**31 - 1, 1))(x)
+
+
+@BOTH
 def test_inputs_of_another_rank_or_channels_are_refused(layer_class, x):
     layer = layer_class(6, 3)
     with pytest.raises(ValueError, match="expected ndim=4"):

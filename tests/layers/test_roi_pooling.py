@@ -143,10 +143,10 @@ def test_no_rois_train(layer_class, features, value_and_gradients):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"output_size": 0}, "output_size must be an integer of at least 1"),
+        ({"output_size": 0}, "output_size must be an integer from 1 to 1024"),
         ({"spatial_scale": -0.5}, "spatial_scale must be a positive number"),
         ({"spatial_scale": []}, "spatial_scale must be a positive number"),
-        ({"sampling_ratio": -1}, "sampling_ratio must be an integer of at least 0"),
+        ({"sampling_ratio": -1}, "sampling_ratio must be an integer from 0 to 128"),
         ({"implementation": "cuda"}, "implementation must be one of"),
     ],
 )
@@ -158,6 +158,10 @@ def test_bad_arguments_are_refused_by_name(layer_class, options, message):
 def test_bad_arguments_of_the_branch_are_refused_by_name():
     with pytest.raises(ValueError, match="hidden_units must be an integer of at least 1"):
         DeformableRoIPooling(**OPTIONS, hidden_units=0)
+    with pytest.raises(ValueError, match="A variable of the layer would have .* hidden_units=2147483647"):
+        DeformableRoIPooling(**OPTIONS, hidden_units=2**31 - 1).build((None, 8, 8, 4))
+    with pytest.raises(ValueError, match="features must be a tensor .* or a list of them"):
+        DeformableRoIPooling(**OPTIONS).build(None)
     with pytest.raises(ValueError, match="gamma must be a finite number"):
         DeformableRoIPooling(**OPTIONS, gamma="small")
     with pytest.raises(ValueError, match="mask_scale must be a positive number"):

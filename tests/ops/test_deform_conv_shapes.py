@@ -57,6 +57,17 @@ def test_shapes_may_be_known_only_at_run_time(specs, implementation, make_conv_p
         np.testing.assert_allclose(one, other, atol=1e-12)
 
 
+@pytest.mark.parametrize("unknown", range(4), ids=["x", "kernel", "offset", "mask"])
+def test_one_shape_may_be_unknown_while_the_others_are_known(
+    unknown, implementation, make_conv_problem, value_and_gradients
+):
+    problem = make_conv_problem(deformable_groups=2)
+    expected, _ = value_and_gradients(problem.operator(implementation), problem.tensors)
+    specs = [tf.TensorSpec(None if k == unknown else t.shape, tf.float64) for k, t in enumerate(problem.tensors)]
+    operator = tf.function(problem.operator(implementation), input_signature=specs)
+    np.testing.assert_allclose(operator(*problem.tensors), expected, atol=1e-12)
+
+
 def test_static_shape_is_inferred_as_far_as_it_is_known(implementation):
     @tf.function
     def trace(x, offset):

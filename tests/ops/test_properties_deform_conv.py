@@ -159,7 +159,7 @@ def test_implementations_agree_in_float32(value_and_gradients, case):
 
 
 @pytest.mark.slow
-@settings(DETERMINISTIC, max_examples=3000)
+@settings(DETERMINISTIC, max_examples=2000)
 @given(cases(), st.sampled_from([(np.float64, 1e-12), (np.float32, 2e-5)]))
 def test_implementations_agree_on_many_more_problems(value_and_gradients, case, precision):
     assert_implementations_agree(case, *precision, value_and_gradients)

@@ -163,7 +163,7 @@ def test_implementations_agree_in_float32(value_and_gradients, case):
 
 
 @pytest.mark.slow
-@settings(DETERMINISTIC, max_examples=3000)
+@settings(DETERMINISTIC, max_examples=2000)
 @given(cases())
 def test_implementations_agree_on_many_more_problems(value_and_gradients, case):
     assert_implementations_agree(case, np.float64, 1e-11, value_and_gradients)

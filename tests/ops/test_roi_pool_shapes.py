@@ -129,8 +129,17 @@ def test_shapes_that_turn_out_not_to_fit_are_refused_at_run_time(bad, implementa
         lambda inputs: deform_roi_pool(**inputs, spatial_scale=1 / 8, implementation=implementation),
         input_signature=[specs],
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{next(iter(bad))}|number of RoIs"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{next(iter(bad))}|as in boxes"):
         pool(inputs)
+
+
+def test_known_shapes_that_do_not_fit_the_boxes_are_refused_at_run_time(implementation):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4])])
+    def pool(boxes):
+        return deform_roi_pool(tf.ones(FEATURES), boxes, [0], spatial_scale=1 / 8, implementation=implementation)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="box_indices"):
+        pool(BOXES)
 
 
 @pytest.mark.parametrize(

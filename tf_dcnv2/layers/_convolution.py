@@ -1,11 +1,15 @@
 """An ordinary convolution with every combination of strides, dilation and padding that the deformable one takes."""
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.shapes import sizes_of
+
+# Elements of an output for which memory may be short.
+_LARGE = 2**28
 
 
 def convolution(
@@ -32,10 +36,22 @@ def convolution(
         return tf.broadcast_to(tf.reduce_sum(x) + tf.reduce_sum(kernel), shape)
 
     if not any(map(tf.is_tensor, shape)):
-        return no_pixels() if 0 in shape else convolve()
+        if 0 in shape:
+            return no_pixels()
+        with tf.control_dependencies(_make_sure_of_memory(shape, x.dtype)):
+            return convolve()
     y = tf.cond(tf.reduce_any(tf.equal(shape, 0)), no_pixels, convolve)
     y.set_shape([None if tf.is_tensor(size) else size for size in shape])
     return y
+
+
+def _make_sure_of_memory(shape, dtype):
+    """Fails if there is no memory for a tensor of a large `shape`; TensorFlow's convolution crashes for lack of it."""
+    if math.prod(shape) < _LARGE:
+        return []
+    if max(shape) >= 2**31:
+        raise ValueError(f"The padding is too large: the output would have the shape {tuple(shape)}.")
+    return [tf.raw_ops.Empty(shape=shape, dtype=dtype)]
 
 
 def _convolve(x, kernel, strides, mode, explicit, dilation_rate):

@@ -87,15 +87,22 @@ class DeformableConvBase(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         for name, divisor in (("groups", self.groups), ("deformable_groups", self.deformable_groups)):
-            if channels is None or channels % divisor:
+            if not channels or channels % divisor:
                 raise ValueError(
-                    f"{name} must divide the channels of the input, which must be known. "
+                    f"{name} must divide the channels of the input, which must be known and at least one. "
                     f"Received: {name}={divisor}, input_shape={tuple(input_shape)}."
                 )
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+        offset_channels = (3 if self.modulated else 2) * self._samples
+        kernel_shape = (*self.kernel_size, channels // self.groups, self.filters)
+        offset_shape = (*self.kernel_size, channels, offset_channels)
+        received = (
+            f"filters={self.filters}, kernel_size={self.kernel_size}, deformable_groups={self.deformable_groups}, "
+            f"input_shape={tuple(input_shape)}"
+        )
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(*self.kernel_size, channels // self.groups, self.filters),
+            shape=arguments.weights_shape(kernel_shape, received),
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -109,8 +116,7 @@ class DeformableConvBase(keras.layers.Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
-        offset_channels = (3 if self.modulated else 2) * self._samples
-        self.offset_kernel = self._add_offset_weight("offset_kernel", (*self.kernel_size, channels, offset_channels))
+        self.offset_kernel = self._add_offset_weight("offset_kernel", arguments.weights_shape(offset_shape, received))
         self.offset_bias = self._add_offset_weight("offset_bias", (offset_channels,))
 
     def _add_offset_weight(self, name, shape):
@@ -131,9 +137,10 @@ class DeformableConvBase(keras.layers.Layer):
             `(B, Ho, Wo, G*K)`, or `None` for a layer without modulation. float32, or float64 for a float64 layer.
         """
         kernel = tf.convert_to_tensor(self.offset_kernel)
-        branch = convolution(
-            tf.cast(inputs, kernel.dtype), kernel, self.strides, self.padding, self.dilation_rate
-        ) + tf.convert_to_tensor(self.offset_bias)
+        inputs = tf.cast(inputs, kernel.dtype)
+        self.compute_output_shape(inputs.shape)  # refuses windows that do not fit
+        branch = convolution(inputs, kernel, self.strides, self.padding, self.dilation_rate)
+        branch += tf.convert_to_tensor(self.offset_bias)
         offset = branch[..., : 2 * self._samples]
         if self.offset_clip is not None:
             offset = tf.clip_by_value(offset, -self.offset_clip, self.offset_clip)

@@ -16,10 +16,10 @@ class RoIPoolingBase(keras.layers.Layer):
     def __init__(self, output_size=7, *, spatial_scale, sampling_ratio=2, implementation="auto", **kwargs):
         # Without autocast, which would round boxes to half precision; `call` casts the features.
         super().__init__(autocast=False, **kwargs)
-        self.output_size = arguments.pair(output_size, "output_size")
+        self.output_size = arguments.output_size(output_size)
         arguments.spatial_scales(spatial_scale)
         self.spatial_scale = spatial_scale
-        self.sampling_ratio = arguments.integer(sampling_ratio, "sampling_ratio", minimum=0)
+        self.sampling_ratio = arguments.sampling_ratio(sampling_ratio)
         self.implementation = implementation
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
@@ -27,9 +27,15 @@ class RoIPoolingBase(keras.layers.Layer):
         self.supports_jit = False
 
     def call(self, features, boxes, box_indices=None, levels=None):
-        features = tf.nest.map_structure(lambda level: tf.cast(level, self.compute_dtype), features)
+        features = self._cast_features(features)
         boxes, box_indices, levels, restore = _as_one_list(boxes, box_indices, levels)
         return restore(self._pool(features, boxes, box_indices, levels))
+
+    def _cast_features(self, features):
+        """The features, one or several levels, in the compute dtype."""
+        if isinstance(features, list | tuple):
+            return [arguments.real_tensor(one, f"features[{k}]", self.compute_dtype) for k, one in enumerate(features)]
+        return arguments.real_tensor(features, "features", self.compute_dtype)
 
     def _pool(self, features, boxes, box_indices, levels, **deformation):
         """`(N, P, Q, C)` from boxes `(N, 4)`; `deformation` goes to the operator."""
@@ -89,10 +95,13 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             name="offset_predictor",
         )
 
-    def build(self, features_shape, boxes_shape=None, box_indices_shape=None, levels_shape=None):
+    def build(self, features_shape=None, boxes_shape=None, box_indices_shape=None, levels_shape=None):
         channels = _channels(features_shape)
         if channels is None:
             raise ValueError(f"features must have a known number of channels. Received: {features_shape}.")
+        received = f"output_size={self.output_size}, hidden_units={self.hidden_units}, features of {channels} channels"
+        for inputs in (self._bins * channels, self.hidden_units, 3 * self._bins):
+            arguments.weights_shape((inputs, self.hidden_units), received)
         self.hidden[0].build((None, self._bins * channels))
         self.hidden[1].build((None, self.hidden_units))
         self.predictor.build((None, self.hidden_units))
@@ -104,7 +113,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             The offset `(N, P, Q, 2)` or `(B, N, P, Q, 2)`, (y, x) in units of `gamma` times the RoI's size, and the
             modulation without the last axis, or `None` for a layer without modulation. float32 at least.
         """
-        features = tf.nest.map_structure(lambda level: tf.cast(level, self.compute_dtype), features)
+        features = self._cast_features(features)
         boxes, box_indices, levels, restore = _as_one_list(boxes, box_indices, levels)
         offset, mask = self._sampling(features, boxes, box_indices, levels)
         return restore(offset), None if mask is None else restore(mask)
@@ -135,7 +144,7 @@ def _as_one_list(boxes, box_indices, levels):
 
     Per-image boxes `(B, N, 4)` need no `box_indices`.
     """
-    boxes = tf.convert_to_tensor(boxes)
+    boxes = arguments.any_tensor(boxes, "boxes")
     if boxes.shape.rank == 3 and box_indices is None:
         images, rois = tf.shape(boxes)[0], tf.shape(boxes)[1]
         box_indices = tf.repeat(tf.range(images), rois)
@@ -157,5 +166,12 @@ def _as_one_list(boxes, box_indices, levels):
 
 def _channels(features_shape) -> int | None:
     """Channels of one level's shape, or of the first in a list of shapes."""
-    shape = features_shape[0] if isinstance(features_shape[0], list | tuple) else features_shape
-    return shape[-1]
+    shape = features_shape
+    if isinstance(shape, list | tuple) and shape and isinstance(shape[0], list | tuple):
+        shape = shape[0]
+    if not isinstance(shape, list | tuple) or len(shape) != 4 or not isinstance(shape[3], int | None):
+        raise ValueError(
+            "features must be a tensor (B, H, W, C), or a list of them with at least one level. "
+            f"Received: features of shape {features_shape}."
+        )
+    return shape[3]

@@ -43,10 +43,7 @@ def pair(value: object, name: str, *, minimum: int = 1, maximum: int = _LARGEST)
 
 def number(value: object, name: str, requirement: str, fits: Callable[[float], bool] = math.isfinite) -> float:
     """`value` as a finite float that `fits`; `requirement` says in words what is expected."""
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        result = math.nan
+    result = _float(value)
     if not (math.isfinite(result) and fits(result)):
         raise ValueError(f"{name} must be {requirement}. Received: {name}={value!r}.")
     return result
@@ -57,6 +54,14 @@ def positive(value: object, name: str) -> float:
     return number(value, name, "a positive number", lambda result: result > 0)
 
 
+def _float(value: object) -> float:
+    """`value` as a float; NaN if it is no number, though Python would read it from a string or take a bool for one."""
+    try:
+        return math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
 
@@ -65,12 +70,29 @@ def _range_text(minimum: int, maximum: int) -> str:
     return f"an integer of at least {minimum}" if maximum == _LARGEST else f"an integer from {minimum} to {maximum}"
 
 
+def output_size(value: object) -> tuple[int, int]:
+    """The bins of RoI pooling, (rows, columns). The limit, far beyond any use, keeps the cost of one RoI finite."""
+    return pair(value, "output_size", maximum=1024)
+
+
+def sampling_ratio(value: object, *, minimum: int = 0) -> int:
+    """The samples of RoI pooling per bin and axis; limited like `output_size`."""
+    return integer(value, "sampling_ratio", minimum=minimum, maximum=128)
+
+
+def weights_shape(shape: tuple[int, ...], received: str) -> tuple[int, ...]:
+    """`shape` of a layer's variable, refused if it has more elements than any machine could want."""
+    if math.prod(shape) > _LARGEST:
+        raise ValueError(
+            f"A variable of the layer would have {math.prod(shape)} elements, {'x'.join(map(str, shape))}; at most "
+            f"{_LARGEST} are possible. Received: {received}."
+        )
+    return shape
+
+
 def spatial_scales(value: object) -> tuple[float, ...]:
     """One positive number, or one a feature level, as a tuple."""
-    try:
-        scales = tuple(float(scale) for scale in (value if _is_sequence(value) else [value]))
-    except (TypeError, ValueError):
-        scales = ()
+    scales = tuple(_float(scale) for scale in (value if _is_sequence(value) else [value]))
     if not scales or not all(0 < scale < math.inf for scale in scales):
         raise ValueError(
             "spatial_scale must be a positive number, feature pixels per image pixel, or a list with one a level. "
@@ -118,9 +140,26 @@ def same_padding(length, taps, stride: int, dilation: int) -> tuple:
     return total // 2, total - total // 2
 
 
+def any_tensor(value: object, name: str, dtype: tf.DType | None = None) -> tf.Tensor:
+    """`value` as a tensor."""
+    try:
+        return tf.convert_to_tensor(value, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        wanted = "a tensor or an array" if dtype is None else f"a tensor or an array of {dtype.name}"
+        raise ValueError(f"{name} must be {wanted}. Received: a {type(value).__name__}. TensorFlow: {error}") from error
+
+
+def real_tensor(value: object, name: str, dtype: tf.DType | str) -> tf.Tensor:
+    """`value`, integers or floating-point numbers, as a tensor of `dtype`."""
+    tensor = any_tensor(value, name)
+    if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+        raise ValueError(f"{name} must be a tensor of real numbers. Received: {name}.dtype={tensor.dtype.name}.")
+    return tf.cast(tensor, dtype)
+
+
 def float_tensor(value: object, name: str, rank: int) -> tf.Tensor:
     """`value` as a floating-point tensor of `rank` dimensions."""
-    tensor = tf.convert_to_tensor(value)
+    tensor = any_tensor(value, name)
     if not tensor.dtype.is_floating:
         raise ValueError(f"{name} must be a floating-point tensor. Received: {name}.dtype={tensor.dtype.name}.")
     return with_rank(tensor, name, rank)
@@ -148,15 +187,15 @@ def coordinate_dtype(dtype: tf.DType) -> tf.DType:
 
 def coordinates(value: object, name: str, rank: int, dtype: tf.DType) -> tf.Tensor:
     """`value` (boxes, offsets, masks) as a tensor of `rank` dimensions in `dtype`, the coordinate type."""
-    tensor = tf.convert_to_tensor(value)
-    if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
-        raise ValueError(f"{name} must be a tensor of real numbers. Received: {name}.dtype={tensor.dtype.name}.")
-    return with_rank(tf.cast(tensor, dtype), name, rank)
+    return with_rank(real_tensor(value, name, dtype), name, rank)
 
 
 def indices(value: object, name: str) -> tf.Tensor:
-    """`value` as an int32 vector."""
-    tensor = tf.convert_to_tensor(value)
+    """`value` as an int32 vector. What int32 does not hold becomes -1, which is no valid index either."""
+    tensor = any_tensor(value, name)
     if not tensor.dtype.is_integer and tensor.shape.num_elements() != 0:
         raise ValueError(f"{name} must hold integers. Received: {name}.dtype={tensor.dtype.name}.")
-    return with_rank(tf.cast(tensor, tf.int32), name, 1)
+    index = tf.cast(tensor, tf.int32)
+    if tensor.dtype.is_integer and tensor.dtype.max > _LARGEST:
+        index = tf.where(tf.cast(index, tensor.dtype) == tensor, index, -1)
+    return with_rank(index, name, 1)

@@ -93,7 +93,7 @@ def _kernel_like(x: tf.Tensor, kernel: object) -> tf.Tensor:
         raise ValueError(
             f"kernel must have the dtype of x, {x.dtype.name}. Received: kernel.dtype={kernel.dtype.name}."
         )
-    return arguments.with_rank(tf.convert_to_tensor(kernel, x.dtype), "kernel", 4)
+    return arguments.with_rank(arguments.any_tensor(kernel, "kernel", x.dtype), "kernel", 4)
 
 
 def _check_channels(x: tf.TensorShape, kernel: tf.TensorShape, deformable_groups: int) -> None:

@@ -9,9 +9,6 @@ from tf_dcnv2.ops.composite import roi_pool as composite
 from tf_dcnv2.ops.implementation import choose_implementation, under_xla
 
 CONVENTIONS = ("aligned", "mxnet")
-# Bounds far beyond any use, which keep the cost and the memory of one RoI finite.
-_MAX_OUTPUT_SIZE = 1024
-_MAX_SAMPLING_RATIO = 128
 
 
 @tf.autograph.experimental.do_not_convert
@@ -79,13 +76,10 @@ def deform_roi_pool(
     features = _feature_levels(features)
     dtype = features[0].dtype
     coordinate = arguments.coordinate_dtype(dtype)
-    output_size = arguments.pair(output_size, "output_size", maximum=_MAX_OUTPUT_SIZE)
+    output_size = arguments.output_size(output_size)
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}. Received: convention={convention!r}.")
-    least_samples = 1 if convention == "mxnet" else 0
-    sampling_ratio = arguments.integer(
-        sampling_ratio, "sampling_ratio", minimum=least_samples, maximum=_MAX_SAMPLING_RATIO
-    )
+    sampling_ratio = arguments.sampling_ratio(sampling_ratio, minimum=1 if convention == "mxnet" else 0)
     scales = arguments.spatial_scales(spatial_scale)
     if len(scales) != len(features):
         raise ValueError(
@@ -134,7 +128,7 @@ def fpn_levels(boxes: tf.Tensor, num_levels: int, *, finest: int = 2, canonical_
         `(...)` int32 in [0, num_levels). Boxes that are NaN or have no area belong to index 0.
     """
     size = tf.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
-    area = size[..., 0] * size[..., 1]
+    area = tf.reduce_prod(size, axis=-1)
     # Level k is reached at the side canonical_size * 2**(k - 4): comparing areas says the same as the logarithm,
     # without rounding.
     upper_levels = range(finest + 1, finest + num_levels)

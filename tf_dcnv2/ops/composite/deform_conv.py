@@ -30,6 +30,9 @@ def modulated_deform_conv2d(
     )
     x, kernel, offset, mask = after(checks, x, kernel, offset, mask)
     batch, height, width, channels = sizes_of(x)
+    if deformable_groups > 1 and not isinstance(channels, int):
+        # No more than that by now; but TensorFlow folds constants, of any size, before it checks anything.
+        deformable_groups = tf.minimum(deformable_groups, channels)
     kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
     _, out_height, out_width, _ = sizes_of(offset)
     taps = kernel_height * kernel_width
@@ -57,10 +60,11 @@ def modulated_deform_conv2d(
         columns *= tf.where(learns, mask, tf.stop_gradient(mask))[..., tf.newaxis]
 
     pixels = batch * out_height * out_width
-    if isinstance(channels, int) and channels == group_channels:
+    if all(isinstance(size, int) for size in (channels, group_channels)) and channels == group_channels:
         y = tf.matmul(tf.reshape(columns, [pixels, taps * channels]), tf.reshape(kernel, [taps * channels, filters]))
     else:
-        groups = channels // group_channels
+        # Not zero by now; but TensorFlow may compute with sizes before it checks them.
+        groups = channels // (group_channels if isinstance(group_channels, int) else tf.maximum(group_channels, 1))
         y = tf.einsum(
             "nkgc,kcgo->ngo",
             tf.reshape(columns, [pixels, taps, groups, group_channels]),
@@ -95,7 +99,7 @@ def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_padding
         ("output channels of kernel", filters, "groups that follow from x and kernel", groups),
     ):
         message = f"The {name} must be a positive multiple of the {divisor_name}"
-        fits = tf.logical_and(number > 0, tf.equal(number % tf.maximum(divisor, 1), 0))
+        fits = (number > 0) & (divisor > 0) & tf.equal(number % tf.maximum(divisor, 1), 0)
         checks += require(fits, message, expected=divisor, received=number)
     checks += require_shape("offset", offset, [batch, out_height, out_width, 2 * samples])
     if mask is not None:

@@ -68,7 +68,7 @@ def _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_
         "mask": (mask, [rois, *output_size]),
     }
     for name, (tensor, shape) in expected.items():
-        if tensor is not None and not tensor.shape.is_fully_defined():
+        if tensor is not None and not (tensor.shape.is_fully_defined() and boxes.shape.is_fully_defined()):
             checks += require_shape(name, tensor, shape)
     first, *others = ([size[0], size[3]] for size in map(sizes_of, features))
     for other in others:
