@@ -3,8 +3,6 @@
 namespace dcnv2 {
 namespace {
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Half a tile: two rows of it then share most of what they sample, and are whole register blocks all the same.
 int64_t StripWidth(const DeformConvShape& shape) {
   constexpr int64_t kWidth = kTilePixels / 2;
@@ -128,9 +126,8 @@ std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t 
   return segments;
 }
 
-template class TilePlan<float>;
-template class TilePlan<double>;
-template class TilePlan<BFloat16>;
-template class TilePlan<Half>;
+#define DCNV2_INSTANTIATE(S) template class TilePlan<S>
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
+#undef DCNV2_INSTANTIATE
 
 }  // namespace dcnv2

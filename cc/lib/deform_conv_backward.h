@@ -10,8 +10,6 @@
 
 namespace dcnv2 {
 
-inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Channels that one task owns, cut into segments with one group and deformable group each.
 struct ChannelChunk {
   std::vector<ChannelSegment> segments;

@@ -34,10 +34,7 @@ void DeformConvBackward(const DeformConvShape& shape, const DeformConvInputs<S>&
 #define DCNV2_INSTANTIATE(S)                                                                        \
   template void DeformConvBackward<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, \
                                       const DeformConvGradients<S>&, const ParallelFor&)
-DCNV2_INSTANTIATE(float);
-DCNV2_INSTANTIATE(double);
-DCNV2_INSTANTIATE(BFloat16);
-DCNV2_INSTANTIATE(Half);
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 
 }  // namespace dcnv2

@@ -120,12 +120,9 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
   });
 }
 
-template void DeformConvForward<float>(const DeformConvShape&, const DeformConvInputs<float>&, float*,
-                                       const ParallelFor&);
-template void DeformConvForward<double>(const DeformConvShape&, const DeformConvInputs<double>&, double*,
-                                        const ParallelFor&);
-template void DeformConvForward<BFloat16>(const DeformConvShape&, const DeformConvInputs<BFloat16>&, BFloat16*,
-                                          const ParallelFor&);
-template void DeformConvForward<Half>(const DeformConvShape&, const DeformConvInputs<Half>&, Half*, const ParallelFor&);
+#define DCNV2_INSTANTIATE(S) \
+  template void DeformConvForward<S>(const DeformConvShape&, const DeformConvInputs<S>&, S*, const ParallelFor&)
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
+#undef DCNV2_INSTANTIATE
 
 }  // namespace dcnv2

@@ -120,10 +120,7 @@ void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<S>& in
   template void DeformRoiPoolForward<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, S*, const ParallelFor&); \
   template void DeformRoiPoolBackward<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, const S*,               \
                                          const RoiPoolGradients<S>&, const ParallelFor&)
-DCNV2_INSTANTIATE(float);
-DCNV2_INSTANTIATE(double);
-DCNV2_INSTANTIATE(BFloat16);
-DCNV2_INSTANTIATE(Half);
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 
 }  // namespace dcnv2

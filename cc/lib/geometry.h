@@ -8,6 +8,9 @@
 
 namespace dcnv2 {
 
+// Of non-negative numbers.
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 struct Window2D {
   int64_t height;
   int64_t width;

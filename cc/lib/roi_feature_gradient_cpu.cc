@@ -6,6 +6,7 @@
 
 #include "cc/lib/aligned_buffer.h"
 #include "cc/lib/deform_roi_pool_backward.h"
+#include "cc/lib/geometry.h"
 #include "cc/lib/roi_samples.h"
 #include "cc/lib/roi_schedule.h"
 #include "cc/lib/simd_kernels.h"
@@ -22,8 +23,6 @@ constexpr int64_t kLeastTasks = 32;
 // Rows that are fewer would cut most bins, channels that are fewer would repeat the search for pixels too often.
 constexpr int64_t kLeastRows = 4;
 constexpr int64_t kLeastChannels = 64;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Some channels of some rows of a map. Who owns them adds all RoIs to them, in order.
 struct Task {
@@ -176,10 +175,7 @@ void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& input
 #define DCNV2_INSTANTIATE(S)                                                                                          \
   template void RoiFeatureGradient<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, const S*, const std::vector<S*>&, \
                                       const ParallelFor&)
-DCNV2_INSTANTIATE(float);
-DCNV2_INSTANTIATE(double);
-DCNV2_INSTANTIATE(BFloat16);
-DCNV2_INSTANTIATE(Half);
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 
 }  // namespace dcnv2

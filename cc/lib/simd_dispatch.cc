@@ -41,9 +41,8 @@ const SimdKernels<S>& BestSimdKernels() {
   return simd_baseline::Kernels<S>();
 }
 
-template const SimdKernels<float>& BestSimdKernels<float>();
-template const SimdKernels<double>& BestSimdKernels<double>();
-template const SimdKernels<BFloat16>& BestSimdKernels<BFloat16>();
-template const SimdKernels<Half>& BestSimdKernels<Half>();
+#define DCNV2_INSTANTIATE(S) template const SimdKernels<S>& BestSimdKernels<S>()
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
+#undef DCNV2_INSTANTIATE
 
 }  // namespace dcnv2

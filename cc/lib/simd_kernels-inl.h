@@ -20,10 +20,9 @@ const SimdKernels<S>& Kernels() {
   return kernels;
 }
 
-template const SimdKernels<float>& Kernels<float>();
-template const SimdKernels<double>& Kernels<double>();
-template const SimdKernels<BFloat16>& Kernels<BFloat16>();
-template const SimdKernels<Half>& Kernels<Half>();
+#define DCNV2_INSTANTIATE(S) template const SimdKernels<S>& Kernels<S>()
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
+#undef DCNV2_INSTANTIATE
 
 }  // namespace DCNV2_SIMD_NAMESPACE
 }  // namespace dcnv2

@@ -35,6 +35,13 @@ struct ComputeType<Half> {
 template <typename S>
 using Compute = typename ComputeType<S>::type;
 
+// Statements that instantiate a template for every type that tensors are stored in.
+#define DCNV2_FOR_EACH_STORAGE_TYPE(INSTANTIATE) \
+  INSTANTIATE(float);                            \
+  INSTANTIATE(double);                           \
+  INSTANTIATE(BFloat16);                         \
+  INSTANTIATE(Half);
+
 DCNV2_INLINE uint32_t BitsOf(float value) {
   uint32_t bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));

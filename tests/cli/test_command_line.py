@@ -3,7 +3,7 @@ import pytest
 from tf_dcnv2 import __version__, cli
 from tf_dcnv2.cli.errors import UsageError, describe
 
-COMMANDS = ("demo", "convert", "train", "evaluate", "predict", "export", "doctor")
+COMMANDS = ("demo", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
 
 
 def run_main(*argv: str) -> int:
@@ -25,7 +25,7 @@ def test_help_of_a_command_describes_it_and_shows_examples(command, capsys):
 def test_help_lists_every_command(capsys):
     assert run_main("--help") == 0
     text = capsys.readouterr().out
-    assert all(f"\n    {command} " in text for command in COMMANDS)
+    assert all(text.count(f"\n    {command}") == 1 for command in COMMANDS)
 
 
 def test_without_a_command_the_help_is_shown_as_a_usage_error(capsys):

@@ -70,6 +70,12 @@ def test_training_lowers_every_loss_and_moves_every_trainable_weight(detector, b
     assert not unmoved
 
 
+def test_single_batches_train_and_evaluate(detector, batch):
+    detector.compile(keras.optimizers.SGD(1e-3))
+    for step in (detector.train_on_batch, detector.test_on_batch):
+        assert np.isfinite(step(*batch, return_dict=True)["loss"])
+
+
 def test_a_batch_without_any_object_trains(detector, batch):
     inputs, targets = batch
     targets = {**targets, "classes": -tf.ones_like(targets["classes"]), "boxes": tf.zeros_like(targets["boxes"])}

@@ -40,7 +40,8 @@ class LossModel(keras.Model):
         return list(self._means.values())
 
     def train_step(self, data):
-        inputs, targets = data
+        # `train_on_batch` appends sample weights, which detectors do not have.
+        inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             losses = self._all_losses(inputs, targets, training=True)
             # Under tf.distribute gradients are summed over replicas, so each contributes its share of the mean.
@@ -51,7 +52,8 @@ class LossModel(keras.Model):
         return self._update_means(losses)
 
     def test_step(self, data):
-        return self._update_means(self._all_losses(*data, training=False))
+        inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self._update_means(self._all_losses(inputs, targets, training=False))
 
     def _all_losses(self, inputs, targets, training) -> dict[str, tf.Tensor]:
         losses = self.compute_losses(inputs, targets, training)
