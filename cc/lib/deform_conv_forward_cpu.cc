@@ -75,7 +75,10 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
   });
 
   const PixelOrder order(shape);
-  const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), kTilePixels);
+  // Every tile reads the whole packed kernel: larger tiles read one that the second-level cache cannot hold less often.
+  constexpr int64_t kCachedElements = 256 * 1024;
+  const bool cached = blocks[0].depth * out_channels <= kCachedElements;
+  const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), cached ? kTilePixels : 2 * kTilePixels);
   const int64_t units = (pixels + simd.gemm_rows - 1) / simd.gemm_rows;
   const int64_t cost = simd.gemm_rows * shape.taps() * shape.group_in_channels() * (8 + shape.out_channels / 16);
   // Sums of 16-bit outputs need memory of their own.
