@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
-from tf_dcnv2.ops.shapes import after, require, require_shape, sizes_of
+from tf_dcnv2.ops.shapes import after, require, require_indexable, require_shape, sizes_of
 
 
 def modulated_deform_conv2d(
@@ -78,9 +78,10 @@ def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_padding
 
     The custom op has the same in its kernel; reshaping would otherwise fail without saying what is wrong, or succeed.
     """
+    checks = require_indexable("x", [x], deformable_groups)
     given = [x, kernel, offset] if mask is None else [x, kernel, offset, mask]
     if all(tensor.shape.is_fully_defined() for tensor in given):
-        return []
+        return checks
     batch, height, width, channels = sizes_of(x)
     kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
     out_height, out_width = (
@@ -92,7 +93,7 @@ def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_padding
     samples = kernel_height * kernel_width * deformable_groups
     groups = channels // tf.maximum(group_channels, 1)
 
-    checks = require(samples > 0, "kernel must not be empty", expected="taps", received=tf.shape(kernel))
+    checks += require(samples > 0, "kernel must not be empty", expected="taps", received=tf.shape(kernel))
     for name, number, divisor_name, divisor in (
         ("channels of x", channels, "deformable_groups", deformable_groups),
         ("channels of x", channels, "input channels of kernel", group_channels),

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
 from tf_dcnv2.ops.composite.roi_geometry import CONVENTIONS, Convention
-from tf_dcnv2.ops.shapes import after, require, require_shape, sizes_of
+from tf_dcnv2.ops.shapes import after, require, require_indexable, require_shape, sizes_of
 
 
 def deform_roi_pool(
@@ -56,7 +56,7 @@ def _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_
     """
     rois = tf.shape(boxes)[0]
     limits = {"box_indices": (box_indices, tf.shape(features[0])[0]), "levels": (levels, len(features))}
-    checks = []
+    checks = require_indexable("features", features)
     for name, (index, limit) in limits.items():
         in_range = tf.reduce_all((index >= 0) & (index < limit))
         checks += require(in_range, f"{name} must be at least 0 and below the limit", expected=limit, received=index)
@@ -137,7 +137,11 @@ def _pool_fitted_grid(
 
     bins_per_roi = output_size[0] * output_size[1]
     bins = tf.size(counts) // 2 * bins_per_roi
-    samples_per_bin = tf.repeat(counts[:, 0] * counts[:, 1], bins_per_roi)
+    samples_per_roi = counts[:, 0] * counts[:, 1]
+    samples = tf.reduce_sum(tf.cast(samples_per_roi, tf.int64)) * bins_per_roi
+    checks = require(samples < 2**31, "boxes ask for too many samples", expected="less than 2**31", received=samples)
+    (samples_per_roi,) = after(checks, samples_per_roi)
+    samples_per_bin = tf.repeat(samples_per_roi, bins_per_roi)
     bin_of = tf.repeat(tf.range(bins), samples_per_bin)
     roi_of = bin_of // bins_per_roi
     position_in_bin = tf.range(tf.size(bin_of)) - tf.gather(tf.cumsum(samples_per_bin, exclusive=True), bin_of)

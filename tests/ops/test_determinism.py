@@ -1,0 +1,101 @@
+"""Results are the same to the bit from run to run and for any number of threads, and under TensorFlow's determinism.
+
+Run as a program with a number of threads, prints digests of results as a JSON object.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def digests(threads: int) -> dict[str, str]:
+    """Digests of values and gradients of every operator and layer, computed under op determinism."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from tf_dcnv2 import layers
+    from tf_dcnv2.ops import deform_conv2d, deform_roi_pool
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
+    rng = np.random.default_rng(0)
+
+    def normal(*shape, dtype="float32"):
+        return tf.constant(rng.normal(size=shape).astype(dtype))
+
+    def digest(function, variables):
+        with tf.GradientTape() as tape:
+            tape.watch(variables)
+            # A sum of squares: every output has a gradient of its own.
+            value = function()
+            loss = tf.reduce_sum(tf.square(tf.cast(value, tf.float64)))
+        sha = hashlib.sha256()
+        for result in (value, *tape.gradient(loss, variables)):
+            sha.update(np.ascontiguousarray(tf.convert_to_tensor(result)).tobytes())
+        return sha.hexdigest()
+
+    boxes = tf.constant(rng.uniform(0, 200, (60, 4)).astype("float32"))
+    indices, levels = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    results = {}
+    for dtype in ("float16", "float32", "float64"):
+        x, kernel = normal(2, 17, 23, 48, dtype=dtype), normal(3, 3, 48, 40, dtype=dtype)
+        wide = "float64" if dtype == "float64" else "float32"
+        offset, mask = normal(2, 17, 23, 36, dtype=wide), normal(2, 17, 23, 18, dtype=wide)
+        features = [normal(2, 25, 30, 48, dtype=dtype), normal(2, 13, 15, 48, dtype=dtype)]
+        shift, weight = normal(60, 7, 7, 2, dtype=wide), normal(60, 7, 7, dtype=wide)
+        for name in ("native", "composite"):
+            results[f"{name} convolution {dtype}"] = digest(
+                functools.partial(deform_conv2d, x, kernel, offset, mask, deformable_groups=2, implementation=name),
+                [x, kernel, offset, mask],
+            )
+            pool = functools.partial(deform_roi_pool, features, boxes, indices, shift, weight, implementation=name)
+            results[f"{name} pooling {dtype}"] = digest(
+                functools.partial(pool, levels=levels, spatial_scale=[1 / 8, 1 / 16]), [*features, shift, weight]
+            )
+    x = normal(2, 17, 23, 48)
+    for layer in (
+        layers.ModulatedDeformableConv2D(40, 3, padding="same"),
+        layers.ModulatedDeformableRoIPooling(7, spatial_scale=1 / 8, hidden_units=32),
+    ):
+        inputs = (x,) if isinstance(layer, layers.ModulatedDeformableConv2D) else (x, boxes, tf.constant(indices))
+        layer(*inputs)
+        for variable in layer.variables:
+            variable.assign(0.1 * normal(*variable.shape))
+        variables = [variable.value for variable in layer.trainable_variables]
+        results[type(layer).__name__] = digest(functools.partial(layer, *inputs), variables)
+    return results
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Digests of one run on one thread and two runs on two."""
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES="")
+    outputs = []
+    for threads in (1, 2, 2):
+        command = [sys.executable, __file__, str(threads)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        outputs.append(json.loads(done.stdout.splitlines()[-1]))
+    return outputs
+
+
+def test_everything_is_the_same_from_run_to_run_under_op_determinism(native_ops, runs):
+    assert runs[1] == runs[2]
+
+
+def test_native_ops_are_the_same_for_any_number_of_threads(native_ops, runs):
+    native = [{name: digest for name, digest in run.items() if name.startswith("native")} for run in runs]
+    assert len(native[0]) == 6
+    assert native[0] == native[1]
+
+
+if __name__ == "__main__":
+    print(json.dumps(digests(int(sys.argv[1]))))
