@@ -16,14 +16,6 @@ double Inner(const Values& a, const Values& b) {
   return sum;
 }
 
-template <typename T>
-void CheckClose(const std::vector<T>& received, const Values& expected, double tolerance) {
-  REQUIRE(received.size() == expected.size());
-  double worst = 0;
-  for (size_t i = 0; i < received.size(); ++i) worst = std::fmax(worst, std::abs(received[i] - expected[i]));
-  CHECK(worst <= tolerance);
-}
-
 TEST_CASE("the forward pass equals the definition") {
   for (const NamedShape& named : kShapes) {
     CAPTURE(std::string(named.name));

@@ -11,33 +11,35 @@
 namespace dcnv2_test {
 namespace {
 
+using dcnv2::BFloat16;
 using dcnv2::DeformConvShape;
+using dcnv2::Half;
 using dcnv2::RoiConvention;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Positions around every limit that an index could overflow at.
 const double kWild[] = {1e5, 2147483520.0, 2147483648.0, 4294967296.0, 9.3e18, 1e30, 3e38, kInfinity};
 
-template <typename T>
-bool AllFinite(const std::vector<T>& values) {
-  for (T value : values) {
-    if (!std::isfinite(value)) return false;
+template <typename S>
+bool AllFinite(const std::vector<S>& values) {
+  for (S value : values) {
+    if (!std::isfinite(dcnv2::Widen(value))) return false;
   }
   return true;
 }
 
-template <typename T>
-bool AllZero(const std::vector<T>& values) {
-  return values == std::vector<T>(values.size(), T(0));
+template <typename S>
+bool AllZero(const std::vector<S>& values) {
+  return Widened(values) == Values(values.size(), 0.0);
 }
 
-TEST_CASE("offsets of any size sample outside and have no gradient") {
+TEST_CASE_TEMPLATE("offsets of any size sample outside and have no gradient", S, float, double, Half, BFloat16) {
   for (const NamedShape& named : kShapes) {
     CAPTURE(std::string(named.name));
     for (double wild : kWild) {
       ConvProblem problem = RandomProblem(named.shape, 1, 1);
       for (size_t i = 0; i < problem.offset.size(); ++i) problem.offset[i] = i % 3 == 0 ? -wild : wild;
-      const Computed<float> computed = RunLibrary<float>(problem, Serial);
+      const Computed<S> computed = RunLibrary<S>(problem, Serial);
       CHECK(AllZero(computed.y));
       CHECK(AllZero(computed.dx));
       CHECK(AllZero(computed.dkernel));
@@ -113,7 +115,17 @@ TEST_CASE("degenerate sizes equal the definition and have finite gradients") {
   }
 }
 
-TEST_CASE("RoI pooling takes any box and any offset") {
+TEST_CASE_TEMPLATE("degenerate sizes are fine for 16-bit numbers too", S, Half, BFloat16) {
+  for (const NamedShape& named : kDegenerate) {
+    CAPTURE(std::string(named.name));
+    const ConvProblem problem = RandomProblem(named.shape, 1, 4);
+    // Numbers of 8 significant bits at least; sums of up to 300 products stay below 100.
+    CheckClose(Widened(RunLibrary<S>(problem, Threads(3)).y), ReferenceForward(problem), 0.5);
+    CHECK(AllFinite(RunLibrary<S>(problem, Serial).dx));
+  }
+}
+
+TEST_CASE_TEMPLATE("RoI pooling takes any box and any offset", S, float, double, Half, BFloat16) {
   const double nan = NAN;
   for (RoiConvention convention : {RoiConvention::kAligned, RoiConvention::kMxnet}) {
     for (int64_t sampling_ratio : {0, 1, 3}) {
@@ -127,10 +139,10 @@ TEST_CASE("RoI pooling takes any box and any offset") {
       for (size_t i = 0; i < problem.offset.size(); i += 5) problem.offset[i] = (i % 2 == 0 ? 1 : -1) * kWild[i % 8];
       problem.boxes[4 * 9] = nan;
       problem.offset[10 * 12] = nan;
-      const RoiComputed<float> computed = Run<float>(problem, Threads(2));
-      CHECK(std::isnan(computed.y[9 * 6 * kChannels]));
-      CHECK(std::isnan(computed.y[10 * 6 * kChannels]));
-      CHECK(SameBits(computed.y, Run<float>(problem, Serial).y));
+      const RoiComputed<S> computed = Run<S>(problem, Threads(2));
+      CHECK(std::isnan(dcnv2::Widen(computed.y[9 * 6 * kChannels])));
+      CHECK(std::isnan(dcnv2::Widen(computed.y[10 * 6 * kChannels])));
+      CHECK(SameBits(computed.y, Run<S>(problem, Serial).y));
       for (const auto& map : computed.dfeatures) CHECK(AllFinite(map));
     }
   }

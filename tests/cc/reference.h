@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cc/lib/deform_conv_cpu.h"
+#include "doctest/doctest.h"
 
 namespace dcnv2_test {
 
@@ -111,24 +112,54 @@ inline Values ReferenceForward(const ConvProblem& p) {
   return y;
 }
 
-// What the library computes in T.
-template <typename T>
-struct Computed {
-  std::vector<T> y, dx, dkernel, doffset, dmask;
-};
+// Values as the library stores them, and back.
+template <typename S>
+std::vector<S> Stored(const Values& values) {
+  std::vector<S> stored;
+  for (double value : values) stored.push_back(dcnv2::Narrow<S>(static_cast<dcnv2::Compute<S>>(value)));
+  return stored;
+}
+template <typename S>
+Values Widened(const std::vector<S>& stored) {
+  Values values;
+  for (S value : stored) values.push_back(dcnv2::Widen(value));
+  return values;
+}
+
+// Results start as rubbish, because nobody promises the library zeros.
+template <typename S>
+std::vector<S> Rubbish(size_t size) {
+  return Stored<S>(Values(size, NAN));
+}
 
 template <typename T>
-Computed<T> RunLibrary(const ConvProblem& p, const dcnv2::ParallelFor& parallel_for, bool modulated = true) {
-  const auto cast = [](const Values& values) { return std::vector<T>(values.begin(), values.end()); };
-  const auto x = cast(p.x), kernel = cast(p.kernel), offset = cast(p.offset), mask = cast(p.mask), dy = cast(p.dy);
-  // Results start as rubbish, because nobody promises the library zeros.
-  const T rubbish = static_cast<T>(NAN);
-  Computed<T> r{std::vector<T>(dy.size(), rubbish), std::vector<T>(x.size(), rubbish),
-                std::vector<T>(kernel.size(), rubbish), std::vector<T>(offset.size(), rubbish),
-                std::vector<T>(mask.size(), rubbish)};
-  const dcnv2::DeformConvInputs<T> inputs{x.data(), kernel.data(), offset.data(), modulated ? mask.data() : nullptr};
-  dcnv2::DeformConvForward<T>(p.shape, inputs, r.y.data(), parallel_for);
-  dcnv2::DeformConvBackward<T>(p.shape, inputs, dy.data(),
+void CheckClose(const std::vector<T>& received, const Values& expected, double tolerance) {
+  REQUIRE(received.size() == expected.size());
+  double worst = 0;
+  for (size_t i = 0; i < received.size(); ++i) {
+    const double error = std::abs(received[i] - expected[i]);
+    if (!(error <= worst)) worst = std::isnan(error) ? INFINITY : error;
+  }
+  CHECK(worst <= tolerance);
+}
+
+// What the library computes for tensors that are stored as S.
+template <typename S>
+struct Computed {
+  std::vector<S> y, dx, dkernel;
+  std::vector<dcnv2::Compute<S>> doffset, dmask;
+};
+
+template <typename S>
+Computed<S> RunLibrary(const ConvProblem& p, const dcnv2::ParallelFor& parallel_for, bool modulated = true) {
+  using T = dcnv2::Compute<S>;
+  const auto x = Stored<S>(p.x), kernel = Stored<S>(p.kernel), dy = Stored<S>(p.dy);
+  const auto offset = Stored<T>(p.offset), mask = Stored<T>(p.mask);
+  Computed<S> r{Rubbish<S>(dy.size()), Rubbish<S>(x.size()), Rubbish<S>(kernel.size()), Rubbish<T>(offset.size()),
+                Rubbish<T>(mask.size())};
+  const dcnv2::DeformConvInputs<S> inputs{x.data(), kernel.data(), offset.data(), modulated ? mask.data() : nullptr};
+  dcnv2::DeformConvForward<S>(p.shape, inputs, r.y.data(), parallel_for);
+  dcnv2::DeformConvBackward<S>(p.shape, inputs, dy.data(),
                                {r.dx.data(), r.dkernel.data(), r.doffset.data(), modulated ? r.dmask.data() : nullptr},
                                parallel_for);
   return r;

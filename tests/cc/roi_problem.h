@@ -64,28 +64,16 @@ struct RoiComputed {
 template <typename S = double>
 RoiComputed<S> Run(const RoiProblem& p, const dcnv2::ParallelFor& parallel_for) {
   using T = dcnv2::Compute<S>;
-  const auto cast = [](const Values& values) { return std::vector<T>(values.begin(), values.end()); };
-  const auto stored = [](const Values& values) {
-    std::vector<S> result;
-    for (double value : values) result.push_back(dcnv2::Narrow<S>(static_cast<T>(value)));
-    return result;
-  };
-  const auto boxes = cast(p.boxes), offset = cast(p.offset), mask = cast(p.mask);
-  const std::vector<S> dy = stored(p.dy);
+  const auto boxes = Stored<T>(p.boxes), offset = Stored<T>(p.offset), mask = Stored<T>(p.mask);
+  const auto dy = Stored<S>(p.dy);
   std::vector<std::vector<S>> features;
-  for (const Values& map : p.features) features.push_back(stored(map));
-  // Results start as rubbish, because nobody promises the library zeros.
-  const T rubbish = static_cast<T>(NAN);
-  const S stored_rubbish = dcnv2::Narrow<S>(rubbish);
-  RoiComputed<S> r{std::vector<S>(dy.size(), stored_rubbish),
-                   std::vector<T>(offset.size(), rubbish),
-                   std::vector<T>(mask.size(), rubbish),
-                   {}};
+  for (const Values& map : p.features) features.push_back(Stored<S>(map));
+  RoiComputed<S> r{Rubbish<S>(dy.size()), Rubbish<T>(offset.size()), Rubbish<T>(mask.size()), {}};
   dcnv2::RoiPoolInputs<S> inputs{{}, boxes.data(), p.box_indices.data(), p.levels.data(), offset.data(), mask.data()};
   dcnv2::RoiPoolGradients<S> gradients{{}, r.doffset.data(), r.dmask.data()};
   for (const auto& map : features) {
     inputs.features.push_back(map.data());
-    r.dfeatures.emplace_back(map.size(), stored_rubbish);
+    r.dfeatures.push_back(Rubbish<S>(map.size()));
   }
   for (auto& map : r.dfeatures) gradients.features.push_back(map.data());
   dcnv2::DeformRoiPoolForward<S>(p.shape, inputs, r.y.data(), parallel_for);

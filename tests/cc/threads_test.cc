@@ -8,15 +8,17 @@
 namespace dcnv2_test {
 namespace {
 
+using dcnv2::BFloat16;
+using dcnv2::Half;
 using dcnv2::RoiConvention;
 
 const dcnv2::ParallelFor kSchedules[] = {ReversedUnits, Threads(1), Threads(2), Threads(3), Threads(7)};
 
-template <typename T>
+template <typename S>
 void CheckConvolution(const ConvProblem& problem) {
-  const Computed<T> whole = RunLibrary<T>(problem, Serial);
+  const Computed<S> whole = RunLibrary<S>(problem, Serial);
   for (const dcnv2::ParallelFor& schedule : kSchedules) {
-    const Computed<T> other = RunLibrary<T>(problem, schedule);
+    const Computed<S> other = RunLibrary<S>(problem, schedule);
     CHECK(SameBits(other.y, whole.y));
     CHECK(SameBits(other.dx, whole.dx));
     CHECK(SameBits(other.dkernel, whole.dkernel));
@@ -25,25 +27,24 @@ void CheckConvolution(const ConvProblem& problem) {
   }
 }
 
-TEST_CASE("convolution is the same to the bit on any number of threads") {
+TEST_CASE_TEMPLATE("convolution is the same to the bit on any number of threads", S, float, double, Half, BFloat16) {
   for (const NamedShape& named : kShapes) {
     CAPTURE(std::string(named.name));
-    const ConvProblem problem = RandomProblem(named.shape, 2, 4);
-    CheckConvolution<float>(problem);
-    CheckConvolution<double>(problem);
+    CheckConvolution<S>(RandomProblem(named.shape, 2, 4));
   }
 }
 
-TEST_CASE("a convolution with many tasks of every kind is the same to the bit on any number of threads") {
+TEST_CASE_TEMPLATE("a convolution with many tasks of every kind is the same to the bit on any number of threads", S,
+                   float, Half) {
   const dcnv2::DeformConvShape shape{3, 13, 17, 144, 13, 17, 80, 3, 3, 1, 2, {1, 1}, {1, 1}, {1, 1}};
-  CheckConvolution<float>(RandomProblem(shape, 2, 5));
+  CheckConvolution<S>(RandomProblem(shape, 2, 5));
 }
 
-template <typename T>
+template <typename S>
 void CheckPooling(const RoiProblem& problem) {
-  const RoiComputed<T> whole = Run<T>(problem, Serial);
+  const RoiComputed<S> whole = Run<S>(problem, Serial);
   for (const dcnv2::ParallelFor& schedule : kSchedules) {
-    const RoiComputed<T> other = Run<T>(problem, schedule);
+    const RoiComputed<S> other = Run<S>(problem, schedule);
     CHECK(SameBits(other.y, whole.y));
     CHECK(SameBits(other.doffset, whole.doffset));
     CHECK(SameBits(other.dmask, whole.dmask));
@@ -53,19 +54,17 @@ void CheckPooling(const RoiProblem& problem) {
   }
 }
 
-TEST_CASE("RoI pooling is the same to the bit on any number of threads") {
+TEST_CASE_TEMPLATE("RoI pooling is the same to the bit on any number of threads", S, float, double, Half, BFloat16) {
   for (RoiConvention convention : {RoiConvention::kAligned, RoiConvention::kMxnet}) {
     for (int64_t sampling_ratio : {0, 2}) {
       if (convention == RoiConvention::kMxnet && sampling_ratio == 0) continue;
-      const RoiProblem problem = RandomRois(50, sampling_ratio, convention, 2);
-      CheckPooling<float>(problem);
-      CheckPooling<double>(problem);
+      CheckPooling<S>(RandomRois(50, sampling_ratio, convention, 2));
     }
   }
 }
 
-TEST_CASE("RoI pooling of many channels is the same to the bit on any number of threads") {
-  CheckPooling<float>(RandomRois({3, 150, 40, {{9, 11, 0.125}}, {7, 7, 2, RoiConvention::kAligned, 0.1}}, 3));
+TEST_CASE_TEMPLATE("RoI pooling of many channels is the same to the bit on any number of threads", S, float, Half) {
+  CheckPooling<S>(RandomRois({3, 150, 40, {{9, 11, 0.125}}, {7, 7, 2, RoiConvention::kAligned, 0.1}}, 3));
 }
 
 }  // namespace

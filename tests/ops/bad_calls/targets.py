@@ -85,12 +85,12 @@ def _conv(rng: np.random.Generator) -> Arguments:
     height, width, channels = int(rng.integers(3, 7)), int(rng.integers(3, 7)), 4
     groups, deformable_groups, stride = pick(rng, [1, 2]), pick(rng, [1, 2, 4]), pick(rng, [1, 2])
     size = (2, -(-height // stride), -(-width // stride))
-    dtype = pick(rng, [np.float32, np.float32, np.float64])
+    dtype, wide = pick(rng, [(np.float16, np.float32), (np.float32, np.float32), (np.float64, np.float64)])
     return {
         "x": rng.normal(size=(2, height, width, channels)).astype(dtype),
         "kernel": rng.normal(size=(3, 3, channels // groups, 4)).astype(dtype),
-        "offset": rng.normal(size=(*size, 18 * deformable_groups)).astype(dtype),
-        "mask": pick(rng, [rng.uniform(size=(*size, 9 * deformable_groups)).astype(dtype), None]),
+        "offset": rng.normal(size=(*size, 18 * deformable_groups)).astype(wide),
+        "mask": pick(rng, [rng.uniform(size=(*size, 9 * deformable_groups)).astype(wide), None]),
         "strides": stride,
         "padding": "same",
         "dilation_rate": pick(rng, [1, 2]),
@@ -101,14 +101,14 @@ def _conv(rng: np.random.Generator) -> Arguments:
 
 def _roi(rng: np.random.Generator) -> Arguments:
     levels, rois, bins = int(rng.integers(1, 3)), int(rng.integers(0, 4)), (2, int(rng.integers(1, 4)))
-    dtype = pick(rng, [np.float32, np.float32, np.float64])
+    dtype, wide = pick(rng, [(np.float16, np.float32), (np.float32, np.float32), (np.float64, np.float64)])
     corner = rng.uniform(-5, 30, (rois, 2))
     return {
         "features": [rng.normal(size=(2, 6 - level, 5, 3)).astype(dtype) for level in range(levels)],
-        "boxes": np.concatenate([corner, corner + rng.uniform(0, 30, (rois, 2))], axis=1).astype(dtype),
+        "boxes": np.concatenate([corner, corner + rng.uniform(0, 30, (rois, 2))], axis=1).astype(wide),
         "box_indices": rng.integers(0, 2, rois).astype(np.int32),
-        "offset": pick(rng, [rng.normal(size=(rois, *bins, 2)).astype(dtype), None]),
-        "mask": pick(rng, [rng.uniform(size=(rois, *bins)).astype(dtype), None]),
+        "offset": pick(rng, [rng.normal(size=(rois, *bins, 2)).astype(wide), None]),
+        "mask": pick(rng, [rng.uniform(size=(rois, *bins)).astype(wide), None]),
         "output_size": bins,
         "spatial_scale": [0.25] * levels,
         "sampling_ratio": pick(rng, [0, 1, 2]),
@@ -126,7 +126,7 @@ def _raw_conv(rng: np.random.Generator) -> Arguments:
         "x": x,
         "kernel": kernel,
         "offset": offset,
-        "mask": np.zeros(0, x.dtype) if mask is None else mask,
+        "mask": np.zeros(0, offset.dtype) if mask is None else mask,
         "modulated": mask is not None,
         "strides": [arguments["strides"]] * 2,
         "padding": "SAME",
@@ -174,7 +174,7 @@ def _raw_roi(rng: np.random.Generator) -> Arguments:
 def _raw_roi_grad(rng: np.random.Generator) -> Arguments:
     arguments = _raw_roi(rng)
     shape = (len(arguments["boxes"]), *arguments["output_size"], 3)
-    return {**arguments, "dy": rng.normal(size=shape).astype(arguments["boxes"].dtype)}
+    return {**arguments, "dy": rng.normal(size=shape).astype(arguments["features"][0].dtype)}
 
 
 RAW_ROI_KINDS = {
