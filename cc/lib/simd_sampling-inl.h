@@ -21,11 +21,16 @@ void PlanSamplesImpl(const SamplePositions<T>& positions, int32_t height, int32_
     const BilinearSample<Vector> sample = {ZeroOutsideAxis(V::Load(positions.row + i), height),
                                            ZeroOutsideAxis(V::Load(positions.column + i), width)};
     const Vector validity = sample.validity();
-    const Vector scale = validity * V::Load(positions.modulation + i);
+    const auto outside = validity == zero;
+    Vector scale = validity * V::Load(positions.modulation + i);
     // Outside the map there is nothing to read, unless the modulation is NaN, which must still reach the output.
-    auto skipped = (validity == zero) & (scale == zero);
-    // Going backward a position that is NaN feeds no pixel: its own gradient is NaN, which is enough to notice.
-    if (kBackward) skipped |= validity != validity;
+    auto skipped = outside & (scale == zero);
+    if (kBackward) {
+      // There are no gradients outside, whatever the modulation. A position that is NaN feeds no pixel either: its own
+      // gradient is NaN, which is enough to notice.
+      scale = outside ? zero : scale;
+      skipped = outside | (validity != validity);
+    }
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {
       const auto corner = sample.corner(c, width);

@@ -113,6 +113,17 @@ TEST_CASE("a NaN offset reaches the output and its own gradients, and no pixel")
   }
 }
 
+TEST_CASE("a NaN modulation outside the map reaches the output and no gradient but the kernel's") {
+  ConvProblem problem = OneSample(5, 0);
+  problem.mask = {NAN};
+  const Computed<float> computed = RunLibrary<float>(problem, Serial);
+  CHECK(std::isnan(computed.y[0]));
+  CHECK(std::isnan(computed.dkernel[0]));
+  CHECK(computed.dx == std::vector<float>(6, 0));
+  CHECK(computed.doffset == std::vector<float>{0, 0});
+  CHECK(computed.dmask == std::vector<float>{0});
+}
+
 TEST_CASE("no images, no outputs and an empty map are fine") {
   DeformConvShape shape = kShapes[0].shape;
   shape.batch = 0;
