@@ -66,11 +66,15 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
   const std::vector<DepthBlock> blocks = DivideDepth(shape, kTileStride<T>, simd.gemm_columns);
   const DepthBlock& last = blocks.back();
   AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, out_channels, simd.gemm_columns));
-  parallel_for(blocks.size(), blocks[0].depth * out_channels, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const S* rows = inputs.kernel + blocks[b].begin * shape.out_channels + blocks[b].group * out_channels;
-      PackGemmB(rows, shape.out_channels, 1, blocks[b].depth, out_channels, simd.gemm_columns,
-                packed_kernel.data() + blocks[b].packed);
+  const int64_t panel = simd.gemm_columns;
+  const int64_t panels = CeilDiv(out_channels, panel);
+  parallel_for(blocks.size() * panels, 2 * blocks[0].depth * panel, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const DepthBlock& block = blocks[unit / panels];
+      const int64_t first = unit % panels * panel;
+      const S* rows = inputs.kernel + block.begin * shape.out_channels + block.group * out_channels + first;
+      PackGemmB(rows, shape.out_channels, 1, block.depth, std::min(panel, out_channels - first), panel,
+                packed_kernel.data() + block.packed + first * block.depth);
     }
   });
 
@@ -79,7 +83,7 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
   constexpr int64_t kCachedElements = 256 * 1024;
   const bool cached = blocks[0].depth * out_channels <= kCachedElements;
   const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), cached ? kTilePixels : 2 * kTilePixels);
-  const int64_t units = (pixels + simd.gemm_rows - 1) / simd.gemm_rows;
+  const int64_t units = CeilDiv(pixels, simd.gemm_rows);
   const int64_t cost = simd.gemm_rows * shape.taps() * shape.group_in_channels() * (8 + shape.out_channels / 16);
   // Sums of 16-bit outputs need memory of their own.
   constexpr bool kSumsInPlace = std::is_same_v<S, T>;
