@@ -4,7 +4,7 @@
 #   make test       the test suite
 #   make test-all   the test suite with the tests that take minutes
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
-#   make bench      measures the ops on this machine and judges them (10 minutes on 2 cores); results in runs/benchmark
+#   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
 #   make lint       ruff and clang-format
 #   make install    only the virtual environment with the package in it
 #
