@@ -27,7 +27,7 @@ struct SampleRange {
 inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.deformable_groups, 0, shape.taps()}; }
 
 // Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
-inline int64_t RoundUpToVectors(int64_t size) { return (size + 15) / 16 * 16; }
+inline int64_t RoundUpToVectors(int64_t size) { return CeilDiv(size, 16) * 16; }
 
 // Pixels of a tile unless a reason for another number is given: whole register blocks of every instruction set.
 constexpr int64_t kTilePixels = 84;

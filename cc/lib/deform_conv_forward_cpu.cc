@@ -63,18 +63,20 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
   }
   const SimdKernels<S>& simd = BestSimdKernels<S>();
   const int64_t out_channels = shape.group_out_channels();
-  const std::vector<DepthBlock> blocks = DivideDepth(shape, kTileStride<T>, simd.gemm_columns);
-  const DepthBlock& last = blocks.back();
-  AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, out_channels, simd.gemm_columns));
   const int64_t panel = simd.gemm_columns;
+  const std::vector<DepthBlock> blocks = DivideDepth(shape, kTileStride<T>, panel);
+  const DepthBlock& last = blocks.back();
+  AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, out_channels, panel));
   const int64_t panels = CeilDiv(out_channels, panel);
   parallel_for(blocks.size() * panels, 2 * blocks[0].depth * panel, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const DepthBlock& block = blocks[unit / panels];
       const int64_t first = unit % panels * panel;
       const S* rows = inputs.kernel + block.begin * shape.out_channels + block.group * out_channels + first;
-      PackGemmB(rows, shape.out_channels, 1, block.depth, std::min(panel, out_channels - first), panel,
-                packed_kernel.data() + block.packed + first * block.depth);
+      PackPanel(
+          block.depth, std::min(panel, out_channels - first), panel,
+          [&](int64_t k) { return rows + k * shape.out_channels; },
+          packed_kernel.data() + block.packed + first * block.depth);
     }
   });
 

@@ -55,12 +55,9 @@ class PackedOutputGradient {
     for (int64_t g = first_group_; g < first_group_ + groups_; ++g) {
       for (int64_t first = 0; first < shape_.group_out_channels(); first += panel_) {
         const int64_t valid = std::min(panel_, shape_.group_out_channels() - first);
-        for (int64_t pixel : pixels) {
-          const S* row = dy + pixel * shape_.out_channels + g * shape_.group_out_channels() + first;
-          for (int64_t j = 0; j < valid; ++j) packed[j] = Widen(row[j]);
-          std::fill(packed + valid, packed + panel_, Compute<S>(0));
-          packed += panel_;
-        }
+        const S* columns = dy + g * shape_.group_out_channels() + first;
+        packed = PackPanel(
+            pixels.size(), valid, panel_, [&](int64_t p) { return columns + pixels[p] * shape_.out_channels; }, packed);
       }
     }
   }

@@ -21,7 +21,7 @@ struct GemmArguments {
   int64_t rows, columns, depth;
   const T* a;
   int64_t a_stride;
-  const T* packed_b;  // from PackGemmB
+  const T* packed_b;  // panels from PackPanel
   T* c;
   int64_t c_stride;
   bool accumulate;
@@ -116,24 +116,21 @@ struct SimdKernels {
 template <typename S>
 const SimdKernels<S>& BestSimdKernels();
 
-// Number of elements that PackGemmB writes.
+// Number of elements of B[depth, columns] in panels.
 inline int64_t PackedGemmBSize(int64_t depth, int64_t columns, int64_t panel) {
   return depth * ((columns + panel - 1) / panel * panel);
 }
 
-// Lays B[depth, columns], element (k, j) at b[k * row_stride + j * column_stride], out in panels of `panel` columns,
-// the last one padded with zeros.
-template <typename S>
-void PackGemmB(const S* b, int64_t row_stride, int64_t column_stride, int64_t depth, int64_t columns, int64_t panel,
-               Compute<S>* packed) {
-  for (int64_t first = 0; first < columns; first += panel) {
-    const int64_t valid = columns - first < panel ? columns - first : panel;
-    for (int64_t k = 0; k < depth; ++k, packed += panel) {
-      const S* row = b + k * row_stride + first * column_stride;
-      for (int64_t j = 0; j < valid; ++j) packed[j] = Widen(row[j * column_stride]);
-      for (int64_t j = valid; j < panel; ++j) packed[j] = 0;
-    }
+// Packs one panel of B[depth, columns]: its rows, of which row(k) gives the `valid` elements of the k-th, widened and
+// filled up with zeros to `panel` elements. Returns the end of the panel, where the next one begins.
+template <typename T, typename Row>
+T* PackPanel(int64_t depth, int64_t valid, int64_t panel, const Row& row, T* packed) {
+  for (int64_t k = 0; k < depth; ++k, packed += panel) {
+    const auto* elements = row(k);
+    for (int64_t j = 0; j < valid; ++j) packed[j] = Widen(elements[j]);
+    for (int64_t j = valid; j < panel; ++j) packed[j] = 0;
   }
+  return packed;
 }
 
 // Each instruction set has its tables in a file of its own.

@@ -1,10 +1,9 @@
 """The benchmark's findings as one picture."""
 
+import io
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +14,7 @@ from tf_dcnv2.benchmark.peers import ONNXRUNTIME, OPENVINO
 from tf_dcnv2.benchmark.results import Group, Section
 from tf_dcnv2.benchmark.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
 from tf_dcnv2.benchmark.timing import ratio
+from tf_dcnv2.data.atomic_files import write_atomically
 
 Draw = Callable[[Axes], None]
 
@@ -52,7 +52,9 @@ def save_plot(sections: Sequence[Section], path: str | os.PathLike) -> None:
         draw(panel)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    _save(figure, Path(path))
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=90)
+    write_atomically(path, image.getvalue())
 
 
 def _panels(section: Section) -> list[Draw]:
@@ -162,11 +164,3 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
     # Below the panel, where no line or bar can be in the way.
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, _LEGEND_TOP))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        figure.savefig(temporary, dpi=90)
-        temporary.replace(path)

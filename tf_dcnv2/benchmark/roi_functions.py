@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_dcnv2.benchmark.conv_functions import Run, compiled
 from tf_dcnv2.benchmark.sizes import RoICase
 from tf_dcnv2.ops import deform_roi_pool
+from tf_dcnv2.ops.roi_pool import fpn_levels
 
 ROI_ALIGN = "RoIAlign, 2 x 2 samples a bin"
 ONE_SAMPLE = "RoIAlign, 1 sample a bin"
@@ -92,10 +93,7 @@ def at_model_gardens_positions(data: RoIData) -> RoIData:
 
     That is half a feature pixel further down and right.
     """
-    sides = data.boxes[:, 2:] - data.boxes[:, :2]
-    level = tf.math.floor(4 + tf.math.log(tf.sqrt(tf.reduce_prod(sides, axis=1)) / 224) / tf.math.log(2.0))
-    last_level = _FIRST_LEVEL + len(_STRIDES) - 1
-    stride = 2 ** tf.clip_by_value(level, _FIRST_LEVEL, last_level)
+    stride = tf.gather(tf.constant(_STRIDES, tf.float32), fpn_levels(data.boxes, len(_STRIDES), finest=_FIRST_LEVEL))
     return data._replace(boxes=data.boxes + 0.5 * stride[:, None])
 
 

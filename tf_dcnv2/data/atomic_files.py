@@ -1,17 +1,17 @@
-"""Text files that exist whole or not at all."""
+"""Files that exist whole or not at all."""
 
 import os
 import tempfile
 
 
-def write_atomically(path: str, text: str) -> None:
-    """Writes a text file that is either entirely there or, after a crash, not there at all."""
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file, text in UTF-8, that is either entirely there or, after a crash, not there at all."""
     directory, name = os.path.split(os.path.abspath(path))
     os.makedirs(directory, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=directory)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         # mkstemp makes files private; the result should follow the user's umask like any other file.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
