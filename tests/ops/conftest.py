@@ -114,3 +114,19 @@ def roi_pool_reference():
         return pooled
 
     return pool
+
+
+@pytest.fixture
+def check_rounded_once():
+    """Compares 16-bit results, `rounded` of `dtype` and `unrounded` in float32, with those of float32 inputs."""
+
+    def check(dtype, rounded, exact_rounded, unrounded, exact_unrounded):
+        one_rounding = 1.01 * {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+        for received, exact in zip(rounded, exact_rounded, strict=True):
+            assert received.dtype == tf.as_dtype(dtype).as_numpy_dtype
+            np.testing.assert_allclose(tf.cast(received, tf.float32), exact, rtol=one_rounding, atol=1e-6)
+        for received, exact in zip(unrounded, exact_unrounded, strict=True):
+            assert received.dtype == np.float32
+            np.testing.assert_allclose(received, exact, rtol=1e-5, atol=1e-5)
+
+    return check

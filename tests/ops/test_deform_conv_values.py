@@ -68,7 +68,7 @@ def test_float32_is_as_accurate_as_float32_can_be(conv_problem, implementation, 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("channels", [6, 40], ids=["a part of a vector", "vectors and a rest"])
 def test_half_precision_is_rounded_only_at_the_ends(
-    make_conv_problem, implementation, value_and_gradients, dtype, channels
+    make_conv_problem, implementation, value_and_gradients, check_rounded_once, dtype, channels
 ):
     problem = make_conv_problem(shape=(2, 7, 6, channels), filters=channels, spread=5.0)
     operator = problem.operator(implementation)
@@ -80,13 +80,7 @@ def test_half_precision_is_rounded_only_at_the_ends(
 
     wide = [tf.cast(x, tf.float32), tf.cast(kernel, tf.float32), offset, mask]
     exact_y, exact_gradients = value_and_gradients(operator, wide, dy)
-    one_rounding = 1.01 * {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    for rounded, exact in zip([y, *gradients[:2]], [exact_y, *exact_gradients[:2]], strict=True):
-        assert rounded.dtype == tf.as_dtype(dtype).as_numpy_dtype
-        np.testing.assert_allclose(tf.cast(rounded, tf.float32), exact, rtol=one_rounding, atol=1e-6)
-    for received, exact in zip(gradients[2:], exact_gradients[2:], strict=True):
-        assert received.dtype == np.float32
-        np.testing.assert_allclose(received, exact, rtol=1e-5, atol=1e-5)
+    check_rounded_once(dtype, [y, *gradients[:2]], [exact_y, *exact_gradients[:2]], gradients[2:], exact_gradients[2:])
 
 
 def test_xla_compiles_the_composite_with_the_same_results(conv_problem, value_and_gradients):

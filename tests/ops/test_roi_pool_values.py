@@ -158,7 +158,9 @@ def test_mxnet_convention_equals_mxnet(psroi_vectors, implementation, value_and_
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("channels", [3, 40], ids=["a part of a vector", "vectors and a rest"])
-def test_half_precision_is_rounded_only_at_the_ends(implementation, value_and_gradients, rng, dtype, channels):
+def test_half_precision_is_rounded_only_at_the_ends(
+    implementation, value_and_gradients, check_rounded_once, rng, dtype, channels
+):
     # 90 RoIs on two small maps: gradients that were summed in 16 bits would be off by more than one rounding.
     rois = 15 * len(BOXES)
     features = [tf.cast(rng.standard_normal((2, *size, channels)), dtype) for size in ((12, 16), (6, 8))]
@@ -183,13 +185,7 @@ def test_half_precision_is_rounded_only_at_the_ends(implementation, value_and_gr
 
     wide = [tf.cast(level, tf.float32) for level in features]
     exact_y, exact_gradients = value_and_gradients(pool, [*wide, offset, mask], dy)
-    one_rounding = 1.01 * {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    for rounded, exact in zip([y, *gradients[:2]], [exact_y, *exact_gradients[:2]], strict=True):
-        assert rounded.dtype == tf.as_dtype(dtype).as_numpy_dtype
-        np.testing.assert_allclose(tf.cast(rounded, tf.float32), exact, rtol=one_rounding, atol=1e-6)
-    for received, exact in zip(gradients[2:], exact_gradients[2:], strict=True):
-        assert received.dtype == np.float32
-        np.testing.assert_allclose(received, exact, rtol=1e-5, atol=1e-5)
+    check_rounded_once(dtype, [y, *gradients[:2]], [exact_y, *exact_gradients[:2]], gradients[2:], exact_gradients[2:])
 
 
 def test_nan_boxes_and_offsets_give_nan_where_they_are_used(feature, deformation, implementation):
