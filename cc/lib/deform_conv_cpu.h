@@ -1,36 +1,14 @@
-// Modulated deformable convolution on the CPU: y(p) = sum_k w_k x(p + p_k + offset_k) mask_k.
-//
-// Layouts: x [batch, in_height, in_width, in_channels], kernel [kernel_height, kernel_width, in_channels / groups,
-// out_channels], offset [batch, out_height, out_width, deformable_groups, taps, (row, column)] in input pixels,
-// mask [batch, out_height, out_width, deformable_groups, taps], y [batch, out_height, out_width, out_channels].
+// Modulated deformable convolution on the CPU.
 //
 // Scratch memory is a few MB per thread whatever the size of the image, and no result depends on the number of threads.
 // Only the gradients of 16-bit x and kernel need more: they are summed in float32 copies of the same size.
 #ifndef DCNV2_CC_LIB_DEFORM_CONV_CPU_H_
 #define DCNV2_CC_LIB_DEFORM_CONV_CPU_H_
 
-#include "cc/lib/geometry.h"
+#include "cc/lib/deform_conv.h"
 #include "cc/lib/parallel.h"
-#include "cc/lib/storage.h"
 
 namespace dcnv2 {
-
-// S is float, double, BFloat16 or Half; coordinates, modulations and all sums are of type Compute<S>.
-template <typename S>
-struct DeformConvInputs {
-  const S* x;
-  const S* kernel;
-  const Compute<S>* offset;
-  const Compute<S>* mask;  // null for deformable convolution v1, where every modulation is one
-};
-
-template <typename S>
-struct DeformConvGradients {
-  S* x;
-  S* kernel;
-  Compute<S>* offset;
-  Compute<S>* mask;  // null exactly when the input's is
-};
 
 template <typename S>
 void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, S* y,

@@ -6,6 +6,8 @@
 #include <initializer_list>
 #include <string>
 
+#include "cc/lib/host_device.h"
+
 namespace dcnv2 {
 
 // Of non-negative numbers.
@@ -24,14 +26,14 @@ struct DeformConvShape {
   int64_t kernel_height, kernel_width, groups, deformable_groups;
   Window2D stride, dilation, padding_before;
 
-  int64_t taps() const { return kernel_height * kernel_width; }
-  int64_t out_pixels() const { return out_height * out_width; }
-  int64_t group_in_channels() const { return in_channels / groups; }
-  int64_t group_out_channels() const { return out_channels / groups; }
-  int64_t deformable_group_channels() const { return in_channels / deformable_groups; }
+  DCNV2_INLINE int64_t taps() const { return kernel_height * kernel_width; }
+  DCNV2_INLINE int64_t out_pixels() const { return out_height * out_width; }
+  DCNV2_INLINE int64_t group_in_channels() const { return in_channels / groups; }
+  DCNV2_INLINE int64_t group_out_channels() const { return out_channels / groups; }
+  DCNV2_INLINE int64_t deformable_group_channels() const { return in_channels / deformable_groups; }
   // Sampling positions per output pixel: one per (deformable group, tap).
-  int64_t samples_per_pixel() const { return deformable_groups * taps(); }
-  bool empty() const { return batch == 0 || out_pixels() == 0; }
+  DCNV2_INLINE int64_t samples_per_pixel() const { return deformable_groups * taps(); }
+  DCNV2_INLINE bool empty() const { return batch == 0 || out_pixels() == 0; }
 };
 
 // One axis of a convolution window: how many outputs fit, and how much padding comes before the first input.

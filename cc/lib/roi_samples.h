@@ -11,7 +11,7 @@
 #include <limits>
 #include <vector>
 
-#include "cc/lib/deform_roi_pool_cpu.h"
+#include "cc/lib/deform_roi_pool.h"
 #include "cc/lib/roi_geometry.h"
 
 namespace dcnv2 {
