@@ -20,7 +20,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, so that building the
 # ops uses the environment's own TensorFlow instead of downloading another into an isolated build environment.
 BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
-OP_SOURCES := setup.py cc/tools/toolchain.py $(shell find cc -name '*.cc' -o -name '*.h' 2>/dev/null)
+OP_SOURCES := setup.py cc/tools/toolchain.py cc/tools/cuda_toolkit.py \
+  $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
 .PHONY: install demo test test-all test-headers sanitize bench lint format clean
 .DELETE_ON_ERROR:
@@ -49,12 +50,12 @@ bench: $(VENV)/.bench
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	git ls-files '*.cc' '*.h' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
+	git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files '*.cc' '*.h' | xargs --no-run-if-empty $(BIN)/clang-format -i
+	git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format -i
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_dcnv2/ops/*.so

@@ -1,4 +1,7 @@
-"""Compiles the custom ops in cc/ against the installed TensorFlow. Everything else is in pyproject.toml."""
+"""Compiles the custom ops in cc/ against the installed TensorFlow. Everything else is in pyproject.toml.
+
+The environment variables DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about the CUDA kernels: see cc/tools/cuda_toolkit.py.
+"""
 
 import importlib.metadata
 import json
@@ -14,7 +17,8 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "cc" / "tools"))
 
-from toolchain import ROOT, Builder, BuildError, sources
+from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe
+from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
 EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
 BUILD_INFO = "_build_info.json"
@@ -50,21 +54,42 @@ def installed_tensorflow_version():
 class OpsBuilder(Builder):
     """Builds the op library."""
 
+    def __init__(self, directory):
+        try:
+            self.cuda = chosen_toolkit()
+            self.architectures = chosen_architectures(self.cuda) if self.cuda else []
+        except CudaUnavailable as error:
+            raise BuildError(str(error)) from None
+        super().__init__(directory, self.cuda.compiler(self.architectures) if self.cuda else ())
+
     def build(self):
         """Returns the paths of the library and of the description of what it was built with."""
         tensorflow = self._tensorflow()
         # TensorFlow's own headers are not ours to clean of warnings.
         flags = [f"-isystem{flag[2:]}" if flag.startswith("-I") else flag for flag in tensorflow["compile"]]
         objects = self.compile(sources("cc/kernels", "cc/ops"), flags) + self.compile(sources("cc/lib"))
-        library = self.link("_dcnv2_ops.so", objects, tensorflow["link"])
+        link_flags = tensorflow["link"]
+        if self.cuda:
+            objects += self._compile_cuda(flags)
+            link_flags = [*self.cuda.link_flags, *link_flags]
+        library = self.link("_dcnv2_ops.so", objects, link_flags)
         info = {
             "tensorflow": tensorflow["version"],
             "cxx11_abi": tensorflow["cxx11_abi"],
             "compiler": self.compiler_version(),
+            "cuda": describe(self.cuda, self.architectures) if self.cuda else None,
         }
         info_path = self.directory / BUILD_INFO
         info_path.write_text(json.dumps(info, indent=2) + "\n")
         return library, info_path
+
+    def _compile_cuda(self, tensorflow_flags):
+        print(f"with CUDA {self.cuda.version} of {self.cuda.nvcc} for {self.architectures}", flush=True)
+        try:
+            glue = self.compile(cuda_sources("cc/kernels"), [*tensorflow_flags, *self.cuda.include_flags])
+            return glue + self.compile(cuda_sources("cc/lib"))
+        except BuildError as error:
+            raise BuildError(f"{error.message}\n\nDCNV2_CUDA=0 builds the ops without CUDA.") from None
 
     def _tensorflow(self):
         """Asking TensorFlow takes seconds, so the answer is kept as long as the installation is the same."""
@@ -109,4 +134,4 @@ class BuildOps(build_ext):
         temporary.replace(target)
 
 
-setup(ext_modules=[Extension(EXTENSION, sources("cc"))], cmdclass={"build_ext": BuildOps})
+setup(ext_modules=[Extension(EXTENSION, sources("cc") + cuda_sources("cc"))], cmdclass={"build_ext": BuildOps})

@@ -27,8 +27,6 @@ cc_library(
     includes = ["include"],
     deps = [":framework"],
 )
-
-exports_files(["_build_info.json"])
 """
 
 def _tensorflow_repository_impl(repository_ctx):
@@ -47,12 +45,10 @@ def _tensorflow_repository_impl(repository_ctx):
     repository_ctx.symlink(found["include"], "include")
     repository_ctx.symlink(found["lib"] + "/" + _LIBRARY, _LIBRARY)
     repository_ctx.file("BUILD", _BUILD.format(library = _LIBRARY, defines = repr(found["defines"])))
-    repository_ctx.file("_build_info.json", """{{
-  "tensorflow": "{}",
-  "cxx11_abi": {},
-  "compiler": "Bazel's C++ toolchain"
-}}
-""".format(found["version"], found["cxx11_abi"]))
+    repository_ctx.file("tensorflow.bzl", """
+# What _build_info.json tells of TensorFlow.
+BUILD_INFO = {}
+""".format({"tensorflow": found["version"], "cxx11_abi": found["cxx11_abi"]}))
 
 tensorflow_repository = repository_rule(
     implementation = _tensorflow_repository_impl,

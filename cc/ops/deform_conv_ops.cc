@@ -49,7 +49,9 @@ Modulated deformable convolution: y(p) = sum_k w_k x(p + p_k + offset_k) mask_k.
 
 Equation 1 of "Deformable ConvNets v2" (arXiv:1811.11168). x is sampled bilinearly with zeros outside the map; a sample
 at or beyond -1, the height or the width is zero and has no gradient. An infinite offset samples outside; a NaN offset
-makes the outputs it feeds NaN. The result does not depend on the number of threads.
+makes the outputs it feeds NaN. The result does not depend on the number of threads. On a GPU float32 factors may be
+rounded to TF32 where TensorFlow's own switch allows it, samples of 16-bit tensors are rounded to 16 bits, and what is
+not finite may reach the outputs of other groups.
 
 x: [batch, height, width, channels].
 kernel: [kernel_height, kernel_width, channels / groups, out_channels]; `groups` follows from the shapes.
@@ -89,7 +91,8 @@ REGISTER_OP("Dcnv2>ModulatedDeformConv2DGrad")
 Gradients of Dcnv2>ModulatedDeformConv2D with respect to its four inputs.
 
 Inputs and attributes are those of the forward op. At integer positions the gradient with respect to the offset is the
-right-hand one. A NaN offset has NaN gradients of its own and contributes nothing to dx.
+right-hand one. A NaN offset has NaN gradients of its own and contributes nothing to dx. On a GPU dx is summed in any
+order, but under TensorFlow's op determinism in a fixed one.
 
 dy: gradient with respect to y.
 dx: like x.

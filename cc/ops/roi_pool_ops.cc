@@ -67,7 +67,8 @@ REGISTER_OP("Dcnv2>DeformRoiPool")
 
 Equation 2 of "Deformable ConvNets v2" (arXiv:1811.11168). Each RoI is pooled from its own feature level. Without offset
 and mask and with convention "aligned" this is RoIAlign(aligned=True). There is no gradient with respect to the boxes. A
-box or offset that is NaN makes the outputs it feeds NaN. The result does not depend on the number of threads.
+box or offset that is NaN makes the outputs it feeds NaN. The result does not depend on the number of threads. On a GPU
+there are at most 16 levels, and a RoI whose box_indices or levels is out of range is no error, but NaN.
 
 features: one map [batch, height, width, channels] per level.
 boxes: [rois, 4], (y1, x1, y2, x2) in pixels of the network image.
@@ -111,7 +112,9 @@ REGISTER_OP("Dcnv2>DeformRoiPoolGrad")
 Gradients of Dcnv2>DeformRoiPool with respect to features, offset and mask.
 
 Inputs and attributes are those of the forward op. Positions that the border rule clamps or skips have no gradient with
-respect to the offset; a NaN position contributes nothing to dfeatures.
+respect to the offset; a NaN position contributes nothing to dfeatures. On a GPU dfeatures is summed in any order, but
+under TensorFlow's op determinism in a fixed one, and a RoI whose box_indices or levels is out of range has gradients
+that are NaN with respect to its offset and mask, and contributes nothing to dfeatures.
 
 dy: gradient with respect to y.
 dfeatures: like features.

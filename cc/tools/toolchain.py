@@ -1,6 +1,7 @@
-"""How the C++ sources are compiled: the compiler, the flags of every file, and builds that redo only what changed.
+"""How the C++ and CUDA sources are compiled: the flags of every file, and builds that redo only what changed.
 
-setup.py builds the op library with it, kernel_tests.py the C++ tests. Needs nothing but the standard library.
+setup.py builds the op library with it, kernel_tests.py the C++ tests. Needs nothing but the standard library. With
+DCNV2_WERROR=1 in the environment a warning is an error.
 """
 
 import os
@@ -15,7 +16,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-COMMON_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-Wall", "-Wextra", f"-I{ROOT}"]
+WARNINGS_ARE_ERRORS = os.environ.get("DCNV2_WERROR", "0") not in ("", "0")
+LANGUAGE_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT}"]
+WARNING_FLAGS = ["-Wall", "-Wextra", *(["-Werror"] if WARNINGS_ARE_ERRORS else [])]
+COMMON_FLAGS = [*LANGUAGE_FLAGS, "-fPIC", *WARNING_FLAGS]
+# nvcc has warnings of its own, and passes on what the host's compiler is to be told.
+CUDA_FLAGS = [
+    *LANGUAGE_FLAGS,
+    f"-Xcompiler={','.join(['-fPIC', *WARNING_FLAGS])}",
+    *(["-Werror=all-warnings"] if WARNINGS_ARE_ERRORS else []),
+]
 # The inner loops exist once per instruction set and are chosen at run time, so that one build serves every machine. The
 # first two flags let the compiler vectorise rounding and selections; neither changes a result.
 SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
@@ -34,11 +44,21 @@ class BuildError(SystemExit):
 
     def __init__(self, message: str):
         super().__init__(f"\ntf-dcnv2: {message}\n")
+        self.message = message
 
 
 def sources(*folders: str) -> list[str]:
-    """Paths of the C++ sources below `folders`, relative to the root, sorted."""
-    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.cc"))
+    """Paths of the C++ sources below `folders` that need no CUDA, relative to the root, sorted."""
+    return [path for path in _find(folders, ".cc") if not path.endswith("_gpu.cc")]
+
+
+def cuda_sources(*folders: str) -> list[str]:
+    """Likewise, of what only a build with CUDA has: kernels for nvcc, and the C++ that calls them."""
+    return _find(folders, ".cu") + _find(folders, "_gpu.cc")
+
+
+def _find(folders: Iterable[str], ending: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob(f"*{ending}"))
 
 
 def find_compiler() -> list[str]:
@@ -58,6 +78,8 @@ def find_compiler() -> list[str]:
 def flags_of(source: str) -> list[str]:
     """The flags that every build of `source` needs."""
     name = Path(source).name
+    if name.endswith(".cu"):
+        return CUDA_FLAGS
     if name not in INSTRUCTION_SET_FLAGS:
         return COMMON_FLAGS
     is_x86 = platform.machine() in ("x86_64", "AMD64")
@@ -65,16 +87,22 @@ def flags_of(source: str) -> list[str]:
 
 
 class Builder:
-    """Compiles and links in a directory that outlives the command; what is up to date there stays as it is."""
+    """Compiles and links in a directory that outlives the command; what is up to date there stays as it is.
 
-    def __init__(self, directory: Path):
+    `cuda_compiler` is the command for .cu files, of which a builder without has none.
+    """
+
+    jobs = min(2, os.cpu_count() or 1)
+
+    def __init__(self, directory: Path, cuda_compiler: Sequence[str] = ()):
         self.directory = directory
         self.compiler = find_compiler()
+        self.cuda_compiler = list(cuda_compiler)
         directory.mkdir(parents=True, exist_ok=True)
 
     def compile(self, files: Iterable[str], extra_flags: Sequence[str] = ()) -> list[Path]:
-        """Compiles `files`, two at a time, and returns their objects in the same order."""
-        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+        """Compiles `files`, `jobs` at a time, and returns their objects in the same order."""
+        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
             return list(pool.map(lambda source: self._compile(source, extra_flags), files))
 
     def link(self, name: str, objects: Sequence[Path], flags: Sequence[str]) -> Path:
@@ -92,9 +120,14 @@ class Builder:
         done = subprocess.run([*self.compiler, "--version"], capture_output=True, text=True)
         return done.stdout.splitlines()[0] if done.stdout else shlex.join(self.compiler)
 
+    def flags_of(self, source: str) -> list[str]:
+        """The flags that every build of `source` needs."""
+        return flags_of(source)
+
     def _compile(self, source: str, extra_flags: Sequence[str]) -> Path:
         target = self.directory / (source.replace("/", "-") + ".o")
-        command = [*self.compiler, *flags_of(source), *extra_flags, "-MMD", "-c", source, "-o", str(target)]
+        compiler = self.cuda_compiler if source.endswith(".cu") else self.compiler
+        command = [*compiler, *self.flags_of(source), *extra_flags, "-MMD", "-c", source, "-o", str(target)]
         if self._is_stale(target, self._dependencies(target), command):
             sys.stdout.write(f"compiling {source}\n")
             self._run(command)
@@ -114,7 +147,7 @@ class Builder:
         makefile = target.with_suffix(".d")
         if not makefile.exists():
             return []
-        words = makefile.read_text().replace("\\\n", " ").split()[1:]
+        words = makefile.read_text().replace("\\\n", " ").partition(":")[2].split()
         own = [ROOT / "cc", ROOT / "tests"]
         paths = [Path(word) for word in words]
         return [ROOT / path for path in paths if not path.is_absolute() or any(map(path.is_relative_to, own))]

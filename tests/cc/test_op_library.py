@@ -1,6 +1,7 @@
 """What the loader says when the op library is not there or does not fit."""
 
 import json
+import warnings
 
 import pytest
 import tensorflow as tf
@@ -43,3 +44,17 @@ def test_a_damaged_library_is_reported_like_a_missing_one(library):
     library.with_name("_build_info.json").write_text(json.dumps({"tensorflow": tf.__version__}))
     with pytest.raises(native.NativeOpsUnavailable, match=r"Loading .*_dcnv2_ops\.so failed"):
         native.load()
+
+
+@pytest.mark.parametrize("cuda", [None, {"version": "13.0", "architectures": [90], "ptx": 90}])
+@pytest.mark.parametrize("gpus", [[], ["GPU"]])
+def test_a_gpu_without_cuda_kernels_is_reported_once_with_what_to_do(library, monkeypatch, cuda, gpus):
+    library.write_bytes(b"")
+    library.with_name("_build_info.json").write_text(json.dumps({"tensorflow": tf.__version__, "cuda": cuda}))
+    monkeypatch.setattr(tf, "load_op_library", lambda path: tf)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        native.load(), native.load()
+    assert [warning.category for warning in caught] == ([RuntimeWarning] if gpus and not cuda else [])
+    assert all("DCNV2_CUDA=1" in str(warning.message) for warning in caught)

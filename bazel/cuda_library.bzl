@@ -1,0 +1,26 @@
+"""Compiles .cu files with nvcc."""
+
+load("@rules_cc//cc:defs.bzl", "cc_library")
+
+# cc/tools/toolchain.py has the same.
+_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler=-fPIC,-Wall,-Wextra"]
+
+def cuda_library(name, compiler, srcs, hdrs, deps):
+    """A library of .cu files. `compiler` is the command of nvcc, `hdrs` all they may include from this package."""
+    objects = []
+    for source in srcs:
+        # Bazel takes files of this name for objects that may go into shared libraries.
+        target = source.replace(".cu", ".pic.o")
+        native.genrule(
+            name = target.replace("/", "_").replace(".", "_"),
+            srcs = [source] + hdrs,
+            outs = [target],
+            cmd = " ".join(["'%s'" % word for word in compiler + _FLAGS] + ["-I. -c $(execpath %s) -o $@" % source]),
+            message = "Compiling with nvcc",
+        )
+        objects.append(target)
+    cc_library(
+        name = name,
+        srcs = objects,
+        deps = deps,
+    )

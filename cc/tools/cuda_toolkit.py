@@ -1,0 +1,211 @@
+"""Finds the CUDA toolkit and says how its compiler is called. Needs nothing but the standard library.
+
+    DCNV2_CUDA        auto (the default: the CUDA kernels are built where nvcc is found), 1 (they must be) or 0
+    DCNV2_CUDA_ARCHS  compute capabilities such as "75;80;90", or "native" for those of the GPUs in this machine
+
+The kernels are compiled to machine code for each capability, which runs on GPUs of the same major and at least the same
+minor version, and to PTX for the newest, which drivers compile for GPUs that are newer still.
+
+Run as a program, prints what it chose as a JSON object, or null for the CPU only: Bazel asks in this way.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+# What the kernels are written in: vector atomics came to PTX with this release.
+OLDEST_RELEASE = (12, 1)
+DEFAULT_ARCHITECTURES = "75;80;90"
+_STATIC_RUNTIME = "libcudart_static.a"
+_SYSTEM_HEADERS = Path("/usr/include")
+_SYSTEM_LIBRARIES = (*sorted(Path("/usr/lib").glob("*-linux-gnu")), Path("/usr/lib64"))
+
+
+class CudaUnavailable(RuntimeError):
+    """There is no CUDA toolkit that could build the kernels, or not for what was asked; the message says why."""
+
+
+class Toolkit(NamedTuple):
+    """A CUDA toolkit with everything the build needs."""
+
+    nvcc: str
+    release: tuple[int, int]
+    include_folder: Path
+    static_runtime: Path
+
+    @property
+    def version(self) -> str:
+        return "{}.{}".format(*self.release)
+
+    @property
+    def include_flags(self) -> list[str]:
+        """For sources that use CUDA's headers and are not compiled by nvcc."""
+        return [] if self.include_folder == _SYSTEM_HEADERS else [f"-isystem{self.include_folder}"]
+
+    @property
+    def link_flags(self) -> list[str]:
+        """The CUDA runtime as part of the library, which therefore loads where there is no CUDA.
+
+        TensorFlow's framework library has symbols of the same names: these flags come before it.
+        """
+        return [str(self.static_runtime), "-ldl", "-lrt", "-lpthread"]
+
+    def compiler(self, architectures: Sequence[int]) -> list[str]:
+        """The command that compiles for `architectures`, without the flags of a single file."""
+        host = shlex.split(os.environ.get("CXX", ""))
+        return [self.nvcc, *(["-ccbin", host[0]] if len(host) == 1 else []), *code_flags(architectures)]
+
+    def architectures(self, text: str) -> list[int]:
+        """The compute capabilities named by `text`, 75 for 7.5 and so on, in increasing order.
+
+        Raises:
+            CudaUnavailable: the text is not understood, or this toolkit does not compile for one of them.
+        """
+        names = _present_architectures() if text.strip() == "native" else re.split(r"[;,\s]+", text.strip())
+        known = re.findall(r"\bsm_(\d+)\b", _output([self.nvcc, "--list-gpu-code"]))
+        for name in names:
+            if name not in known:
+                raise CudaUnavailable(
+                    'DCNV2_CUDA_ARCHS must be "native" or compute capabilities without the dot, such as '
+                    f'"{DEFAULT_ARCHITECTURES}". CUDA {self.version} knows {", ".join(sorted(known, key=int))}. '
+                    f"Received: {name!r} in DCNV2_CUDA_ARCHS={text!r}."
+                )
+        return sorted({int(name) for name in names})
+
+
+def describe(toolkit: Toolkit, architectures: Sequence[int]) -> dict[str, object]:
+    """What a library is built with, for its _build_info.json."""
+    return {"version": toolkit.version, "architectures": list(architectures), "ptx": max(architectures)}
+
+
+def code_flags(architectures: Sequence[int]) -> list[str]:
+    """nvcc's flags for machine code of every architecture, and PTX of the newest."""
+    codes = [(architecture, f"sm_{architecture}") for architecture in architectures]
+    codes.append((max(architectures), f"compute_{max(architectures)}"))
+    return [f"-gencode=arch=compute_{architecture},code={code}" for architecture, code in codes]
+
+
+def chosen_architectures(toolkit: Toolkit, environment: Mapping[str, str] = os.environ) -> list[int]:
+    """What DCNV2_CUDA_ARCHS asks for.
+
+    Raises:
+        CudaUnavailable: the variable is not understood, or this toolkit does not compile for one of them.
+    """
+    return toolkit.architectures(environment.get("DCNV2_CUDA_ARCHS") or DEFAULT_ARCHITECTURES)
+
+
+def chosen_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit | None:
+    """The toolkit to build with, or None to build for the CPU only, by DCNV2_CUDA.
+
+    Raises:
+        CudaUnavailable: CUDA was asked for and cannot be had, or the variable is not understood.
+    """
+    wanted = environment.get("DCNV2_CUDA", "") or "auto"
+    if wanted not in ("auto", "0", "1"):
+        raise CudaUnavailable(f"DCNV2_CUDA must be auto, 1 or 0. Received: DCNV2_CUDA={wanted!r}.")
+    if wanted == "0":
+        return None
+    try:
+        return find_toolkit(environment)
+    except CudaUnavailable as error:
+        if wanted == "1":
+            raise CudaUnavailable(
+                f"DCNV2_CUDA=1 asks for the CUDA kernels, but {error} Install NVIDIA's CUDA toolkit (nvcc and the "
+                "runtime's headers and static library) and set CUDA_HOME to its folder, or build for the CPU only with "
+                "DCNV2_CUDA=0."
+            ) from None
+        print(f"building for the CPU only: {error}", file=sys.stderr)
+        return None
+
+
+def find_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit:
+    """The toolkit at $CUDA_HOME, at $CUDA_PATH, of the nvcc on the path, or in /usr/local/cuda.
+
+    Raises:
+        CudaUnavailable: there is none, it is too old, or parts of it are missing.
+    """
+    homes = [environment[name] for name in ("CUDA_HOME", "CUDA_PATH") if environment.get(name)]
+    candidates = [*(str(Path(home, "bin", "nvcc")) for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    nvcc = next(filter(None, (shutil.which(name, path=environment.get("PATH")) for name in candidates)), None)
+    if nvcc is None:
+        raise CudaUnavailable(f"there is no nvcc (looked for {', '.join(candidates)}).")
+    release = re.search(r"release (\d+)\.(\d+)", _output([nvcc, "--version"]))
+    if release is None:
+        raise CudaUnavailable(f"{nvcc} does not tell its version.")
+    release = (int(release[1]), int(release[2]))
+    if release < OLDEST_RELEASE:
+        raise CudaUnavailable(
+            "{} is of CUDA {}.{}; the kernels need {}.{} or newer.".format(nvcc, *release, *OLDEST_RELEASE)
+        )
+    # nvcc knows where its headers and libraries are, but for those that a distribution puts among the system's.
+    steps = _output([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull])
+    include_folders = [*_folders(steps, "INCLUDES", "-I"), _SYSTEM_HEADERS]
+    library_folders = [*_folders(steps, "LIBRARIES", "-L"), *_SYSTEM_LIBRARIES]
+    headers = next((folder for folder in include_folders if (folder / "cuda_runtime_api.h").exists()), None)
+    libraries = next((folder for folder in library_folders if (folder / _STATIC_RUNTIME).exists()), None)
+    if headers is None or libraries is None:
+        missing = "cuda_runtime_api.h" if headers is None else _STATIC_RUNTIME
+        raise CudaUnavailable(f"the CUDA toolkit of {nvcc} has no {missing}.")
+    return Toolkit(nvcc, release, headers.resolve(), libraries.resolve() / _STATIC_RUNTIME)
+
+
+def _folders(steps: str, setting: str, flag: str) -> list[Path]:
+    """Those that a setting among what nvcc --dryrun prints names after `flag`."""
+    found = re.search(rf"^#\$ {setting}=(.*)$", steps, re.MULTILINE)
+    words = shlex.split(found[1]) if found else []
+    return [Path(word.removeprefix(flag)) for word in words if word.startswith(flag)]
+
+
+def _present_architectures() -> list[str]:
+    """Compute capabilities of the GPUs in this machine, without the dot."""
+    try:
+        capabilities = _output(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+    except CudaUnavailable:
+        capabilities = ""
+    found = re.findall(r"^(\d+)\.(\d+)$", capabilities, re.MULTILINE)
+    if not found:
+        raise CudaUnavailable(
+            "DCNV2_CUDA_ARCHS=native asks for the GPUs of this machine, but nvidia-smi shows none. Name their compute "
+            f'capabilities instead, for example DCNV2_CUDA_ARCHS="{DEFAULT_ARCHITECTURES}".'
+        )
+    return [major + minor for major, minor in found]
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a program prints, errors included: nvcc --dryrun prints there."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        raise CudaUnavailable(f"{command[0]} cannot be run: {error}.") from None
+    if done.returncode != 0:
+        raise CudaUnavailable(f"`{shlex.join(command)}` failed: {done.stdout[-1000:]}")
+    return done.stdout
+
+
+def main() -> None:
+    toolkit = chosen_toolkit()
+    if toolkit is None:
+        print("null")
+        return
+    architectures = chosen_architectures(toolkit)
+    chosen = {
+        "compiler": toolkit.compiler(architectures),
+        "include": str(toolkit.include_folder),
+        "static_runtime": str(toolkit.static_runtime),
+        "build_info": describe(toolkit, architectures),
+    }
+    print(json.dumps(chosen))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CudaUnavailable as error:
+        sys.exit(str(error))

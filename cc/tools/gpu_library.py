@@ -1,0 +1,100 @@
+"""Builds the CUDA kernels as a library with a C interface (tests/gpu/c_api.h), which needs no TensorFlow.
+
+    python cc/tools/gpu_library.py emulated            the kernels run on the CPU
+    python cc/tools/gpu_library.py emulated-checked    likewise, with every access to memory checked
+    python cc/tools/gpu_library.py cuda                they run on a GPU; DCNV2_CUDA_ARCHS says which, by default those
+                                                       of this machine
+
+The library goes to build/gpu-*/libdcnv2_gpu.so. Only what changed is compiled again.
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from cuda_toolkit import CudaUnavailable, find_toolkit
+from toolchain import LANGUAGE_FLAGS, ROOT, WARNING_FLAGS, Builder, BuildError, cuda_sources, sources
+
+LIBRARY = "libdcnv2_gpu.so"
+C_API = "tests/gpu/c_api.cu"
+EMULATION = "tests/gpu/emulation"
+EMULATOR = [f"{EMULATION}/{name}.cc" for name in ("fiber", "block", "device")]
+SELF_TEST = f"{EMULATION}/self_test.cu"
+
+# Where setup.py leaves the objects of the CPU's kernels.
+LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
+
+ADDRESS_SANITIZER = ["-fsanitize=address", "-fno-omit-frame-pointer", "-O1", "-g1"]
+
+
+class EmulationBuilder(Builder):
+    """Compiles kernels as plain C++, with the emulator's headers in the place of CUDA's."""
+
+    def __init__(self, directory: Path):
+        super().__init__(directory)
+        self.cuda_compiler = self.compiler
+
+    def flags_of(self, source: str) -> list[str]:
+        if not source.endswith(".cu") and source not in EMULATOR:
+            return super().flags_of(source)
+        headers = [f"-I{ROOT / EMULATION}", *LANGUAGE_FLAGS, "-x", "c++"]
+        # Misaligned accesses and overflows of arrays become errors of the launch: see emulation/device.cc.
+        checks = ["-UNDEBUG", "-fsanitize=alignment,bounds,null"]
+        return [*headers, "-O2", "-fPIC", "-fvisibility=hidden", *WARNING_FLAGS, "-Wno-unknown-pragmas", *checks]
+
+
+def build(device: str) -> Path:
+    """Returns the library for `device`, rebuilt where it is out of date.
+
+    Raises:
+        CudaUnavailable: the device is "cuda", and there is no toolkit or no GPU to ask for its architecture.
+    """
+    directory = ROOT / "build" / f"gpu-{device}"
+    if device == "cuda":
+        toolkit = find_toolkit()
+        architectures = toolkit.architectures(os.environ.get("DCNV2_CUDA_ARCHS") or "native")
+        builder = Builder(directory, toolkit.compiler(architectures))
+        builder.jobs = os.cpu_count() or 1
+        # So that compute-sanitizer and profilers can name lines.
+        objects = builder.compile(_kernels(), ["-lineinfo"]) + builder.compile(sources("cc/lib"))
+        # PyTorch has symbols of the same names.
+        flags = [*toolkit.link_flags, "-Wl,--exclude-libs,ALL"]
+    else:
+        sanitizer = ADDRESS_SANITIZER if device == "emulated-checked" else []
+        builder = EmulationBuilder(directory)
+        # Those of the CPU are the very objects of the installed op library.
+        objects = Builder(LIBRARY_OBJECTS).compile(sources("cc/lib"))
+        objects += builder.compile([*_kernels(), *EMULATOR], sanitizer)
+        flags = [*sanitizer, "-Wl,-z,defs"]
+    return builder.link(LIBRARY, objects, flags)
+
+
+def build_self_test() -> Path:
+    """Returns the library of kernels that show what the emulated device does, rebuilt where it is out of date."""
+    builder = EmulationBuilder(ROOT / "build" / "gpu-emulated")
+    return builder.link("libself_test.so", builder.compile([SELF_TEST, *EMULATOR]), ["-Wl,-z,defs"])
+
+
+def _kernels() -> list[str]:
+    return [C_API, *cuda_sources("cc/lib")]
+
+
+def main(devices: list[str]) -> int:
+    """Returns the exit status."""
+    unknown = set(devices) - {"emulated", "emulated-checked", "cuda"}
+    if unknown or not devices:
+        print(
+            f"gpu_library.py takes emulated, emulated-checked or cuda. Received: {' '.join(devices)}", file=sys.stderr
+        )
+        return 2
+    for device in devices:
+        try:
+            print(build(device))
+        except CudaUnavailable as error:
+            raise BuildError(str(error)) from None
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
