@@ -1,0 +1,277 @@
+#include "block.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "emulator.h"
+#include "fiber.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace {
+// Beyond what a launch asks for, this much is watched.
+constexpr size_t kWatchedBytes = 4096;
+}  // namespace
+
+alignas(4096) unsigned char dcnv2_emulated_shared_memory_bytes[emulation::kSharedMemoryBytes + kWatchedBytes] __asm__(
+    "dcnv2_emulated_shared_memory");
+
+namespace emulation {
+namespace {
+
+unsigned char* const shared = dcnv2_emulated_shared_memory_bytes;
+constexpr int kNaNByte = 0xff;  // NaN as a number of any type, and no index of anything
+
+enum class State { kRunning, kAtBarrier, kInCollective, kDone };
+
+struct Copy {
+  unsigned char* target;
+  unsigned char bytes[16];
+};
+
+struct Warp {
+  Collective collective;
+  int arrived = 0;
+  // Two sets in turn: a lane may hand over its next post before the slowest has read the last ones, but none after
+  // that.
+  int set = 0;
+  alignas(16) unsigned char posts[2][kWarpSize][kPostBytes];
+};
+
+struct Thread {
+  Fiber fiber;
+  uint3 index;
+  int number;
+  State state;
+  std::vector<Copy> uncommitted;
+  std::deque<std::vector<Copy>> pending;
+
+  int lane() const { return number % kWarpSize; }
+};
+
+// The block at work; threads and their stacks are kept for the next one.
+std::vector<std::unique_ptr<Thread>> threads;
+std::vector<Warp> warps;
+Thread* current = nullptr;
+const std::function<void()>* work = nullptr;
+std::string failure;
+
+void Wait(State state) {
+  Thread* self = current;
+  self->state = state;
+  self->fiber.Suspend();
+}
+
+void RunThread() {
+  (*work)();
+  Wait(State::kDone);
+}
+
+std::string Place(const Thread& thread) {
+  char text[160];
+  std::snprintf(text, sizeof(text), "block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z,
+                thread.index.x, thread.index.y, thread.index.z);
+  return text;
+}
+
+const char* Describe(const Thread& thread) {
+  switch (thread.state) {
+    case State::kAtBarrier:
+      return "waits at __syncthreads";
+    case State::kDone:
+      return "has ended";
+    default:
+      break;
+  }
+  switch (warps[thread.number / kWarpSize].collective) {
+    case Collective::kSynchronize:
+      return "waits at __syncwarp";
+    case Collective::kShuffle:
+      return "waits at a shuffle";
+    case Collective::kVote:
+      return "waits at a vote";
+    case Collective::kLoadMatrices:
+      return "waits at a matrix load";
+    case Collective::kMultiply:
+      return "waits at a matrix product";
+  }
+  return "waits";
+}
+
+// No thread can go on, and not all have ended.
+std::string DescribeDeadlock(size_t count) {
+  const Thread* waiting = nullptr;
+  for (size_t i = 0; i < count; ++i) {
+    const Thread& thread = *threads[i];
+    const bool in_collective = thread.state == State::kInCollective;
+    if (thread.state != State::kDone && (waiting == nullptr || in_collective)) waiting = &thread;
+    if (in_collective) break;
+  }
+  const bool warp_only = waiting->state == State::kInCollective;
+  const size_t first = warp_only ? waiting->number / kWarpSize * kWarpSize : 0;
+  const size_t last = warp_only ? first + kWarpSize : count;
+  for (size_t i = first; i < last; ++i) {
+    if (threads[i]->state == waiting->state) continue;
+    return Place(*waiting) + Describe(*waiting) + " for ever, for " + Place(*threads[i]) + Describe(*threads[i]);
+  }
+  return Place(*waiting) + Describe(*waiting) + " for ever";
+}
+
+void Prepare(uint3 index, dim3 size, dim3 grid, size_t shared_bytes) {
+  blockIdx = index;
+  blockDim = size;
+  gridDim = grid;
+  const size_t count = size_t{size.x} * size.y * size.z;
+  while (threads.size() < count) threads.push_back(std::make_unique<Thread>());
+  warps.assign(count / kWarpSize, Warp());
+  for (size_t i = 0; i < count; ++i) {
+    Thread& thread = *threads[i];
+    const auto number = static_cast<unsigned>(i);
+    thread.index = {number % size.x, number / size.x % size.y, number / size.x / size.y};
+    thread.number = static_cast<int>(i);
+    thread.state = State::kRunning;
+    thread.uncommitted.clear();
+    thread.pending.clear();
+    thread.fiber.Start(&RunThread);
+  }
+  std::memset(shared, kNaNByte, shared_bytes + kWatchedBytes);
+  failure.clear();
+}
+
+// Runs threads that can go on until they wait, in random order. Some blocks let one warp run as far as it can before
+// the next begins; in the others all go in step.
+void RunSome(std::vector<Thread*>& ready, bool warp_by_warp, std::mt19937_64& order) {
+  std::shuffle(ready.begin(), ready.end(), order);
+  const int warp = ready.front()->number / kWarpSize;
+  for (Thread* thread : ready) {
+    if (warp_by_warp && thread->number / kWarpSize != warp) continue;
+    current = thread;
+    threadIdx = thread->index;
+    thread->fiber.Resume();
+    current = nullptr;
+    if (!failure.empty()) return;
+  }
+}
+
+void RunThreads(size_t count, std::mt19937_64& order) {
+  const bool warp_by_warp = order() % 2 == 0;
+  std::vector<Thread*> ready;
+  while (true) {
+    ready.clear();
+    size_t at_barrier = 0, done = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const State state = threads[i]->state;
+      if (state == State::kRunning) ready.push_back(threads[i].get());
+      at_barrier += state == State::kAtBarrier;
+      done += state == State::kDone;
+    }
+    if (done == count) return;
+    if (at_barrier == count) {
+      for (size_t i = 0; i < count; ++i) threads[i]->state = State::kRunning;
+      continue;
+    }
+    if (ready.empty()) {
+      failure = DescribeDeadlock(count);
+      return;
+    }
+    RunSome(ready, warp_by_warp, order);
+    if (!failure.empty()) return;
+  }
+}
+
+}  // namespace
+
+std::string RunBlock(const std::function<void()>& thread, uint3 index, dim3 size, dim3 grid, size_t shared_bytes,
+                     std::mt19937_64& order) {
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMemoryBytes + kWatchedBytes);
+#endif
+  Prepare(index, size, grid, shared_bytes);
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_POISON_MEMORY_REGION(shared + shared_bytes, kSharedMemoryBytes + kWatchedBytes - shared_bytes);
+#endif
+  work = &thread;
+  RunThreads(size_t{size.x} * size.y * size.z, order);
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMemoryBytes + kWatchedBytes);
+#endif
+  for (size_t i = shared_bytes; failure.empty() && i < shared_bytes + kWatchedBytes; ++i) {
+    if (shared[i] == kNaNByte) continue;
+    failure = Place(*threads[0]) + "some thread wrote byte " + std::to_string(i) + " of " +
+              std::to_string(shared_bytes) + " bytes of shared memory";
+  }
+  return failure;
+}
+
+void Fail(const char* format, ...) {
+  char text[400];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
+  if (current == nullptr) {
+    std::fprintf(stderr, "emulated device, outside of any kernel: %s\n", text);
+    std::abort();
+  }
+  failure = Place(*current) + text;
+  // Nobody resumes the thread.
+  current->fiber.Suspend();
+  std::abort();
+}
+
+int Lane() { return current->lane(); }
+
+void SynchronizeBlock() { Wait(State::kAtBarrier); }
+
+const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {
+  Thread& self = *current;
+  const int first = self.number - self.lane();
+  Warp& warp = warps[first / kWarpSize];
+  if (warp.arrived == 0) {
+    warp.collective = kind;
+  } else if (warp.collective != kind) {
+    Fail("lane %d takes part in another collective than the lanes of its warp that came before", self.lane());
+  }
+  const int set = warp.set;
+  if (bytes != 0) std::memcpy(warp.posts[set][self.lane()], post, bytes);
+  if (++warp.arrived == kWarpSize) {
+    warp.arrived = 0;
+    warp.set = 1 - set;
+    for (int i = first; i < first + kWarpSize; ++i) threads[i]->state = State::kRunning;
+  } else {
+    Wait(State::kInCollective);
+  }
+  return warp.posts[set][0];
+}
+
+void StartCopy(void* target, const void* source) {
+  Copy copy;
+  copy.target = static_cast<unsigned char*>(target);
+  std::memcpy(copy.bytes, source, sizeof(copy.bytes));
+  std::memset(target, kNaNByte, sizeof(copy.bytes));
+  current->uncommitted.push_back(copy);
+}
+
+void CommitCopies() {
+  current->pending.push_back(std::move(current->uncommitted));
+  current->uncommitted.clear();
+}
+
+void WaitForCopies(size_t pending_groups) {
+  while (current->pending.size() > pending_groups) {
+    for (const Copy& copy : current->pending.front()) std::memcpy(copy.target, copy.bytes, sizeof(copy.bytes));
+    current->pending.pop_front();
+  }
+}
+
+}  // namespace emulation
