@@ -1,0 +1,143 @@
+"""What is measured: in full, small enough to see that everything works, and tiny for a dry run without a GPU.
+
+Channels C go in and come out; H x W are the pixels of a feature map. Offsets, mask and boxes are float32 always.
+"""
+
+import dataclasses
+
+KERNEL_SIZE = 3
+TAPS = KERNEL_SIZE * KERNEL_SIZE
+BINS = 7
+SAMPLES = 2
+
+FORWARD = "forward"
+BOTH = "forward + backward"
+WORKS = (FORWARD, BOTH)
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """How numbers are stored and multiplied; sums are float32 or wider always.
+
+    Attributes:
+        name: for tables.
+        storage: PyTorch's name of the type of maps and kernels.
+        bytes: of a stored number.
+        tolerance: the largest error of an output or gradient as a fraction of its largest value.
+        allow_tf32: factors of float32 products may be rounded to TF32.
+    """
+
+    name: str
+    storage: str
+    bytes: int
+    tolerance: float
+    allow_tf32: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# Sums of thousands of terms in another order; where factors have 11 or 8 bits, a few roundings of them.
+FLOAT32 = Precision("float32", "float32", 4, 1e-4)
+TF32 = Precision("TF32", "float32", 4, 2e-3, allow_tf32=True)
+FLOAT16 = Precision("float16", "float16", 2, 2e-3)
+BFLOAT16 = Precision("bfloat16", "bfloat16", 2, 1.6e-2)
+
+CONV_PRECISIONS = (FLOAT32, TF32, FLOAT16, BFLOAT16)
+# Pooling multiplies no matrices.
+ROI_PRECISIONS = (FLOAT32, FLOAT16, BFLOAT16)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvCase:
+    """`batch` images of H x W pixels, C channels in and as many out, kernel 3x3, strides 1, "same" padding."""
+
+    channels: int
+    height: int
+    width: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.channels} ch, {self.height} x {self.width}, batch {self.batch}"
+
+    @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.batch * self.height * self.width
+
+    @property
+    def elements(self) -> int:
+        """Of the input, and of the output."""
+        return self.pixels * self.channels
+
+    @property
+    def kernel_elements(self) -> int:
+        return TAPS * self.channels**2
+
+    def column_bytes(self, precision: Precision) -> int:
+        """What the sampled values of all taps would take if they were kept at once."""
+        return TAPS * self.elements * precision.bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class RoICase:
+    """`rois` RoIs an image, 7 x 7 bins of 2 x 2 samples, on maps of H x W pixels that are 1 / `stride` of the image."""
+
+    channels: int
+    height: int
+    width: int
+    stride: int
+    batch: int
+    rois: int
+
+    def __str__(self) -> str:
+        return f"{self.channels} ch, {self.height} x {self.width}, batch {self.batch}"
+
+    @property
+    def all_rois(self) -> int:
+        return self.batch * self.rois
+
+    @property
+    def elements(self) -> int:
+        """Of the feature map."""
+        return self.batch * self.height * self.width * self.channels
+
+    @property
+    def pooled_elements(self) -> int:
+        """Of the output."""
+        return self.all_rois * BINS * BINS * self.channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The cases, and the sizes by which the device's two rates are measured."""
+
+    conv: tuple[ConvCase, ...]
+    roi: tuple[RoICase, ...]
+    copy_bytes: int
+    matrix_side: int
+
+
+# Stages 3 to 5 of ResNet-50, image of 800 x 1344 pixels; channels, height, width and stride.
+_STAGES = ((128, 100, 168, 8), (256, 50, 84, 16), (512, 25, 42, 32))
+_ROIS_PER_IMAGE = 512
+
+FULL = Sizes(
+    conv=tuple(ConvCase(*stage[:3], batch) for batch in (2, 16) for stage in _STAGES),
+    roi=tuple(RoICase(*stage, batch, _ROIS_PER_IMAGE) for batch in (2, 16) for stage in _STAGES),
+    copy_bytes=2**31,
+    matrix_side=8192,
+)
+QUICK = Sizes(
+    conv=(ConvCase(128, 25, 42, 2), ConvCase(256, 13, 21, 2)),
+    roi=(RoICase(256, 25, 42, 32, 2, 64),),
+    copy_bytes=2**28,
+    matrix_side=2048,
+)
+# The emulator runs kernels thread by thread.
+TINY = Sizes(
+    conv=(ConvCase(16, 5, 7, 2),),
+    roi=(RoICase(16, 6, 9, 16, 2, 3),),
+    copy_bytes=2**20,
+    matrix_side=64,
+)

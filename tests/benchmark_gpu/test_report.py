@@ -1,0 +1,65 @@
+import json
+
+from benchmarks.gpu import report
+from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32
+from benchmarks.gpu.findings import OURS, POOLING, TORCHVISION, Findings, Memory
+from benchmarks.gpu.floors import Rates
+from tf_dcnv2.benchmark.results import Goal
+
+MEMORY = Memory("a case", "float16", 2_000_000, 10.0, 20, 9_000_000, 0, None)
+
+
+def test_a_row_of_the_table_has_times_ratios_floor_and_error(conv_measurement):
+    rows = report.times_table(Findings(measurements=[conv_measurement()])).rows
+    assert rows[0] == [
+        *("convolution, forward", "a case", "float32", "4000 (4000-4000)", "1.0e-05"),
+        *("16000 (16000-16000)", "4.00", "2000 (2000-2000)", "2.00", "500", "bytes", "8.00"),
+    ]
+    assert [row[2] for row in rows] == ["float32", "TF32", "float16", "bfloat16"]
+
+
+def test_what_is_absent_says_why_and_has_no_ratio(measured):
+    absent = {(TORCHVISION, FLOAT32): "not installed", (OURS, FLOAT16): "error 1.0e-01"}
+    item = measured({(OURS, FLOAT32): 1.0}, subject=POOLING, work=BOTH, absent=absent)
+    float32, float16, _ = report.times_table(Findings(measurements=[item])).rows
+    assert float32[5:9] == ["not installed", "-", "-", "-"]
+    assert (float16[3], float16[-1]) == ("error 1.0e-01", "-")
+
+
+def test_goals_of_a_kind_are_one_row_with_the_worst_case():
+    goals = [
+        *(Goal("speed", case, value, 3.0, at_least=True) for case, value in (("small", 2.0), ("large", 4.0))),
+        *(Goal("time", case, value, 1.5) for case, value in (("small", 1.0), ("large", 1.4))),
+    ]
+    assert report.goals_summary(goals).rows == [
+        ["speed", "at least 3", "2.000", "small", "1 of 2"],
+        ["time", "at most 1.5", "1.400", "large", "2 of 2"],
+    ]
+
+
+def test_memory_is_in_megabytes():
+    assert report.memory_table(Findings(memory=[MEMORY])).rows == [["a case", "float16", "9.0", "2.0", "0.0", "-"]]
+
+
+def test_text_and_markdown_name_the_device_its_rates_and_what_is_wrong(conv_measurement):
+    findings = Findings({"device": "a GPU"}, {"tests": "failed with status 1 in 3 s"}, Rates(4e12, {"TF32": 4.2e14}))
+    findings.measurements.append(conv_measurement())
+    findings.wrong.append("A value.")
+    description = "device a GPU; measured: copy 4000 GB/s, matrix product in TFLOP/s TF32 420"
+    text, markdown = report.text(findings), report.markdown(findings)
+    assert text.startswith(description) and text.endswith("WRONG: A value.")
+    assert markdown.startswith(f"{description}.\n\ntests: failed with status 1 in 3 s.\n\n**Wrong:** A value.\n\n")
+    assert "| convolution, forward | a case | TF32 |" in markdown
+
+
+def test_what_is_known_when_nothing_was_measured_can_be_shown():
+    assert report.text(Findings(wrong=["build: failed."])) == "WRONG: build: failed."
+
+
+def test_results_are_written_again_and_again(tmp_path, conv_measurement):
+    findings = Findings()
+    for count in (1, 2):
+        findings.measurements.append(conv_measurement())
+        report.write(findings, tmp_path / "results")
+        assert len(json.loads((tmp_path / "results" / "results.json").read_text())["measurements"]) == count
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"results.json", "results.md"}
