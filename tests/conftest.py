@@ -13,6 +13,9 @@ import tensorflow as tf
 
 from tf_dcnv2.ops import native
 
+# Comparisons are of float32 numbers, and of GPUs' with those of CPUs.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("TF_DCNV2_SHARED", REPOSITORY.parent / "shared"))
 GOLDEN = REPOSITORY / "tests" / "golden"

@@ -6,6 +6,20 @@ import tensorflow as tf
 
 from tf_dcnv2.ops import deform_conv2d
 
+DEVICES = ["/CPU:0", "/GPU:0"] if tf.config.list_physical_devices("GPU") else None
+
+
+@pytest.fixture(autouse=True, params=DEVICES)
+def device(request):
+    """Runs every test on either device where TensorFlow has a GPU; otherwise there is nothing to choose."""
+    if DEVICES is None:
+        yield "/CPU:0"
+        return
+    if request.param == "/GPU:0" and request.node.get_closest_marker("cpu_only"):
+        pytest.skip("checks what only the CPU's kernels do")
+    with tf.device(request.param):
+        yield request.param
+
 
 class ConvProblem:
     """Random inputs of one deformable convolution, offsets of about `spread` pixels."""

@@ -78,6 +78,7 @@ def test_what_is_no_such_argument_at_all_is_refused_by_name(call, changes, messa
         call(**changes)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("index", [2**32, -(2**32), 2**63 - 1])
 def test_indices_beyond_32_bits_are_not_mistaken_for_others(implementation, index):
     with pytest.raises(tf.errors.InvalidArgumentError, match="box_indices"):

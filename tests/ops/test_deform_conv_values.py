@@ -65,6 +65,7 @@ def test_float32_is_as_accurate_as_float32_can_be(conv_problem, implementation, 
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=3e-4)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("channels", [6, 40], ids=["a part of a vector", "vectors and a rest"])
 def test_half_precision_is_rounded_only_at_the_ends(

@@ -1,6 +1,6 @@
 """Results are the same to the bit from run to run and for any number of threads, and under TensorFlow's determinism.
 
-Run as a program with a number of threads, prints digests of results as a JSON object.
+Run as a program with a number of threads and implementations, prints digests of results as a JSON object.
 """
 
 import functools
@@ -13,7 +13,7 @@ import sys
 import pytest
 
 
-def digests(threads: int) -> dict[str, str]:
+def digests(threads: int, *implementations: str) -> dict[str, str]:
     """Digests of values and gradients of every operator and layer, computed under op determinism."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
@@ -51,7 +51,7 @@ def digests(threads: int) -> dict[str, str]:
         offset, mask = normal(2, 17, 23, 36, dtype=wide), normal(2, 17, 23, 18, dtype=wide)
         features = [normal(2, 25, 30, 48, dtype=dtype), normal(2, 13, 15, 48, dtype=dtype)]
         shift, weight = normal(60, 7, 7, 2, dtype=wide), normal(60, 7, 7, dtype=wide)
-        for name in ("native", "composite"):
+        for name in implementations:
             results[f"{name} convolution {dtype}"] = digest(
                 functools.partial(deform_conv2d, x, kernel, offset, mask, deformable_groups=2, implementation=name),
                 [x, kernel, offset, mask],
@@ -74,17 +74,18 @@ def digests(threads: int) -> dict[str, str]:
     return results
 
 
+def run(*arguments: str, **environment: str) -> dict[str, str]:
+    """Digests by another process."""
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.fixture(scope="module")
 def runs():
     """Digests of one run on one thread and two runs on two."""
-    environment = dict(os.environ, CUDA_VISIBLE_DEVICES="")
-    outputs = []
-    for threads in (1, 2, 2):
-        command = [sys.executable, __file__, str(threads)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        outputs.append(json.loads(done.stdout.splitlines()[-1]))
-    return outputs
+    return [run(threads, "native", "composite", CUDA_VISIBLE_DEVICES="") for threads in "122"]
 
 
 def test_everything_is_the_same_from_run_to_run_under_op_determinism(native_ops, runs):
@@ -97,5 +98,11 @@ def test_native_ops_are_the_same_for_any_number_of_threads(native_ops, runs):
     assert native[0] == native[1]
 
 
+def test_native_ops_on_a_gpu_are_the_same_from_run_to_run_under_op_determinism(native_ops, device):
+    if "GPU" not in device:
+        pytest.skip("no GPU")
+    assert run("2", "native") == run("2", "native")
+
+
 if __name__ == "__main__":
-    print(json.dumps(digests(int(sys.argv[1]))))
+    print(json.dumps(digests(int(sys.argv[1]), *sys.argv[2:])))

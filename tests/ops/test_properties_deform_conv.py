@@ -145,23 +145,32 @@ def assert_implementations_agree(case, dtype, tolerance, value_and_gradients):
         np.testing.assert_allclose(native, composite, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
+def is_defined(case, device):
+    """On a GPU, what is not finite may reach the outputs of other groups."""
+    is_finite = case.bad is None and not np.isnan(case.wild).any()
+    return device == "/CPU:0" or case.groups == 1 or is_finite
+
+
 # Sums of up to 200 products of order one.
 @settings(DETERMINISTIC, max_examples=300)
 @given(cases())
-def test_implementations_agree_in_values_and_gradients(value_and_gradients, case):
+def test_implementations_agree_in_values_and_gradients(value_and_gradients, device, case):
+    assume(is_defined(case, device))
     assert_implementations_agree(case, np.float64, 1e-12, value_and_gradients)
 
 
 @settings(DETERMINISTIC, max_examples=100)
 @given(cases())
-def test_implementations_agree_in_float32(value_and_gradients, case):
+def test_implementations_agree_in_float32(value_and_gradients, device, case):
+    assume(is_defined(case, device))
     assert_implementations_agree(case, np.float32, 2e-5, value_and_gradients)
 
 
 @pytest.mark.slow
 @settings(DETERMINISTIC, max_examples=2000)
 @given(cases(), st.sampled_from([(np.float64, 1e-12), (np.float32, 2e-5)]))
-def test_implementations_agree_on_many_more_problems(value_and_gradients, case, precision):
+def test_implementations_agree_on_many_more_problems(value_and_gradients, device, case, precision):
+    assume(is_defined(case, device))
     assert_implementations_agree(case, *precision, value_and_gradients)
 
 

@@ -79,6 +79,7 @@ def test_static_shape_is_inferred_as_far_as_it_is_known(implementation):
     )
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("indices", [[0, 1, 2, 0], [0, -1, 1, 0]])
 @pytest.mark.parametrize("name", ["box_indices", "levels"])
 def test_indices_out_of_range_are_refused_by_name(name, indices, implementation, traced):
@@ -96,6 +97,7 @@ def test_indices_out_of_range_are_refused_by_name(name, indices, implementation,
         pool(arguments)
 
 
+@pytest.mark.cpu_only
 def test_any_box_of_an_empty_batch_is_out_of_range(implementation):
     with pytest.raises(tf.errors.InvalidArgumentError, match="box_indices"):
         deform_roi_pool(tf.ones([0, 6, 8, 3]), BOXES, BOX_INDICES, spatial_scale=1.0, implementation=implementation)

@@ -1,4 +1,4 @@
-"""How many threads TensorFlow may use."""
+"""How many threads TensorFlow may use, and that it uses no GPU."""
 
 import tensorflow as tf
 
@@ -6,12 +6,15 @@ from tf_dcnv2.benchmark.options import available_cores
 
 
 def use_threads(threads: int) -> None:
-    """Has TensorFlow's ops share `threads` threads, which has to be said before it runs the first one.
+    """Has TensorFlow's ops share `threads` threads of the processor, which is what the contenders run on.
+
+    It has to be said before TensorFlow runs the first one.
 
     Raises:
         RuntimeError: it has run one, with another number.
     """
     try:
+        tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError as error:

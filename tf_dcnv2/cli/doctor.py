@@ -3,21 +3,24 @@
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tf_dcnv2.cli.console import say
+from tf_dcnv2.cli.cuda_driver import Gpu, query_driver
 
 SUMMARY = "check the installation and say what is wrong with it"
 
 DESCRIPTION = """\
-Prints the versions of everything involved, whether the custom ops are built and for which TensorFlow, and lets them
-compute a small example. The exit status is 1 if something is broken; the report says what to do."""
+Prints the versions of everything involved, whether the custom ops are built, for which TensorFlow and with which CUDA,
+whether that fits the NVIDIA driver and the GPUs of this machine, and lets the ops compute a small example. The exit
+status is 1 if something is broken; the report says what to do."""
 
 EXAMPLES = """\
   tf-dcnv2 doctor"""
@@ -25,6 +28,7 @@ EXAMPLES = """\
 _DETECTION_PACKAGES = (
     "tf-models-official", "pycocotools", "pyyaml", "rich", "pillow", "matplotlib", "scikit-image"
 )  # fmt: skip
+_REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation ."
 _CPU_FEATURES = ("avx2", "fma", "avx512f", "neon", "asimd")
 
 
@@ -44,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints all findings; 1 if one of them is bad."""
     broken = 0
-    for check in (_python, _machine, _tensorflow, _keras, _numpy, _detection_packages, _compiler, _ops, _self_check):
+    checks = (
+        *(_python, _machine, _tensorflow, _keras, _numpy, _detection_packages, _compiler, _cuda_compiler),
+        *(_ops, _driver, _gpu, _self_check),
+    )
+    for check in checks:
         for finding in _findings(check):
             say(finding.subject, finding.text if finding.ok else f"PROBLEM: {finding.text}")
             if not finding.ok:
@@ -87,8 +95,6 @@ def _tensorflow() -> Iterator[Finding]:
 
     supported = tf.__version__.split(".")[:2] == ["2", "20"]
     yield Finding("tensorflow", tf.__version__, supported, "pip install 'tensorflow==2.20.*'")
-    gpus = [gpu.name.removeprefix("/physical_device:") for gpu in tf.config.list_physical_devices("GPU")]
-    yield Finding("gpu", ", ".join(gpus) or "none visible to TensorFlow (TF_CPP_MIN_LOG_LEVEL=0 tf-dcnv2 doctor: why)")
 
 
 def _keras() -> Iterator[Finding]:
@@ -128,6 +134,19 @@ def _compiler() -> Iterator[Finding]:
     yield Finding("compiler", version[0] if version else compiler)
 
 
+def _cuda_compiler() -> Iterator[Finding]:
+    # Where cc/tools/cuda_toolkit.py looks for it.
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    candidates = [*(os.path.join(home, "bin", "nvcc") for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    nvcc = next(filter(None, map(shutil.which, candidates)), None)
+    if nvcc is None:
+        yield Finding("nvcc", "not found; only needed to build the custom ops for GPUs")
+        return
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release [\d.]+", version)
+    yield Finding("nvcc", f"{nvcc}, {release[0] if release else 'of unknown version'}")
+
+
 def _ops() -> Iterator[Finding]:
     from tf_dcnv2.ops import native
 
@@ -136,12 +155,83 @@ def _ops() -> Iterator[Finding]:
     except native.NativeOpsUnavailable as error:
         yield Finding("ops", "the custom ops cannot be used", False, str(error))
     else:
-        yield Finding("ops", f"{native.library_path()}, built for this TensorFlow")
+        cuda = native.build_info().get("cuda")
+        built = f"CPU and CUDA {cuda['version']} ({_architectures(cuda)})" if cuda else "the CPU only"
+        yield Finding("ops", f"{native.library_path()}, built for this TensorFlow, for {built}")
+
+
+def _driver() -> Iterator[Finding]:
+    """The NVIDIA driver, which must know the release of CUDA that the ops were built with."""
+    from tf_dcnv2.ops import native
+
+    driver = query_driver()
+    if driver is None:
+        yield Finding("driver", "no NVIDIA driver")
+        return
+    text = "NVIDIA driver for programs of CUDA {}.{} and older".format(*driver.cuda)
+    cuda = native.build_info().get("cuda")
+    # Releases of one major version run on each other's drivers.
+    if cuda and driver.gpus and driver.cuda[0] < _major(cuda["version"]):
+        remedy = (
+            f"Update the driver, or rebuild the ops with the toolkit of CUDA {driver.cuda[0]}: "
+            f"CUDA_HOME=/usr/local/cuda-{driver.cuda[0]} {_REBUILD}"
+        )
+        yield Finding("driver", f"{text}, but the ops are built with CUDA {cuda['version']}", False, remedy)
+    else:
+        yield Finding("driver", text)
+
+
+def _gpu() -> Iterator[Finding]:
+    """The GPUs of the driver, the code that the ops have for them, and whether TensorFlow uses them."""
+    import tensorflow as tf
+
+    from tf_dcnv2.ops import native
+
+    driver = query_driver()
+    gpus = driver.gpus if driver else ()
+    cuda = native.build_info().get("cuda")
+    for gpu in gpus:
+        text = "{}, compute capability {}.{}".format(gpu.name, *gpu.capability)
+        if cuda and not _has_code_for(gpu, cuda):
+            remedy = "DCNV2_CUDA_ARCHS={}{} {}".format(*gpu.capability, _REBUILD)
+            yield Finding("gpu", f"{text}; the ops are built for {_architectures(cuda)}", False, remedy)
+        else:
+            yield Finding("gpu", text)
+    visible = tf.config.get_visible_devices("GPU")
+    if not gpus and not visible:
+        yield Finding("gpu", "none")
+    elif not visible:
+        remedy = (
+            "pip install 'tensorflow[and-cuda]==2.20.*' brings the libraries it needs; TF_CPP_MIN_LOG_LEVEL=0 tf-dcnv2 "
+            'doctor tells what is missing. CUDA_VISIBLE_DEVICES="" says that this is meant to be so.'
+        )
+        yield Finding("gpu", "TensorFlow sees none of them", False, remedy)
+    elif native.is_available() and not cuda:
+        remedy = f"Install NVIDIA's CUDA toolkit and rebuild the ops: DCNV2_CUDA=1 {_REBUILD}"
+        yield Finding("gpu", "TensorFlow computes on it, but the custom ops do not", False, remedy)
+
+
+def _has_code_for(gpu: Gpu, cuda: dict[str, Any]) -> bool:
+    """Machine code runs on GPUs of its major and at least its minor version, PTX on every GPU that is not older."""
+    major, minor = gpu.capability
+    has_machine_code = any(code // 10 == major and code % 10 <= minor for code in cuda["architectures"])
+    return has_machine_code or cuda["ptx"] <= 10 * major + minor
+
+
+def _architectures(cuda: dict[str, Any]) -> str:
+    """Such as "compute capability 7.5, 8.0, 9.0, PTX 9.0"."""
+    codes = ", ".join(f"{code // 10}.{code % 10}" for code in cuda["architectures"])
+    return f"compute capability {codes}, PTX {cuda['ptx'] // 10}.{cuda['ptx'] % 10}"
+
+
+def _major(version: str) -> int:
+    return int(version.split(".")[0])
 
 
 def _self_check() -> Iterator[Finding]:
-    """Deformable convolution at half-pixel offsets against values worked out by hand, with either implementation."""
+    """Deformable convolution at half-pixel offsets against values worked out by hand, by all there is to compute it."""
     import numpy as np
+    import tensorflow as tf
 
     from tf_dcnv2.ops import deform_conv2d, native
 
@@ -150,11 +240,20 @@ def _self_check() -> Iterator[Finding]:
     expected = np.array([[2, 3, 1.75], [5, 6, 3.25], [3.25, 3.75, 2]], np.float32).reshape(1, 3, 3, 1)
     arguments = (x, np.full((1, 1, 1, 1), 2, np.float32), np.full((1, 3, 3, 2), 0.5, np.float32))
     mask = np.full((1, 3, 3, 1), 0.5, np.float32)
-    implementations = ("native", "composite") if native.is_available() else ("composite",)
-    for implementation in implementations:
-        y = deform_conv2d(*arguments, mask, implementation=implementation)
+    runs = [("composite", "/CPU:0")]
+    if native.is_available():
+        on_gpu = native.build_info().get("cuda") and tf.config.get_visible_devices("GPU")
+        runs = [("native", "/CPU:0"), *([("native", "/GPU:0")] if on_gpu else []), *runs]
+    for implementation, device in runs:
+        with tf.device(device):
+            y = deform_conv2d(*arguments, mask, implementation=implementation)
         difference = float(np.abs(np.asarray(y) - expected).max())
         ok = difference < 1e-5
+        where = "" if device == "/CPU:0" else " on the GPU"
         verdict = "correct" if ok else f"off by {difference:g}"
-        remedy = "Rebuild the ops: pip install --force-reinstall --no-deps --no-build-isolation ."
-        yield Finding("computes", f"{implementation} deformable convolution: {verdict}", ok, remedy)
+        yield Finding(
+            "computes",
+            f"{implementation} deformable convolution{where}: {verdict}",
+            ok,
+            f"Rebuild the ops: {_REBUILD}",
+        )

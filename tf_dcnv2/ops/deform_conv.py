@@ -34,7 +34,9 @@ def deform_conv2d(
     offset gives NaN in the outputs it feeds.
 
     Args:
-        x: `(B, H, W, C)`, float16, bfloat16, float32 or float64. Sums of 16-bit numbers are formed in float32.
+        x: `(B, H, W, C)`, float16, bfloat16, float32 or float64. Sums of 16-bit numbers are formed in float32. On a GPU
+            their samples are rounded to 16 bits before, and float32 factors to TF32, as in TensorFlow's own
+            convolutions, unless `tf.config.experimental.enable_tensor_float_32_execution(False)`.
         kernel: `(kh, kw, C // groups, O)`, dtype of `x`; `groups` follows from the shapes and divides C and O.
         offset: `(B, Ho, Wo, G*K*2)`, displacement `(dy, dx)` of each tap in input pixels, any real number. The channels
             are ordered (deformable group, tap, (dy, dx)).

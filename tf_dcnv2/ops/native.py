@@ -6,9 +6,11 @@ This module is the only place that loads the library. The wrappers take normalis
 
 import functools
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,6 +21,12 @@ _REBUILD = (
     "`pip install --force-reinstall --no-deps --no-build-isolation <the source directory>`; the composite ops "
     '(implementation="composite") work meanwhile.'
 )
+_REBUILD_WITH_CUDA = (
+    "TensorFlow sees a GPU, but the custom ops of tf-dcnv2 are built for the CPU only: they compute there, and copy. "
+    "Install NVIDIA's CUDA toolkit and rebuild them, for example with `DCNV2_CUDA=1 pip install --force-reinstall "
+    "--no-deps --no-build-isolation <the source directory>`; or use the composite ops "
+    '(implementation="composite"), which run on any device.'
+)
 
 
 class NativeOpsUnavailable(RuntimeError):
@@ -28,6 +36,14 @@ class NativeOpsUnavailable(RuntimeError):
 def library_path() -> str:
     """Path of the op library, whether or not it exists."""
     return str(_LIBRARY)
+
+
+def build_info() -> dict[str, Any]:
+    """What the library was built with, as setup.py and Bazel write it; empty where nobody has.
+
+    "tensorflow" is a version. "cuda" is None or {"version": "13.0", "architectures": [75, 80, 90], "ptx": 90}.
+    """
+    return json.loads(_BUILD_INFO.read_text()) if _BUILD_INFO.exists() else {}
 
 
 def is_available() -> bool:
@@ -57,7 +73,8 @@ def _load_once() -> ModuleType | str:
     """The module, or the reason why there is none. Both are remembered: a failure does not get better by itself."""
     if not _LIBRARY.exists():
         return f"The custom ops of tf-dcnv2 are not built: there is no {_LIBRARY}. {_REBUILD}"
-    built_for = json.loads(_BUILD_INFO.read_text())["tensorflow"] if _BUILD_INFO.exists() else "an unknown version"
+    info = build_info()
+    built_for = info.get("tensorflow", "an unknown version")
     mismatch = (
         f"The custom ops of tf-dcnv2 were built for TensorFlow {built_for}; TensorFlow {tf.__version__} is running. "
     )
@@ -65,9 +82,12 @@ def _load_once() -> ModuleType | str:
     if _release(built_for) != _release(tf.__version__):
         return mismatch + _REBUILD
     try:
-        return tf.load_op_library(str(_LIBRARY))
+        library = tf.load_op_library(str(_LIBRARY))
     except (tf.errors.OpError, OSError) as error:
         return f"{mismatch}{_REBUILD} Loading {_LIBRARY} failed: {error}"
+    if not info.get("cuda") and tf.config.get_visible_devices("GPU"):
+        warnings.warn(_REBUILD_WITH_CUDA, RuntimeWarning, stacklevel=2)
+    return library
 
 
 def _release(version: str) -> list[str]:
@@ -150,6 +170,10 @@ def deform_roi_pool(
     Returns:
         `(N, Ph, Pw, C)`, type of the features.
     """
+    # Kernels of all devices read these on the host; from a GPU's memory they would have to wait for them.
+    with tf.device("/CPU:0"):
+        spatial_scales = tf.constant(spatial_scales, tf.float64)
+        gamma = tf.constant(gamma, tf.float64)
     return load().dcnv2_deform_roi_pool(
         features,
         boxes,

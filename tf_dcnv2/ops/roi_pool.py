@@ -64,7 +64,9 @@ def deform_roi_pool(
     Raises:
         ValueError: an argument or a static shape does not fit; the message names it, what it is and what it should be.
         tf.errors.InvalidArgumentError: `box_indices` or `levels` out of range, or a shape that is known only when the
-            graph runs does not fit. Not under XLA, where nothing can fail: results are undefined then.
+            graph runs does not fit. Not under XLA, where nothing can fail: results are undefined then. The custom op
+            on a GPU does not look at `box_indices` and `levels` beforehand: an RoI with one out of range is NaN there,
+            and so are the gradients of its offset and mask. It takes at most 16 levels.
 
     Example:
         >>> features = tf.random.normal([2, 25, 42, 256])
@@ -133,7 +135,8 @@ def fpn_levels(boxes: tf.Tensor, num_levels: int, *, finest: int = 2, canonical_
     # without rounding.
     upper_levels = range(finest + 1, finest + num_levels)
     limits = tf.constant([(canonical_size * 2.0 ** (level - 4)) ** 2 for level in upper_levels], boxes.dtype)
-    return tf.reduce_sum(tf.cast(area[..., tf.newaxis] >= limits, tf.int32), axis=-1)
+    # Summed as floating-point numbers: TensorFlow moves sums of int32 from a GPU to the host.
+    return tf.cast(tf.reduce_sum(tf.cast(area[..., tf.newaxis] >= limits, boxes.dtype), axis=-1), tf.int32)
 
 
 def _feature_levels(features: object) -> list[tf.Tensor]:

@@ -1,0 +1,152 @@
+"""What `tf-dcnv2 doctor` says about GPUs, with a driver's library that is not there."""
+
+import pytest
+
+from tf_dcnv2.cli import cuda_driver, doctor
+from tf_dcnv2.cli.cuda_driver import Driver, DriverError, Gpu, query_driver
+from tf_dcnv2.ops import native
+
+TURING, AMPERE, ADA, HOPPER = Gpu("T4", (7, 5)), Gpu("A100", (8, 0)), Gpu("L4", (8, 9)), Gpu("H100", (9, 0))
+CUDA = {"version": "13.0", "architectures": [75, 80, 90], "ptx": 90}
+
+
+class FakeLibcuda:
+    """The functions of libcuda.so.1 that are asked, `version` as the driver writes it: 13020 for 13.2."""
+
+    def __init__(self, version=13020, gpus=(), failure=0):
+        self.version, self.gpus, self.failure = version, gpus, failure
+
+    def cuInit(self, flags):
+        return self.failure or (0 if self.gpus else 100)
+
+    def cuDriverGetVersion(self, version):
+        version._obj.value = self.version
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = len(self.gpus)
+        return 0
+
+    def cuDeviceGet(self, device, ordinal):
+        device._obj.value = ordinal + 40
+        return 0
+
+    def cuDeviceGetName(self, name, length, device):
+        name.value = self.gpus[device.value - 40].name.encode()[: length - 1]
+        return 0
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        value._obj.value = self.gpus[device.value - 40].capability[{75: 0, 76: 1}[attribute]]
+        return 0
+
+    def cuGetErrorName(self, status, text):
+        text._obj.value = b"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" if status == 803 else None
+        return 0
+
+
+def test_without_a_driver_there_is_nothing_to_tell():
+    def load(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    assert query_driver(load) is None
+
+
+def test_the_driver_tells_its_cuda_release_and_its_gpus():
+    library = FakeLibcuda(12040, (HOPPER, TURING))
+    assert query_driver(lambda name: {"libcuda.so.1": library}[name]) == Driver((12, 4), (HOPPER, TURING))
+
+
+def test_a_driver_without_gpus_is_no_error():
+    assert query_driver(lambda name: FakeLibcuda()) == Driver((13, 2), ())
+
+
+@pytest.mark.parametrize("failure, name", [(803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), (9999, "error 9999")])
+def test_an_error_of_the_driver_has_its_name(failure, name):
+    with pytest.raises(DriverError, match=name):
+        query_driver(lambda name: FakeLibcuda(failure=failure))
+
+
+@pytest.fixture
+def diagnose(monkeypatch):
+    """Findings of a check on a machine with this driver, ops built with this CUDA, and GPUs that TensorFlow sees."""
+
+    def diagnose(check, gpus=(), cuda=CUDA, driver=(13, 0), visible=None):
+        monkeypatch.setattr(doctor, "query_driver", lambda: driver and Driver(driver, tuple(gpus)))
+        monkeypatch.setattr(native, "build_info", lambda: {"cuda": cuda})
+        monkeypatch.setattr(native, "is_available", lambda: True)
+        seen = ["GPU"] * len(gpus) if visible is None else visible
+        monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: seen)
+        return list(check())
+
+    return diagnose
+
+
+def test_a_machine_without_driver_and_gpu_is_healthy(diagnose):
+    findings = diagnose(doctor._driver, driver=None) + diagnose(doctor._gpu, driver=None)
+    assert [finding.text for finding in findings] == ["no NVIDIA driver", "none"]
+    assert all(finding.ok for finding in findings)
+
+
+@pytest.mark.parametrize("driver, ok", [((12, 9), False), ((13, 0), True), ((13, 2), True), ((14, 0), True)])
+def test_a_driver_of_an_older_major_release_than_the_toolkit_is_a_problem(diagnose, driver, ok):
+    (finding,) = diagnose(doctor._driver, [HOPPER], driver=driver, cuda={**CUDA, "version": "13.1"})
+    assert finding.ok == ok
+    assert ("ops are built with CUDA 13.1" in finding.text) != ok
+    assert ok or "Update the driver" in finding.remedy
+
+
+def test_an_old_driver_does_not_matter_without_gpus_or_cuda_kernels(diagnose):
+    assert diagnose(doctor._driver, [], driver=(11, 0))[0].ok
+    assert diagnose(doctor._driver, [HOPPER], driver=(11, 0), cuda=None)[0].ok
+
+
+@pytest.mark.parametrize(
+    "gpu, architectures, ptx, fits",
+    [
+        (TURING, [75, 80, 90], 90, True),
+        (ADA, [75, 80, 90], 90, True),  # machine code of 8.0 runs on 8.9
+        (AMPERE, [89], 89, False),  # but not the other way round
+        (AMPERE, [75], 75, True),  # compiled by the driver from PTX
+        (HOPPER, [75, 80], 80, True),
+        (TURING, [80, 90], 90, False),
+        (Gpu("B200", (10, 0)), [75, 80, 90], 90, True),
+        (Gpu("V100", (7, 0)), [75, 80, 90], 90, False),
+        (Gpu("RTX 5090", (12, 0)), [100], 100, True),
+        (Gpu("GB300", (10, 3)), [100, 120], 120, True),
+    ],
+)
+def test_each_gpu_needs_code_that_runs_on_it(diagnose, gpu, architectures, ptx, fits):
+    cuda = {"version": "13.0", "architectures": architectures, "ptx": ptx}
+    (finding,) = diagnose(doctor._gpu, [gpu], cuda=cuda)
+    assert finding.ok == fits
+    assert gpu.name in finding.text
+    assert fits or "DCNV2_CUDA_ARCHS={}{} ".format(*gpu.capability) in finding.remedy
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_a_problem(diagnose):
+    gpu, finding = diagnose(doctor._gpu, [HOPPER], visible=[])
+    assert gpu.ok and not finding.ok
+    assert "tensorflow[and-cuda]" in finding.remedy
+
+
+def test_a_gpu_and_ops_for_the_cpu_only_are_a_problem(diagnose):
+    gpu, finding = diagnose(doctor._gpu, [HOPPER], cuda=None)
+    assert gpu.ok and not finding.ok
+    assert "DCNV2_CUDA=1" in finding.remedy
+
+
+def test_the_report_says_what_was_built(monkeypatch):
+    monkeypatch.setattr(native, "load", lambda: None)
+    monkeypatch.setattr(native, "build_info", lambda: {"cuda": CUDA})
+    (finding,) = doctor._ops()
+    assert finding.text.endswith("for CPU and CUDA 13.0 (compute capability 7.5, 8.0, 9.0, PTX 9.0)")
+    monkeypatch.setattr(native, "build_info", lambda: {})
+    (finding,) = doctor._ops()
+    assert finding.text.endswith("for the CPU only")
+
+
+def test_a_driver_that_fails_is_a_problem(monkeypatch):
+    monkeypatch.setattr(doctor, "query_driver", lambda: cuda_driver.query_driver(lambda name: FakeLibcuda(failure=803)))
+    (finding,) = doctor._findings(doctor._driver)
+    assert not finding.ok
+    assert "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" in finding.text
