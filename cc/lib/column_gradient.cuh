@@ -91,7 +91,9 @@ class ColumnGradient {
   static constexpr int kPixelPasses = kPixels / kLinesPerPass, kChannelPasses = kChannels / kLinesPerPass;
   static_assert(kPixels % kLinesPerPass == 0 && kChannels % kLinesPerPass == 0, "all threads copy alike");
 
-  // Of the channels that a thread copies: the row within the tap, and the first output of the channel's group.
+  // Of the channels that a thread copies: the row within the tap, and the first output of the channel's group, which is
+  // kNoOutput beyond the chunk.
+  static constexpr int kNoOutput = 0x7fffffff;
   struct KernelRows {
     int row[kChannelPasses], first_out[kChannelPasses];
   };
@@ -107,7 +109,7 @@ class ColumnGradient {
       const int channel = chunk.first + Line(pass);
       const int group = channel / group_in_;
       rows.row[pass] = channel - group * group_in_;
-      rows.first_out[pass] = Line(pass) < chunk.count ? group * group_out_ : out_channels_;
+      rows.first_out[pass] = Line(pass) < chunk.count ? group * group_out_ : kNoOutput;
     }
     return rows;
   }
