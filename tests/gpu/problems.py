@@ -120,16 +120,17 @@ def check_within(name: str, received: np.ndarray, expected: np.ndarray, bound: n
         )
 
 
-def _sample_gradient_magnitudes(problem):
+def _sample_gradient_magnitudes(problem: ConvProblem) -> np.ndarray:
     """sum over channels of a deformable group, for every tap, of sum_o |kernel| |dy|."""
-    geometry = problem.geometry
+    geometry, kernel = problem.geometry, np.abs(problem.inputs.kernel)
     kh, kw, group_channels, filters = geometry.kernel_shape
-    group_filters = filters // geometry.groups
-    dy = np.abs(problem.dy).reshape(*geometry.y_shape[:3], geometry.groups, group_filters)
-    kernel = np.abs(problem.inputs.kernel).reshape(kh * kw, group_channels, geometry.groups, group_filters)
-    columns = np.einsum("bhwgo,tcgo->bhwtgc", dy, kernel)
-    columns = columns.reshape(*geometry.y_shape[:3], kh * kw, geometry.deformable_groups, -1)
-    return columns.sum(-1).swapaxes(-1, -2)
+    # With zeros between channels and outputs of different groups.
+    dense = np.zeros((kh * kw, geometry.groups * group_channels, filters))
+    for group, outputs in enumerate(np.split(np.arange(filters), geometry.groups)):
+        channels = slice(group * group_channels, (group + 1) * group_channels)
+        dense[:, channels, outputs[0] : outputs[-1] + 1] = kernel[..., outputs].reshape(kh * kw, group_channels, -1)
+    summed = dense.reshape(kh * kw, geometry.deformable_groups, -1, filters).sum(2).swapaxes(0, 1)
+    return (np.abs(problem.dy) @ summed.reshape(-1, filters).T).reshape(geometry.mask_shape)
 
 
 @dataclasses.dataclass
