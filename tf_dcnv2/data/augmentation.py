@@ -1,4 +1,4 @@
-"""Random changes to one training image and its boxes, reproducible from a per-image seed."""
+"""Random changes to one training image and its objects, reproducible from a per-image seed."""
 
 import dataclasses
 
@@ -6,6 +6,9 @@ import tensorflow as tf
 
 # An object cropped to less than this share of its area is no fair example any more; it is ignored like a crowd.
 _MIN_VISIBLE_SHARE = 0.3
+
+# Entries of an example that are `[y1, x1, y2, x2]` in pixels.
+_FRAMES = ("boxes", "mask_boxes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,46 +38,58 @@ class Augmentation:
             raise ValueError(f"color_jitter must be between 0 and 1. Received: {self.color_jitter}")
 
     def __call__(self, example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Changes `image` (uint8), `boxes` (N, 4) in pixels and `crowd` (N,); `seed` is `(2,)` int64."""
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
-        image, boxes, crowd = example["image"], example["boxes"], example["crowd"]
-        if self.scale_range != (1.0, 1.0):
-            image, boxes, crowd = self._rescale(image, boxes, crowd, seeds[0], seeds[1])
-        if self.horizontal_flip:
-            image, boxes = _maybe_flip(image, boxes, axis=1, seed=seeds[2])
-        if self.vertical_flip:
-            image, boxes = _maybe_flip(image, boxes, axis=0, seed=seeds[3])
-        if self.color_jitter:
-            image = _jitter_colors(image, self.color_jitter, seeds[4])
-        return {**example, "image": image, "boxes": boxes, "crowd": crowd}
+        """Changes `image` (uint8), `boxes` (N, 4) in pixels and `crowd` (N,); `seed` is `(2,)` int64.
 
-    def _rescale(self, image, boxes, crowd, scale_seed, crop_seed):
+        Where there are `masks` (N, R, R) in frames `mask_boxes` (N, 4), these follow.
+        """
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
+        if self.scale_range != (1.0, 1.0):
+            example = self._rescale(example, seeds[0], seeds[1])
+        if self.horizontal_flip:
+            example = _maybe_flip(example, axis=1, seed=seeds[2])
+        if self.vertical_flip:
+            example = _maybe_flip(example, axis=0, seed=seeds[3])
+        if self.color_jitter:
+            example = {**example, "image": _jitter_colors(example["image"], self.color_jitter, seeds[4])}
+        return example
+
+    def _rescale(self, example, scale_seed, crop_seed):
+        image = example["image"]
         old_size = tf.cast(tf.shape(image)[:2], tf.float32)
         low, high = (tf.math.log(factor) for factor in self.scale_range)
         factor = tf.exp(tf.random.stateless_uniform([], scale_seed, low, high))
         size = tf.maximum(tf.round(old_size * factor), 1.0)
         image = tf.image.resize(image, tf.cast(size, tf.int32))
         image = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
-        boxes *= tf.tile(size / old_size, [2])
 
         window = tf.minimum(old_size if self.canvas is None else tf.constant(self.canvas, tf.float32), size)
         start = tf.floor(tf.random.stateless_uniform([2], crop_seed) * (size - window + 1.0))
         image = tf.slice(image, [*tf.unstack(tf.cast(start, tf.int32)), 0], [*tf.unstack(tf.cast(window, tf.int32)), 3])
-        full_area = _area(boxes)
-        boxes = tf.clip_by_value(boxes - tf.tile(start, [2]), 0.0, tf.tile(window, [2]))
-        visible_share = tf.math.divide_no_nan(_area(boxes), full_area)
-        return tf.ensure_shape(image, [None, None, 3]), boxes, crowd | (visible_share < _MIN_VISIBLE_SHARE)
+        moved = {
+            name: example[name] * tf.tile(size / old_size, [2]) - tf.tile(start, [2])
+            for name in _FRAMES
+            if name in example
+        }
+        full_area = _area(moved["boxes"])
+        moved["boxes"] = tf.clip_by_value(moved["boxes"], 0.0, tf.tile(window, [2]))
+        visible_share = tf.math.divide_no_nan(_area(moved["boxes"]), full_area)
+        crowd = example["crowd"] | (visible_share < _MIN_VISIBLE_SHARE)
+        return {**example, **moved, "image": tf.ensure_shape(image, [None, None, 3]), "crowd": crowd}
 
 
-def _maybe_flip(image, boxes, axis, seed):
+def _maybe_flip(example, axis, seed):
     flip = tf.random.stateless_uniform([], seed) < 0.5
-    side = tf.cast(tf.shape(image)[axis], tf.float32)
-    y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
-    mirrored = [y1, side - x2, y2, side - x1] if axis == 1 else [side - y2, x1, side - y1, x2]
-    return (
-        tf.cond(flip, lambda: tf.reverse(image, [axis]), lambda: image),
-        tf.where(flip, tf.stack(mirrored, axis=-1), boxes),
-    )
+    side = tf.cast(tf.shape(example["image"])[axis], tf.float32)
+
+    def mirrored(boxes):
+        y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
+        return tf.stack([y1, side - x2, y2, side - x1] if axis == 1 else [side - y2, x1, side - y1, x2], axis=-1)
+
+    changed = {"image": tf.cond(flip, lambda: tf.reverse(example["image"], [axis]), lambda: example["image"])}
+    changed |= {name: tf.where(flip, mirrored(example[name]), example[name]) for name in _FRAMES if name in example}
+    if "masks" in example:
+        changed["masks"] = tf.cond(flip, lambda: tf.reverse(example["masks"], [axis + 1]), lambda: example["masks"])
+    return {**example, **changed}
 
 
 def _jitter_colors(image, strength, seed):

@@ -4,16 +4,23 @@ import numpy as np
 
 
 def segmentation_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """Rasterises a COCO segmentation.
+    """Rasterises a COCO segmentation: `(height, width)` uint8, 1 on the object and 0 elsewhere.
+
+    Arguments and errors are those of `segmentation_rle`.
+    """
+    from pycocotools import mask as coco_mask
+
+    return coco_mask.decode(segmentation_rle(segmentation, height, width))
+
+
+def segmentation_rle(segmentation: list | dict, height: int, width: int) -> dict:
+    """COCO's compressed run-length code of a COCO segmentation.
 
     Args:
         segmentation: a list of polygons `[x1, y1, x2, y2, …]` in pixels, or a run-length code
             `{"size": [height, width], "counts": list or string}`.
         height: image height in pixels.
         width: image width in pixels.
-
-    Returns:
-        `(height, width)` uint8, 1 on the object and 0 elsewhere.
 
     Raises:
         ValueError: the segmentation is malformed or made for another image size.
@@ -26,16 +33,15 @@ def segmentation_mask(segmentation: list | dict, height: int, width: int) -> np.
         counts = segmentation.get("counts")
         if isinstance(counts, list):
             _check_counts(counts, height * width)
-            return coco_mask.decode(coco_mask.frPyObjects(segmentation, height, width))
+            return coco_mask.frPyObjects(segmentation, height, width)
         if isinstance(counts, (str, bytes)):
-            return coco_mask.decode(segmentation)
+            return segmentation
         raise ValueError("run-length segmentation without counts")
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError(f"malformed segmentation {segmentation!r}")
     for polygon in segmentation:
         _check_polygon(polygon)
-    parts = coco_mask.decode(coco_mask.frPyObjects(segmentation, height, width))
-    return parts.max(axis=2)
+    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
 
 
 def box_mask(box: list[float], height: int, width: int) -> np.ndarray:
@@ -44,6 +50,14 @@ def box_mask(box: list[float], height: int, width: int) -> np.ndarray:
     columns = np.arange(width) + 0.5
     inside = (rows >= box[0]) & (rows < box[2]) & (columns >= box[1]) & (columns < box[3])
     return inside.astype(np.uint8)
+
+
+def compressed_rle(mask: np.ndarray) -> dict:
+    """COCO's compressed run-length code of a binary `(H, W)` mask, as JSON takes it."""
+    from pycocotools import mask as coco_mask
+
+    code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": code["counts"].decode("ascii")}
 
 
 def uncompressed_rle(mask: np.ndarray) -> dict:

@@ -1,6 +1,6 @@
 """TFRecords -> batches for a detector, as a `tf.data.Dataset`.
 
-Shapes: B batch, H x W padded image, M boxes per image.
+Shapes: B batch, H x W padded image, M boxes per image, R x R samples per mask.
 """
 
 import os
@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from tf_dcnv2.data.augmentation import Augmentation
 from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
+from tf_dcnv2.data.record_decoding import PER_BOX, make_decoder
 from tf_dcnv2.data.record_files import find_shards
-from tf_dcnv2.data.resizing import pad_to_multiple, resize_image, resized_shape
+from tf_dcnv2.data.record_reading import read_records
+from tf_dcnv2.data.resizing import pad_to_multiple
 
 _DEFAULT_MAX_BOXES = 100
 _MAX_SHUFFLE_BUFFER = 4096
@@ -33,6 +35,8 @@ def load_records(
     color_jitter: float = 0.0,
     shuffle: bool | None = None,
     max_boxes: int | None = None,
+    masks: bool = False,
+    mask_size: int = 112,
     cache: bool = False,
     seed: int | None = None,
     repeat: bool = False,
@@ -62,6 +66,8 @@ def load_records(
         shuffle: new random order on every pass.
         max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations. Default:
             100 in training; otherwise as many as the fullest image has, so that evaluation misses none.
+        masks: give each object's mask too; the records must have been converted with masks.
+        mask_size: R, samples per side of a mask.
         cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass.
         seed: makes order and augmentation reproducible.
         repeat: start over for ever instead of ending after one pass.
@@ -75,21 +81,26 @@ def load_records(
         * targets: `boxes` `(B, M, 4)` float32 padded with 0; `classes` `(B, M)` int32, the data set's own category
           ids, padded with -1; `crowd` `(B, M)` bool; `areas` `(B, M)` float32, the annotated areas in pixels of the
           original image; `image_ids` `(B,)` int64; `original_sizes` `(B, 2)` float32.
+        * with `masks=True` also `masks` `(B, M, R, R)` uint8, 1 on the object, sampled in R x R equal cells of the
+          frame `mask_boxes` `(B, M, 4)` float32: the annotated box, which unlike `boxes` may reach past the border of a
+          cropped image.
 
     Raises:
         FileNotFoundError: nothing matches the pattern, or a shard is missing.
-        ValueError: an argument is out of range, or the data set is incomplete.
+        ValueError: an argument is out of range, the data set is incomplete, or it has no masks.
         tf.errors.InvalidArgumentError: while reading, a record is truncated or corrupt; the message names the file.
 
     Example:
         >>> train = load_records("records/train", batch_size=4, training=True, short_side=320, seed=0)
         >>> detector.fit(train, epochs=12)
     """
-    _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes)
+    _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes, mask_size)
     flip, shuffle, drop_remainder = (training if value is None else value for value in (flip, shuffle, drop_remainder))
     augmentation = Augmentation(flip, vertical_flip, tuple(scale_range), color_jitter, canvas)
     paths = find_shards(pattern)
     info = describe_shards(paths)
+    if masks and info is not None and not info.has_masks:
+        raise ValueError(f"These records have no masks: convert them with include_masks=True. Received: {pattern!r}")
     if max_boxes is None:
         max_boxes = _DEFAULT_MAX_BOXES if training or info is None else max(1, info.max_boxes_per_image)
     if drop_remainder and not repeat and info is not None and info.num_images < batch_size:
@@ -98,8 +109,8 @@ def load_records(
             f"batch_size={batch_size}"
         )
 
-    decode = _make_decoder(short_side, max_side, canvas, max_boxes)
-    dataset = _read_records(paths, shuffle, seed)
+    decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None)
+    dataset = read_records(paths, shuffle, seed)
     if cache:
         # Shuffling after the cache, or every pass would replay the first one's order.
         dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache()
@@ -131,13 +142,14 @@ def load_records(
     return dataset
 
 
-def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes) -> None:
+def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes, mask_size) -> None:
     at_least_one = {
         "batch_size": batch_size,
         "short_side": short_side,
         "max_side": max_side,
         "size_multiple": size_multiple,
         "max_boxes": 1 if max_boxes is None else max_boxes,
+        "mask_size": mask_size,
     }
     for name, value in at_least_one.items():
         if value < 1:
@@ -158,71 +170,8 @@ def _shuffle_buffer(info: DatasetInfo | None) -> int:
     return _MAX_SHUFFLE_BUFFER if info is None else max(1, min(info.num_images, _MAX_SHUFFLE_BUFFER))
 
 
-def _read_records(paths: list[str], shuffle: bool, seed: int | None) -> tf.data.Dataset:
-    sizes = [tf.io.gfile.stat(path).length for path in paths]
-    files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(sizes, tf.int64)))
-    if not shuffle:
-        return files.flat_map(_read_file)
-    files = files.shuffle(len(paths), seed=seed)
-    return files.interleave(_read_file, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-def _read_file(path: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
-    """Records of one file. TensorFlow's own error for a damaged one does not say which file it is in.
-
-    So the reader stops at the damage, and an end marker checks that the records add up to the file's size.
-    """
-    framing_bytes = 16  # per record: length, checksum of the length, checksum of the data
-    end_marker = tf.constant(b"")
-
-    def account(position, record):
-        is_end = tf.equal(record, end_marker)
-        problem = " is truncated or corrupt: only {} of its {} bytes can be read."
-        message = tf.strings.join([path, tf.strings.format(problem, (position, size))])
-        with tf.control_dependencies([tf.debugging.Assert(~is_end | (position == size), [message])]):
-            length = tf.cast(tf.strings.length(record), tf.int64)
-        return position + length + framing_bytes, record
-
-    records = tf.data.TFRecordDataset(path).ignore_errors()
-    records = records.concatenate(tf.data.Dataset.from_tensors(end_marker)).scan(tf.constant(0, tf.int64), account)
-    return records.filter(lambda record: tf.not_equal(record, end_marker))
-
-
-def _make_decoder(short_side, max_side, canvas, max_boxes):
-    """Returns the function from one serialised example to a resized uint8 image and its targets."""
-    from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
-
-    decoder = TfExampleDecoder()
-
-    def decode(record):
-        fields = decoder.decode(record)
-        original_size = tf.shape(fields["image"])[:2]
-        shape = resized_shape(
-            original_size[0], original_size[1], short_side=short_side, max_side=max_side, canvas=canvas
-        )
-        kept = _kept_boxes(fields["groundtruth_is_crowd"], max_boxes)
-        boxes = fields["groundtruth_boxes"] * tf.tile(tf.cast(shape, tf.float32), [2])
-        return {
-            "image": resize_image(fields["image"], shape),
-            "boxes": tf.gather(boxes, kept),
-            "classes": tf.cast(tf.gather(fields["groundtruth_classes"], kept), tf.int32),
-            "crowd": tf.gather(fields["groundtruth_is_crowd"], kept),
-            "areas": tf.gather(fields["groundtruth_area"], kept),
-            "image_id": tf.strings.to_number(fields["source_id"], tf.int64),
-            "original_size": tf.cast(original_size, tf.float32),
-        }
-
-    return decode
-
-
-def _kept_boxes(crowd: tf.Tensor, max_boxes: int) -> tf.Tensor:
-    """Indices of at most `max_boxes` boxes in annotation order, preferring those that are no crowd."""
-    order = tf.argsort(tf.cast(crowd, tf.int32), stable=True)
-    return tf.sort(order[:max_boxes])
-
-
 def _padded_shapes(spec, canvas, max_boxes):
-    shapes = {name: [max_boxes, *item.shape[1:]] for name, item in spec.items() if name in _PER_BOX}
+    shapes = {name: [max_boxes, *item.shape[1:]] for name, item in spec.items() if name in PER_BOX}
     image_shape = [*(canvas or (None, None)), 3]
     return {name: item.shape for name, item in spec.items()} | shapes | {"image": image_shape}
 
@@ -232,10 +181,7 @@ def _padding_values(spec):
     return values | {"classes": tf.constant(-1, tf.int32)}
 
 
-_PER_BOX = ("boxes", "classes", "crowd", "areas")
-
-
 def _as_inputs_and_targets(batch):
     inputs = {"images": tf.cast(batch["image"], tf.float32), "image_sizes": tf.cast(batch["size"], tf.float32)}
-    targets = {name: batch[name] for name in _PER_BOX}
+    targets = {name: batch[name] for name in PER_BOX if name in batch}
     return inputs, targets | {"image_ids": batch["image_id"], "original_sizes": batch["original_size"]}

@@ -1,6 +1,6 @@
 """COCO average precision of a detector on batches from `load_records`.
 
-Shapes: B batch, D detections per image, M annotated boxes per image.
+Shapes: B batch, D detections per image, M annotated boxes per image, S x S cells of a detection's mask.
 """
 
 import itertools
@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from tf_dcnv2.data.atomic_files import write_atomically
-from tf_dcnv2.evaluation.coco_metrics import make_ground_truth, read_ground_truth, score_detections
+from tf_dcnv2.data.masks import compressed_rle
+from tf_dcnv2.evaluation.coco_metrics import (
+    encode_segmentations,
+    has_segmentations,
+    make_ground_truth,
+    read_ground_truth,
+    score_detections,
+)
+from tf_dcnv2.evaluation.mask_pasting import paste_mask
 
 
 def evaluate_coco(
@@ -32,20 +40,23 @@ def evaluate_coco(
     Args:
         detector: a detector model, or any function from `inputs` to a dict with `boxes` `(B, D, 4)` as
             `[y1, x1, y2, x2]` in pixels of the padded image, `scores` `(B, D)` and `classes` `(B, D)`, category ids
-            with -1 for padding. A detection that is not finite is dropped.
+            with -1 for padding, and perhaps `masks` `(B, D, S, S)`, probabilities in the frames of the boxes. A
+            detection that is not finite is dropped.
         dataset: batches of `(inputs, targets)` from `load_records`. An image that comes twice counts once.
         annotations: COCO `instances_*.json` with the data set's image and category ids to score against. Default:
-            the boxes in `targets`, which are those of the annotations clipped to the image.
+            the boxes in `targets`, which are those of the annotations clipped to the image, and the masks if there
+            are any, at the resolution they were loaded with.
         results_path: where to write the detections in COCO's results format, in original pixels and with the data
-            set's own ids, as pycocotools' `loadRes` and COCO's evaluation server read it.
+            set's own ids, as pycocotools' `loadRes` and COCO's evaluation server read it; masks as run-length codes.
         max_images: score only this many images, the first ones.
         progress: called with the number of images done after every image.
 
     Returns:
-        `{"bbox": metrics}` with COCO's twelve numbers: AP (averaged over IoU 0.50 to 0.95), AP50, AP75, APs, APm, APl
-        (small, medium, large objects), AR1, AR10, AR100 (with at most so many detections per image), ARs, ARm, ARl.
-        Each is between 0 and 1, or -1 where no object is of the kind. `metrics["per_class"]` maps category ids to
-        `{"AP": …, "AP50": …}`.
+        `{"bbox": metrics}`, and `"segm"` alike when both the detector and the ground truth have masks (there an
+        annotation without one has its box, and one with a malformed one is left out). Metrics are COCO's twelve: AP
+        (averaged over IoU 0.50 to 0.95), AP50, AP75, APs, APm, APl (small, medium, large objects), AR1, AR10, AR100
+        (with at most so many detections per image), ARs, ARm, ARl. Each is between 0 and 1, or -1 where no object is of
+        the kind. `metrics["per_class"]` maps category ids to `{"AP": …, "AP50": …}`.
 
     Raises:
         FileNotFoundError: the annotation file does not exist.
@@ -62,10 +73,12 @@ def evaluate_coco(
     images: dict[int, dict] = {}
     boxes: list[dict] = []
     results: list[dict] = []
+    gives_masks = False
     for image in itertools.islice(_detect(detector, dataset), max_images):
         images[image.image_id] = image.description()
         boxes.extend(image.annotations())
         results.extend(image.results())
+        gives_masks |= image.has_detected_masks
         if progress is not None:
             progress(len(images))
     if not images:
@@ -75,7 +88,11 @@ def evaluate_coco(
     if ground_truth is None:
         categories = {category_id: str(category_id) for category_id in sorted({box["category_id"] for box in boxes})}
         ground_truth = make_ground_truth(images.values(), boxes, categories)
-    return {"bbox": score_detections(ground_truth, results, list(images))}
+    metrics = {"bbox": score_detections(ground_truth, results, list(images))}
+    if gives_masks and has_segmentations(ground_truth):
+        encode_segmentations(ground_truth, images)
+        metrics["segm"] = score_detections(ground_truth, results, list(images), "segm")
+    return metrics
 
 
 class _EvaluatedImage:
@@ -87,6 +104,10 @@ class _EvaluatedImage:
         self._to_original = self._original_size / size
         self._targets = targets
         self._detections = detections
+
+    @property
+    def has_detected_masks(self) -> bool:
+        return "masks" in self._detections
 
     def description(self) -> dict:
         height, width = self._original_size.astype(int).tolist()
@@ -103,6 +124,7 @@ class _EvaluatedImage:
                 "bbox": boxes[index].tolist(),
                 "area": float(areas[index]),
                 "iscrowd": int(self._targets["crowd"][index]),
+                **self._segmentation(self._targets, "mask_boxes", index),
             }
             for index in np.flatnonzero(classes >= 0)
         ]
@@ -117,9 +139,18 @@ class _EvaluatedImage:
                 "category_id": int(classes[index]),
                 "bbox": [round(value, 3) for value in boxes[index].tolist()],
                 "score": round(float(scores[index]), 6),
+                **self._segmentation(self._detections, "boxes", index),
             }
             for index in np.flatnonzero(usable)
         ]
+
+    def _segmentation(self, objects: dict[str, np.ndarray], frames: str, index: int) -> dict:
+        """The mask of one object in original pixels; nothing if there are no masks."""
+        if "masks" not in objects:
+            return {}
+        frame = np.asarray(objects[frames][index], np.float64) * np.tile(self._to_original, 2)
+        height, width = self._original_size.astype(int).tolist()
+        return {"segmentation": compressed_rle(paste_mask(objects["masks"][index], frame, height, width))}
 
     def _coco_boxes(self, boxes: np.ndarray) -> np.ndarray:
         y1, x1, y2, x2 = (np.asarray(boxes, np.float64) * np.tile(self._to_original, 2)).T

@@ -3,12 +3,13 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_dcnv2.data.coco_annotations import read_coco_annotations
+from tf_dcnv2.data.masks import segmentation_rle
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -50,13 +51,40 @@ def make_ground_truth(images: Iterable[dict], annotations: Iterable[dict], categ
     return coco
 
 
+def has_segmentations(ground_truth) -> bool:
+    """Whether any annotation of a `pycocotools.coco.COCO` has a segmentation."""
+    return any(annotation.get("segmentation") for annotation in ground_truth.anns.values())
+
+
+def encode_segmentations(ground_truth, images: Mapping[int, dict]) -> None:
+    """Gives every annotation of `images` a run-length code, as scoring masks needs.
+
+    An annotation without segmentation gets its box, one with a malformed segmentation is left out.
+
+    Args:
+        ground_truth: `pycocotools.coco.COCO`, which is changed.
+        images: image id -> `{"height", "width"}` in pixels.
+    """
+    for image_id, image in images.items():
+        kept = []
+        for annotation in ground_truth.imgToAnns[image_id]:
+            x, y, width, height = annotation["bbox"]
+            box = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+            segmentation = annotation.get("segmentation") or box
+            with contextlib.suppress(ValueError):
+                annotation["segmentation"] = segmentation_rle(segmentation, image["height"], image["width"])
+                kept.append(annotation)
+        ground_truth.imgToAnns[image_id] = kept
+        ground_truth.imgs[image_id].update(height=image["height"], width=image["width"])  # optional in the file
+
+
 def score_detections(ground_truth, results: list[dict], image_ids: list[int], iou_type: str = "bbox") -> dict[str, Any]:
     """Scores detections on the given images.
 
     Args:
         ground_truth: `pycocotools.coco.COCO` from one of the functions above.
         results: detections in COCO's results format, `{"image_id", "category_id", "bbox": [x, y, width, height],
-            "score"}` each; may be empty.
+            "score"}` each, for "segm" with a run-length code `"segmentation"`; may be empty.
         image_ids: the images to score.
         iou_type: `"bbox"` or `"segm"`.
 
@@ -73,7 +101,7 @@ def score_detections(ground_truth, results: list[dict], image_ids: list[int], io
     if unknown:
         raise ValueError(f"The annotations have no image with id {unknown[0]} ({len(unknown)} images are missing).")
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(ground_truth, _load_results(ground_truth, results), iou_type)
+        evaluation = COCOeval(ground_truth, _load_results(ground_truth, results, iou_type), iou_type)
         evaluation.params.imgIds = sorted(image_ids)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -88,10 +116,11 @@ def score_detections(ground_truth, results: list[dict], image_ids: list[int], io
     return metrics
 
 
-def _load_results(ground_truth, results: list[dict]):
+def _load_results(ground_truth, results: list[dict], iou_type: str):
     if results:
-        # loadRes adds fields to the dicts it is given.
-        return ground_truth.loadRes([dict(result) for result in results])
+        # With a box in them, loadRes would take the box's area for the size of a mask. It adds fields to what it gets.
+        left_out = {"bbox"} if iou_type == "segm" else {"segmentation"}
+        return ground_truth.loadRes([{k: v for k, v in result.items() if k not in left_out} for result in results])
     # loadRes fails on an empty list.
     categories = {category["id"]: category["name"] for category in ground_truth.dataset["categories"]}
     return make_ground_truth(ground_truth.dataset["images"], [], categories)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from tf_dcnv2.data.masks import box_mask, compressed_rle, segmentation_mask
+from tf_dcnv2.evaluation import paste_mask
+
+
+@pytest.mark.parametrize("box", [[10, 20, 50, 80], [3, 5, 31, 33], [0, 0, 7, 9], [-20, 60, 20, 118]])
+def test_a_full_mask_fills_its_box_and_nothing_else(box):
+    np.testing.assert_array_equal(paste_mask(np.ones((28, 28)), box, 60, 100), box_mask(box, 60, 100))
+
+
+def test_between_its_cells_a_mask_is_bilinear(rng):
+    mask = rng.uniform(size=(8, 8)).astype("float32")
+    pasted = paste_mask(mask, [10, 10, 74, 58], 90, 70)
+    enlarged = np.asarray(Image.fromarray(mask).resize((48, 64), Image.Resampling.BILINEAR)) >= 0.5
+    # Pillow repeats the outermost cells where a pasted mask falls off, in the outer half of each.
+    np.testing.assert_array_equal(pasted[14:70, 13:55], enlarged[4:-4, 3:-3])
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.3, -0.7), (-45.0, 30.0)])
+@pytest.mark.parametrize("sides", [(20.0, 30.0), (110.0, 40.0), (150.0, 190.0)])
+def test_a_pasted_outline_is_the_one_pycocotools_draws(shift, sides):
+    """An ellipse, once rasterised on the image and once in 28 x 28 cells of its box and then pasted."""
+    angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    unit = 0.5 + 0.5 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # in the unit square, (x, y)
+    cells = segmentation_mask([(unit * 28 * 8).ravel().tolist()], 28 * 8, 28 * 8).reshape(28, 8, 28, 8).mean((1, 3))
+    y, x = 50 + shift[0], 60 + shift[1]
+    on_image = segmentation_mask([(unit * sides[::-1] + [x, y]).ravel().tolist()], 180, 240)
+    pasted = paste_mask(cells, [y, x, y + sides[0], x + sides[1]], 180, 240)
+    assert on_image.sum() > 100
+    assert np.sum(pasted & on_image) / np.sum(pasted | on_image) > 0.95
+
+
+@pytest.mark.parametrize("box", [[200, 0, 300, 50], [-50, -50, -10, -10], [10, 10, 10, 40]])
+def test_a_box_outside_the_image_or_without_area_has_no_pixels(box):
+    assert not paste_mask(np.ones((28, 28)), box, 100, 100).any()
+
+
+def test_a_run_length_code_is_the_one_of_pycocotools(rng):
+    mask = (rng.uniform(size=(40, 30)) < 0.3).astype(np.uint8)
+    code = compressed_rle(mask)
+    assert code["counts"].isascii()
+    np.testing.assert_array_equal(coco_mask.decode(code), mask)
