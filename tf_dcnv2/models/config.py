@@ -38,34 +38,44 @@ class _Config:
 
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig(_Config):
-    """A bottleneck ResNet, stages 2 to 5.
+    """A bottleneck ResNet or ResNeXt, stages 2 to 5.
 
     Attributes:
         depths: blocks of stages 2..5.
-        widths: channels of the 3x3 convolutions of stages 2..5; a stage's output has four times as many.
+        widths: of stages 2..5; a stage's output has four times as many channels, and so many as its width is what
+            the 3x3 convolutions of a ResNet have.
+        groups, width_per_group: of the 3x3 convolutions of a ResNeXt, "32x4d" being 32 and 4: they have
+            `width * width_per_group / 64 * groups` channels.
         stem_width: channels of the 7x7 stem.
+        stride_in: the convolution of a stage's first block that has the stride: the first "1x1" (keras.applications,
+            Caffe) or the "3x3" (torchvision, ResNeXt).
         dcn: which convolution replaces the 3x3 ones in `dcn_stages`: none, deformable (v1), modulated (v2).
         dcn_stages: subset of 2..5; by default the paper's, (5,) for v1 and (3, 4, 5) for v2.
         deformable_groups: offset fields per layer.
         norm: "frozen_batch" when fine-tuning ImageNet weights, "batch" or "group" when training from scratch.
         norm_momentum: of the moving averages of "batch".
+        norm_epsilon: added to variances; keras.applications' value, torchvision's is 1e-5.
         dilated_c5: stage 5 keeps stride 16 and dilates its 3x3 convolutions by 2 (paper sec. 3.3).
         frozen_stages: stem and stages 2..frozen_stages do not train; 1 freezes only the stem, 0 nothing.
-        preprocessing: "caffe" (BGR, ImageNet mean subtracted, as keras.applications' weights want) or
-            "unit" (RGB scaled to [-1, 1]).
+        preprocessing: "caffe" (BGR, ImageNet mean subtracted, as keras.applications' weights want), "torch" (RGB,
+            ImageNet mean and deviation, as torchvision's want) or "unit" (RGB scaled to [-1, 1]).
     """
 
     depths: tuple[int, ...] = (3, 4, 6, 3)
     widths: tuple[int, ...] = (64, 128, 256, 512)
+    groups: int = 1
+    width_per_group: int = 64
     stem_width: int = 64
+    stride_in: Literal["1x1", "3x3"] = "1x1"
     dcn: Deformation = "none"
     dcn_stages: tuple[int, ...] | None = None
     deformable_groups: int = 1
     norm: Normalization = "frozen_batch"
     norm_momentum: float = 0.99
+    norm_epsilon: float = 1.001e-5
     dilated_c5: bool = False
     frozen_stages: int = 0
-    preprocessing: Literal["caffe", "unit"] = "caffe"
+    preprocessing: Literal["caffe", "torch", "unit"] = "caffe"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +83,13 @@ class BackboneConfig(_Config):
             object.__setattr__(self, "dcn_stages", {"v1": (5,), "v2": (3, 4, 5)}.get(self.dcn, ()))
         self._require(len(self.depths) == 4 and min(self.depths) >= 1, "depths", "four positive block counts")
         self._require(len(self.widths) == 4 and min(self.widths) >= 1, "widths", "four positive channel counts")
+        self._require(self.groups >= 1, "groups", "at least 1")
+        self._require(
+            self.width_per_group >= 1 and all(width * self.width_per_group % 64 == 0 for width in self.widths),
+            "width_per_group",
+            f"positive, and width_per_group / 64 of every width a whole number (widths={self.widths})",
+        )
+        self._require(self.norm_epsilon > 0, "norm_epsilon", "positive")
         self._require(set(self.dcn_stages) <= {2, 3, 4, 5}, "dcn_stages", "a subset of (2, 3, 4, 5)")
         self._require(
             (self.dcn == "none") == (not self.dcn_stages),
@@ -187,11 +204,35 @@ class BoxHeadConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskHeadConfig(_Config):
+    """Mask head of Mask R-CNN (He et al., arXiv:1703.06870): RoI pooling, convolutions, an upsampling, class masks.
+
+    Attributes:
+        pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
+        pool_size: bins per side; masks have twice as many pixels per side.
+        pool_branch_units: width of the pooling layer's own offset branch.
+        convolutions, channels: number and width of the 3x3 convolutions; the upsampling is as wide.
+    """
+
+    pooling: Deformation = "none"
+    pool_size: int = 14
+    pool_branch_units: int = 1024
+    convolutions: int = 4
+    channels: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.pool_size >= 1, "pool_size", "at least 1")
+        self._require(self.convolutions >= 0, "convolutions", "non-negative")
+        self._require(self.channels >= 1, "channels", "at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class MimicConfig(_Config):
     """R-CNN feature mimicking (paper sec. 4.3); see `FeatureMimicking`.
 
     Attributes:
-        rois: RoIs that are mimicked (paper table 3).
+        rois: RoIs that are mimicked (paper table 3); "none" trains without mimicking.
         rois_per_image: size of the set Omega.
         patch_size: side in pixels the crops are resized to.
         mimic_weight, classification_weight: of the two losses.
@@ -199,7 +240,7 @@ class MimicConfig(_Config):
         stop_gradient: treat the R-CNN feature as a fixed target.
     """
 
-    rois: Literal["positive", "negative", "all"] = "positive"
+    rois: Literal["none", "positive", "negative", "all"] = "none"
     rois_per_image: int = 32
     patch_size: int = 224
     mimic_weight: float = 0.1
@@ -217,9 +258,10 @@ class MimicConfig(_Config):
 
 @dataclasses.dataclass(frozen=True)
 class DetectorConfig(_Config):
-    """Everything that defines a Faster R-CNN but its classes.
+    """Everything that defines a Faster R-CNN or Mask R-CNN but its classes.
 
     Attributes:
+        mask_head: None for Faster R-CNN.
         weight_decay: L2 coefficient of convolution and dense kernels.
         short_side, max_side: the image size in pixels the detector is meant for: shorter side resized to the first,
             longer side never beyond the second. Data pipelines read them; the network takes any size.
@@ -229,6 +271,7 @@ class DetectorConfig(_Config):
     neck: NeckConfig = NeckConfig()
     rpn: RPNConfig = RPNConfig()
     box_head: BoxHeadConfig = BoxHeadConfig()
+    mask_head: MaskHeadConfig | None = None
     mimic: MimicConfig = MimicConfig()
     weight_decay: float = 1e-4
     short_side: int = 1000
@@ -284,9 +327,15 @@ def _from_dict(cls: type, values: Mapping[str, Any], path: str) -> Any:
         raise ValueError(f"Unknown setting {path + unknown[0]!r}. Known: {', '.join(path + name for name in fields)}")
     arguments = dict(values)
     for name, value in values.items():
-        if dataclasses.is_dataclass(fields[name].type):
-            arguments[name] = _from_dict(fields[name].type, value, f"{path}{name}.")
+        section = _section_class(fields[name].type)
+        if section is not None and not (value is None and fields[name].default is None):
+            arguments[name] = _from_dict(section, value, f"{path}{name}.")
     return cls(**arguments)
+
+
+def _section_class(field_type: Any) -> type | None:
+    """The dataclass of a section's type, `Config` or `Config | None`; None for a plain setting."""
+    return next((t for t in (field_type, *get_args(field_type)) if dataclasses.is_dataclass(t)), None)
 
 
 def _plain(value: Any) -> Any:

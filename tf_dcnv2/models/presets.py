@@ -1,27 +1,82 @@
-"""Presets: named detector configurations, one YAML file each in `presets/`, named after the paper's rows."""
+"""Presets: named detector configurations, put together from the YAML fragments in `presets/`.
 
+A name lists its parts, `mask_rcnn_r50_dconv_c3_c5_dpool_mimic_all_800`, and each part is a fragment. Which combinations
+there are is in `presets/families.yaml`; every row of the paper's tables 1 to 4 is one.
+"""
+
+import difflib
 import functools
+import itertools
 from importlib import resources
+from typing import Any
 
 from tf_dcnv2.models.config import DetectorConfig
 
+# The parts of a name in their order, with what stands before each. A later fragment overrides an earlier one.
+_PARTS = {"detector": "", "backbone": "_", "neck": "_", "setting": "_", "mimic": "_mimic_", "size": "_"}
+
+
+def preset_names(detector: str | None = None) -> tuple[str, ...]:
+    """Names of all presets, in the order of the paper's tables.
+
+    Args:
+        detector: only those of "faster_rcnn" or "mask_rcnn".
+    """
+    return tuple(name for name in _fragments() if detector is None or name.startswith(f"{detector}_"))
+
 
 @functools.cache
-def preset_names() -> tuple[str, ...]:
-    """Names of all presets, sorted."""
-    folder = resources.files("tf_dcnv2.models") / "presets"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
-
-
 def load_preset(name: str) -> DetectorConfig:
     """The configuration of preset `name`.
 
     Raises:
-        ValueError: there is no such preset; the message lists all.
+        ValueError: there is no such preset; the message suggests the nearest.
     """
+    if name not in _fragments():
+        nearest = difflib.get_close_matches(name, _fragments(), n=3) or ["faster_rcnn_r50_dcnv2", "mask_rcnn_r50_dcnv2"]
+        raise ValueError(
+            f"Unknown preset {name!r}. Did you mean {', '.join(nearest)}? `tf-dcnv2 presets` lists all "
+            f"{len(_fragments())}."
+        )
+    values: dict[str, Any] = {}
+    for fragment in _fragments()[name]:
+        _apply(fragment, values)
+    return DetectorConfig.from_dict(values)
+
+
+def paper_ap(name: str) -> dict[str, float]:
+    """The paper's AP in percent, `{"box": 43.1, "mask": 37.3}`; empty where its text states none for this preset."""
+    config = load_preset(name)
+    return next((ap for row, ap in _read("paper_results").items() if load_preset(row) == config), {})
+
+
+@functools.cache
+def _fragments() -> dict[str, tuple[str, ...]]:
+    """The fragments of each preset, such as `("detector/faster_rcnn", "backbone/r50", "setting/regular")`."""
+    presets = {}
+    for family in _read("families"):
+        for parts in itertools.product(*(family.get(kind, [""]) for kind in _PARTS)):
+            used = [(kind, part) for kind, part in zip(_PARTS, parts, strict=True) if part != ""]
+            name = "".join(f"{_PARTS[kind]}{part}" for kind, part in used)
+            presets[name] = tuple(f"{kind}/{part}" for kind, part in used)
+    return presets
+
+
+def _apply(fragment: str, values: dict[str, Any]) -> None:
+    """Changes `values` by what the fragment includes, and then by what it says itself."""
+    sections = dict(_read(fragment))
+    for included in sections.pop("include", []):
+        _apply(included, values)
+    for section, settings in sections.items():
+        if not isinstance(settings, dict):
+            values[section] = settings
+        elif section not in values or values[section] is not None:  # Faster R-CNN has no mask head to change
+            values[section] = {**values.get(section, {}), **settings}
+
+
+@functools.cache
+def _read(fragment: str) -> Any:
     import yaml  # part of the [detection] extra: only presets need it
 
-    if name not in preset_names():
-        raise ValueError(f"Unknown preset {name!r}. Available: {', '.join(preset_names())}")
-    text = (resources.files("tf_dcnv2.models") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return DetectorConfig.from_dict(yaml.safe_load(text))
+    path = resources.files("tf_dcnv2.models").joinpath("presets", *f"{fragment}.yaml".split("/"))
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,0 +1,78 @@
+"""The layers of bottleneck ResNets and ResNeXts, with or without deformable 3x3 convolutions (paper sec. 4.1)."""
+
+import keras
+
+from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
+from tf_dcnv2.models.config import BackboneConfig
+from tf_dcnv2.models.grouped_conv import GroupedConv2D
+from tf_dcnv2.models.normalization import make_normalization
+
+EXPANSION = 4  # a stage's output has this many times the channels of its width
+DEFORMABLE_CONVOLUTIONS = {"v1": DeformableConv2D, "v2": ModulatedDeformableConv2D}
+
+
+class ResidualStages:
+    """Adds the layers of one configuration to a graph of Keras tensors; names are those of keras.applications."""
+
+    def __init__(self, config: BackboneConfig, kernel_regularizer=None):
+        self._config = config
+        self._arguments = {"kernel_regularizer": kernel_regularizer}
+
+    def stem(self, x):
+        """A 7x7 convolution and pooling, both with stride 2."""
+        x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(x)
+        x = keras.layers.Conv2D(self._config.stem_width, 7, strides=2, name="conv1_conv", **self._arguments)(x)
+        x = self._norm_relu(x, "conv1")
+        x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+        return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+
+    def stage(self, x, stage: int):
+        """Stage 2 to 5."""
+        dilation = 2 if stage == 5 and self._config.dilated_c5 else 1
+        stride = 1 if stage == 2 or dilation == 2 else 2
+        for block in range(1, self._config.depths[stage - 2] + 1):
+            x = self._block(x, stage, f"conv{stage}_block{block}", stride if block == 1 else 1, dilation, block == 1)
+        return x
+
+    def _block(self, x, stage: int, name: str, stride: int, dilation: int, project: bool):
+        config = self._config
+        width = config.widths[stage - 2]
+        spatial_width = width * config.width_per_group // 64 * config.groups
+        first_stride, spatial_stride = (stride, 1) if config.stride_in == "1x1" else (1, stride)
+        shortcut = x
+        if project:
+            shortcut = self._pointwise(x, EXPANSION * width, f"{name}_0", stride)
+        x = self._relu(self._pointwise(x, spatial_width, f"{name}_1", first_stride), f"{name}_1")
+        x = self._spatial(x, stage, spatial_width, f"{name}_2", spatial_stride, dilation)
+        x = self._norm_relu(x, f"{name}_2")
+        x = self._pointwise(x, EXPANSION * width, f"{name}_3", 1)
+        x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+        return keras.layers.Activation("relu", name=f"{name}_out")(x)
+
+    def _pointwise(self, x, channels: int, name: str, stride: int):
+        x = keras.layers.Conv2D(channels, 1, strides=stride, name=f"{name}_conv", **self._arguments)(x)
+        return make_normalization(self._config, f"{name}_bn", channels)(x)
+
+    def _spatial(self, x, stage: int, width: int, name: str, stride: int, dilation: int):
+        config = self._config
+        arguments = {"strides": stride, "dilation_rate": dilation, "groups": config.groups, **self._arguments}
+        if stage in config.dcn_stages:
+            layer = DEFORMABLE_CONVOLUTIONS[config.dcn](
+                width,
+                3,
+                padding="same" if stride == 1 else dilation,
+                deformable_groups=config.deformable_groups,
+                name=f"{name}_conv",
+                **arguments,
+            )
+            return layer(x)
+        # With stride 2 "same" would pad an even size on the far side only; weights are trained with both sides padded.
+        x = keras.layers.ZeroPadding2D(dilation, name=f"{name}_pad")(x) if stride > 1 else x
+        convolution = keras.layers.Conv2D if config.groups == 1 else GroupedConv2D
+        return convolution(width, 3, padding="valid" if stride > 1 else "same", name=f"{name}_conv", **arguments)(x)
+
+    def _norm_relu(self, x, name: str):
+        return self._relu(make_normalization(self._config, f"{name}_bn", x.shape[-1])(x), name)
+
+    def _relu(self, x, name: str):
+        return keras.layers.Activation("relu", name=f"{name}_relu")(x)
