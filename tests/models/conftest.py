@@ -1,13 +1,17 @@
 """A detector small enough to train in seconds, and batches for it."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_dcnv2.data import convert_coco
 from tf_dcnv2.models import DetectorConfig, FasterRCNN
 
 CATEGORY_IDS = (3, 7, 90)
+MASK_HEAD = {"pooling": "v2", "pool_size": 4, "pool_branch_units": 16, "convolutions": 1, "channels": 8}
 
 
 def tiny_config(neck: str = "fpn", dcn: str = "v2", **overrides) -> DetectorConfig:
@@ -33,7 +37,7 @@ def tiny_config(neck: str = "fpn", dcn: str = "v2", **overrides) -> DetectorConf
                 "proposals": [40, 40],
             },
             "box_head": {"pooling": dcn, "pool_size": 3, "pool_branch_units": 16, "units": 32, "samples": 24},
-            "mimic": {"rois_per_image": 3, "patch_size": 64},
+            "mimic": {"rois": "positive", "rois_per_image": 3, "patch_size": 64},
         }
     )
     return config.replace(**overrides)
@@ -56,6 +60,14 @@ def make_batch(height: int = 96, width: int = 128, seed: int = 0) -> tuple[dict,
     return inputs, targets
 
 
+def make_mask_batch(height: int = 96, width: int = 128) -> tuple[dict, dict]:
+    """The same with masks: of each object the left half of its box."""
+    inputs, targets = make_batch(height, width)
+    masks = np.zeros([2, 4, 16, 16], "uint8")
+    masks[..., :8] = 1
+    return inputs, {**targets, "masks": tf.constant(masks), "mask_boxes": targets["boxes"]}
+
+
 @pytest.fixture
 def batch() -> tuple[dict, dict]:
     return make_batch()
@@ -65,3 +77,13 @@ def batch() -> tuple[dict, dict]:
 def detector(request) -> FasterRCNN:
     keras.utils.set_random_seed(0)
     return FasterRCNN(tiny_config(request.param), CATEGORY_IDS)
+
+
+@pytest.fixture(scope="session")
+def coco_mini(shared_dir, tmp_path_factory) -> tuple[Path, Path]:
+    """Prefix of the records of a hundred real COCO images with masks, and their annotation file."""
+    folder = shared_dir / "data" / "coco_mini"
+    annotations = folder / "annotations" / "instances_train2017.json"
+    prefix = tmp_path_factory.mktemp("coco") / "train"
+    convert_coco(folder / "train2017", annotations, prefix)
+    return prefix, annotations

@@ -3,9 +3,36 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking
+from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, make_batch, make_mask_batch, tiny_config
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
 from tf_dcnv2.models.feature_mimicking import crop
+from tf_dcnv2.models.resnet import preprocess
+
+
+@pytest.fixture(params=["faster_rcnn c5", "faster_rcnn fpn", "mask_rcnn c5", "mask_rcnn fpn"])
+def any_detector(request) -> FasterRCNN:
+    """A tiny detector of each kind on each neck."""
+    kind, neck = request.param.split()
+    config = tiny_config(neck, mask_head=MASK_HEAD if kind == "mask_rcnn" else None)
+    keras.utils.set_random_seed(0)
+    return detector_class(config)(config, CATEGORY_IDS)
+
+
+@pytest.fixture
+def mask_batch() -> tuple[dict, dict]:
+    """For either kind of detector."""
+    return make_mask_batch()
+
+
+def variables_read(function):
+    """What `function` returns, and references to the trainable variables that it reads."""
+    with tf.GradientTape() as tape:
+        result = function()
+    return result, {variable.ref() for variable in tape.watched_variables()}
+
+
+def references(*layers) -> set:
+    return {variable.value.ref() for layer in layers for variable in layer.trainable_variables}
 
 
 def test_everything_but_the_two_classifiers_is_shared(detector):
@@ -15,6 +42,23 @@ def test_everything_but_the_two_classifiers_is_shared(detector):
     assert len(model.trainable_variables) == len(shared) + len(own)
     assert {variable.path.split("/")[-1] for variable in own} == {"kernel", "bias"}
     assert len(own) == 2
+
+
+def test_both_branches_read_the_same_variables(any_detector, mask_batch):
+    model, head = FeatureMimicking(any_detector), any_detector.box_head
+    outputs, by_detector = variables_read(lambda: any_detector.training_outputs(*mask_batch))
+    mimicked, by_branch = variables_read(lambda: model.mimic(outputs))
+    assert mimicked.rois.shape[0] > 0
+    shared = references(any_detector.backbone, any_detector.neck, head.pooling, head.fc1, head.fc2)
+    assert by_branch & by_detector == shared
+    assert by_branch - by_detector == references(model.classifier)
+    assert by_detector >= references(any_detector)
+
+
+def test_a_configuration_without_mimicking_is_refused():
+    detector = FasterRCNN(tiny_config(**{"mimic.rois": "none"}), CATEGORY_IDS)
+    with pytest.raises(ValueError, match="with 'none' the detector is trained by itself"):
+        FeatureMimicking(detector)
 
 
 def test_both_branches_send_gradients_into_the_shared_backbone(detector, batch):
@@ -73,22 +117,67 @@ def test_without_positive_rois_the_losses_are_zero_and_training_goes_on(detector
     assert all(np.isfinite(variable).all() for variable in detector.trainable_variables)
 
 
-def test_features_of_the_same_roi_grow_alike_when_only_mimicking_is_trained(batch):
-    keras.utils.set_random_seed(0)
-    detector = FasterRCNN(tiny_config("c5"), CATEGORY_IDS)
-    model = FeatureMimicking(detector, {"rois": "all", "rois_per_image": 8, "patch_size": 64})
+def test_features_of_the_same_roi_grow_alike_when_only_mimicking_is_trained(any_detector, mask_batch):
+    model = FeatureMimicking(any_detector, {"rois": "positive", "rois_per_image": 6, "patch_size": 64})
     optimizer = keras.optimizers.Adam(3e-3)
-    variables = detector.trainable_variables
-    similarity = []
-    for step in range(12):
+    variables = any_detector.trainable_variables
+    losses, similarity = [], []
+    for step in range(8):
         keras.utils.set_random_seed(step)
         with tf.GradientTape() as tape:
-            mimicked = model.mimic(detector.training_outputs(*batch))
-        gradients = tape.gradient(mimicked.losses["mimic_loss"], variables)
+            mimicked = model.mimic(any_detector.training_outputs(*mask_batch))
+            loss = mimicked.losses["mimic_loss"]
+        gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients([pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None])
         distance = keras.losses.cosine_similarity(mimicked.rcnn_features, mimicked.detector_features)
+        losses.append(float(loss))
         similarity.append(-float(tf.reduce_mean(distance)))
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     assert np.mean(similarity[-3:]) > np.mean(similarity[:3])
+
+
+def test_the_detector_features_are_those_it_classifies_the_rois_by(detector, batch):
+    outputs = detector.training_outputs(*batch)
+    mimicked = FeatureMimicking(detector).mimic(outputs)
+    assert mimicked.rois.shape[0] > 0
+    for image, roi, feature in zip(mimicked.image_indices, mimicked.rois, mimicked.detector_features, strict=True):
+        (where,) = np.flatnonzero(np.all(outputs.rois.boxes[image] == roi, axis=-1))[:1]
+        np.testing.assert_array_equal(outputs.features[image, where], feature)
+
+
+def test_a_crop_is_pooled_whole_from_the_level_with_stride_16(detector, batch):
+    outputs = detector.training_outputs(*batch)
+    mimicked = FeatureMimicking(detector).mimic(outputs)
+    patches = crop(outputs.images, mimicked.rois, mimicked.image_indices, 64)
+    np.testing.assert_array_equal(mimicked.patches, patches)
+    levels = detector.extract(patches, training=False)["roi"]
+    count = patches.shape[0]
+    whole = tf.constant([[[0.0, 0.0, 64.0, 64.0]]] * count)
+    level = tf.fill([count, 1], detector.roi_strides.index(16))
+    expected = detector.box_head.features(levels, whole, level)[:, 0]
+    np.testing.assert_allclose(mimicked.rcnn_features, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_crops_of_the_images_show_what_the_backbone_saw(detector, batch):
+    inputs, targets = batch
+    mimicked = FeatureMimicking(detector).mimic(detector.training_outputs(inputs, targets, training=False))
+    pictures = crop(inputs["images"], mimicked.rois, mimicked.image_indices, 64)
+    # All objects, and so all positive RoIs, are in the first image, which has no padding.
+    assert not np.any(mimicked.image_indices)
+    np.testing.assert_allclose(preprocess(pictures, detector.config.backbone), mimicked.patches, atol=1e-5)
+
+
+def test_inference_is_the_same_graph_before_and_after_training_with_mimicking(any_detector, mask_batch):
+    def graph():
+        specification = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), mask_batch[0])
+        nodes = tf.function(any_detector.call).get_concrete_function(specification).graph.as_graph_def().node
+        return [(node.name, node.op, tuple(node.input)) for node in nodes]
+
+    before = graph()
+    model = FeatureMimicking(any_detector)
+    model.compile("sgd")
+    model.fit(tf.data.Dataset.from_tensors(mask_batch), verbose=0, shuffle=False)
+    assert graph() == before
 
 
 def test_the_loss_is_the_sum_over_omega_averaged_over_images(detector, batch):

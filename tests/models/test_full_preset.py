@@ -7,21 +7,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
+from tf_dcnv2.data import load_records, read_dataset_info
 from tf_dcnv2.evaluation import evaluate_coco
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def coco_mini(shared_dir, tmp_path_factory):
-    """Prefix of the records of the training images, and their annotation file."""
-    folder = shared_dir / "data" / "coco_mini"
-    annotations = folder / "annotations" / "instances_train2017.json"
-    prefix = tmp_path_factory.mktemp("coco") / "train"
-    convert_coco(folder / "train2017", annotations, prefix)
-    return prefix, annotations
 
 
 def test_the_full_preset_with_mimicking_overfits_four_images_and_is_scored_with_cocos_ids(coco_mini, tmp_path):

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from tf_dcnv2.models.anchors import Anchors
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
-from tf_dcnv2.models.losses import box_head_losses, rpn_losses, smooth_l1
+from tf_dcnv2.models.losses import box_head_losses, mask_loss, rpn_losses, smooth_l1
 from tf_dcnv2.models.rpn import propose
-from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, sample_rois
+from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, mask_targets, sample_rois
 
 OBJECTS = tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]]])
 LABELS = tf.constant([[1, 2, 0]])
@@ -58,6 +58,8 @@ def test_sampled_rois_carry_the_label_and_box_of_the_object_they_overlap_most():
     assert found[(1.0, 0.0, 11.0, 10.0)] == 1
     assert found[(20.0, 20.0, 40.0, 40.0)] == 2  # objects are candidates themselves
     assert found[(50.0, 50.0, 60.0, 60.0)] == 0
+    own_boxes = tf.gather(OBJECTS, rois.objects, batch_dims=1)
+    np.testing.assert_array_equal(own_boxes[rois.labels > 0], rois.object_boxes[rois.labels > 0])
     empty = np.all(rois.boxes[0].numpy() == 0, axis=-1)
     np.testing.assert_array_equal(rois.valid[0].numpy(), ~empty)
 
@@ -88,9 +90,43 @@ def test_rpn_losses_count_sampled_anchors_only():
 
 def test_box_losses_use_the_boxes_of_the_roi_own_class():
     box = tf.constant([[[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 0, 0]]])
-    rois = SampledRoIs(box, tf.constant([[2, 0, 0]]), box, tf.constant([[True, True, False]]))
+    labels, valid = tf.constant([[2, 0, 0]]), tf.constant([[True, True, False]])
+    rois = SampledRoIs(box, labels, box, valid, tf.zeros_like(labels))
     deltas = np.full([1, 3, 2, 4], 50.0, "float32")
     deltas[0, 0, 1] = 0.0  # the only entry that counts: first RoI, its class 2
     losses = box_head_losses(tf.zeros([1, 3, 3]), tf.constant(deltas), rois, (10.0, 10.0, 5.0, 5.0))
     assert losses["box_loss"].numpy() == pytest.approx(0.0)
     assert losses["class_loss"].numpy() == pytest.approx(np.log(3.0))
+
+
+def test_the_mask_of_a_roi_is_its_part_of_the_object():
+    left_half = np.zeros([1, 16, 16], np.uint8)
+    left_half[..., :8] = 1
+    frame = tf.constant([[10.0, 20, 30, 60]])  # the object covers columns 20 to 40
+    targets = mask_targets(tf.constant([[20.0, 30, 40, 50]]), left_half, frame, 4)
+    # The RoI's upper half lies in the frame, its left half on the object's columns.
+    np.testing.assert_array_equal(targets[0], [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+def test_mask_targets_are_what_rasterising_the_object_in_the_roi_gives(rng):
+    """Ellipses in frames of 112 samples, seen by RoIs that overlap them, against the ellipse's equation."""
+    count, size, resolution = 20, 28, 112
+    frames = rng.uniform([0, 0, 60, 60], [40, 40, 200, 200], [count, 4])
+    boxes = frames + rng.uniform(-15, 15, [count, 4])
+    cells = (np.arange(resolution) + 0.5) / resolution
+    ellipse = (2 * cells[:, None] - 1) ** 2 + (2 * cells - 1) ** 2 <= 1
+    masks = np.repeat(ellipse[None], count, axis=0).astype(np.uint8)
+    found = mask_targets(tf.constant(boxes, tf.float32), masks, tf.constant(frames, tf.float32), size).numpy()
+    centres = (np.arange(size) + 0.5) / size
+    for (y1, x1, y2, x2), (top, left, bottom, right), target in zip(boxes, frames, found, strict=True):
+        rows, columns = y1 + centres * (y2 - y1), x1 + centres * (x2 - x1)
+        v, u = 2 * (rows - top) / (bottom - top) - 1, 2 * (columns - left) / (right - left) - 1
+        expected = v[:, None] ** 2 + u**2 <= 1
+        # Cells cut by the outline may fall on either side: there are about 80 of them.
+        assert np.sum(target != expected) <= 8
+
+
+def test_the_mask_loss_is_the_mean_over_rois_and_pixels_and_zero_without_rois():
+    logits, targets = tf.constant([[[0.0, 9.0]], [[0.0, -9.0]]]), tf.constant([[[1.0, 1.0]], [[0.0, 0.0]]])
+    np.testing.assert_allclose(mask_loss(logits, targets), (np.log(2) + np.log1p(np.exp(-9))) / 2, rtol=1e-6)
+    assert mask_loss(tf.zeros([0, 4, 4]), tf.zeros([0, 4, 4])) == 0.0

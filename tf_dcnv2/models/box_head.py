@@ -3,19 +3,36 @@
 Shapes: B images, R RoIs per image, C classes (without background).
 """
 
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 from official.vision.ops import box_ops
 
-from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
 from tf_dcnv2.models.config import BoxHeadConfig
 from tf_dcnv2.models.neck import Neck
+from tf_dcnv2.models.roi_head import RoIHead
 from tf_dcnv2.models.suppression import suppress
-from tf_dcnv2.ops.roi_pool import fpn_levels
+
+
+class Detections(NamedTuple):
+    """Final detections of each image, best first: at most D, filled up with zeros.
+
+    Attributes:
+        boxes: `(B, D, 4)` in pixels.
+        scores: `(B, D)` in [0, 1].
+        class_indices: int32 `(B, D)` in 0..C-1.
+        count: int32 `(B,)`, how many there are.
+    """
+
+    boxes: tf.Tensor
+    scores: tf.Tensor
+    class_indices: tf.Tensor
+    count: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
-class BoxHead(keras.layers.Layer):
+class BoxHead(RoIHead):
     """RoIs on feature maps -> class logits `(B, R, C + 1)` and box deltas `(B, R, C, 4)`; class 0 is background.
 
     Args:
@@ -35,19 +52,8 @@ class BoxHead(keras.layers.Layer):
         kernel_regularizer=None,
         **kwargs,
     ):
-        # Without autocast, which would round boxes to half precision.
-        super().__init__(autocast=False, **kwargs)
-        self.config = config
+        super().__init__(config, neck, canonical_size=canonical_size, **kwargs)
         self.num_classes = num_classes
-        self._strides = neck.roi_strides
-        self._channels = neck.roi_channels
-        self._canonical_size = canonical_size
-        arguments = {"output_size": config.pool_size, "spatial_scale": [1.0 / s for s in neck.roi_strides]}
-        if config.pooling == "none":
-            self.pooling = RoIAlign(**arguments, name="pooling")
-        else:
-            pooling = DeformableRoIPooling if config.pooling == "v1" else ModulatedDeformableRoIPooling
-            self.pooling = pooling(**arguments, hidden_units=config.pool_branch_units, name="pooling")
 
         def dense(units, stddev=None, **arguments):
             if stddev:
@@ -60,8 +66,7 @@ class BoxHead(keras.layers.Layer):
         self.regressor = dense(4 * num_classes, stddev=0.001, dtype="float32", name="regressor")
 
     def build(self, input_shape=None) -> None:
-        levels = [(None, None, None, self._channels)] * len(self._strides)
-        self.pooling.build(levels)
+        super().build()
         self.fc1.build((None, self.config.pool_size**2 * self._channels))
         for layer in (self.fc2, self.classifier, self.regressor):
             layer.build((None, self.config.units))
@@ -74,16 +79,11 @@ class BoxHead(keras.layers.Layer):
             boxes: in pixels of the network image.
             level_indices: int32 `(B, R)`, the level of each RoI; by default the FPN rule.
         """
-        if level_indices is None:
-            finest = self._strides[0].bit_length() - 1  # level l has stride 2**l
-            level_indices = fpn_levels(boxes, len(self._strides), finest=finest, canonical_size=self._canonical_size)
         batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
-        pooled = self.pooling(
-            levels,
-            tf.reshape(boxes, [-1, 4]),
-            tf.repeat(tf.range(batch), count),
-            levels=tf.reshape(level_indices, [-1]),
-        )
+        if level_indices is not None:
+            level_indices = tf.reshape(level_indices, [-1])
+        image_indices = tf.repeat(tf.range(batch), count)
+        pooled = self.pool(levels, tf.reshape(boxes, [-1, 4]), image_indices, level_indices)
         flat = tf.reshape(pooled, [batch * count, self.config.pool_size**2 * self._channels])
         return tf.reshape(self.fc2(self.fc1(flat)), [batch, count, self.config.units])
 
@@ -99,18 +99,15 @@ class BoxHead(keras.layers.Layer):
 
 def detect(
     boxes: tf.Tensor, class_logits: tf.Tensor, class_deltas: tf.Tensor, image_sizes: tf.Tensor, config: BoxHeadConfig
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+) -> Detections:
     """Final detections: decode every class' box, suppress overlaps within each class, keep the best.
 
     Args:
         boxes: RoIs `(B, R, 4)`, zeros where there is none; the others as `BoxHead` returns them.
         image_sizes: `(B, 2)` true height and width, to which boxes are clipped.
-
-    Returns:
-        boxes `(B, D, 4)`, scores `(B, D)`, class indices int32 `(B, D)` in 0..C-1, counts int32 `(B,)`; best first.
     """
     scores = tf.nn.softmax(class_logits)[..., 1:]
     decoded = box_ops.decode_boxes(class_deltas, boxes[:, :, None, :], weights=list(config.box_weights))
     decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, None, :])
     kept = suppress(decoded, scores, count=config.max_detections, iou=config.nms_iou, min_score=config.score_threshold)
-    return kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections
+    return Detections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.models.anchors import Anchors
-from tf_dcnv2.models.box_head import BoxHead, detect
+from tf_dcnv2.models.box_head import BoxHead, Detections, detect
 from tf_dcnv2.models.categories import CategoryMap
 from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.loss_model import LossModel
@@ -17,7 +17,7 @@ from tf_dcnv2.models.presets import load_preset, preset_names
 from tf_dcnv2.models.resnet import ResNetBackbone, preprocess
 from tf_dcnv2.models.rpn import RPNHead, propose
 from tf_dcnv2.models.targets import SampledRoIs, label_anchors, sample_rois
-from tf_dcnv2.models.weights import load_backbone_weights
+from tf_dcnv2.models.weights import WeightReport, load_weights
 
 
 class TrainingOutputs(NamedTuple):
@@ -28,12 +28,14 @@ class TrainingOutputs(NamedTuple):
         images: `(B, H, W, 3)` as the backbone saw them.
         rois: the sampled RoIs.
         features: their 2-fc features `(B, S, units)`.
+        levels: the feature levels the RoIs are pooled from.
     """
 
     losses: dict[str, tf.Tensor]
     images: tf.Tensor
     rois: SampledRoIs
     features: tf.Tensor
+    levels: list[tf.Tensor]
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -64,11 +66,19 @@ class FasterRCNN(LossModel):
     References: Ren et al., "Faster R-CNN" (arXiv:1506.01497); Zhu et al., "Deformable ConvNets v2" (arXiv:1811.11168).
     """
 
-    presets = preset_names()
+    presets = preset_names("faster_rcnn")
+    weight_report: WeightReport | None = None
+    has_mask_head = False
+    loss_terms = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss")
 
     def __init__(self, config: DetectorConfig | Mapping[str, Any], category_ids: Sequence[int], *, name=None, **kwargs):
-        super().__init__(loss_names=("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss"), name=name, **kwargs)
+        super().__init__(loss_names=self.loss_terms, name=name, **kwargs)
         self.config = config = config if isinstance(config, DetectorConfig) else DetectorConfig.from_dict(config)
+        if self.has_mask_head != (config.mask_head is not None):
+            raise ValueError(
+                f"config.mask_head must be {'a MaskHeadConfig' if self.has_mask_head else 'None'} for a "
+                f"{type(self).__name__}: a MaskRCNN has a mask head, a FasterRCNN none. Received: {config.mask_head}"
+            )
         self._categories = CategoryMap(category_ids)
         # Keras' L2 penalty is its factor times the squared norm; weight decay is defined by half of that.
         regularizer = keras.regularizers.L2(0.5 * config.weight_decay) if config.weight_decay else None
@@ -80,16 +90,18 @@ class FasterRCNN(LossModel):
         self._anchors = Anchors(sizes, config.rpn.aspect_ratios, neck.rpn_strides)
         self.rpn = RPNHead(config.rpn.channels, self._anchors.per_cell, regularizer, name="rpn")
         self.rpn.build((None, None, None, neck.rpn_channels))
-        self.box_head = BoxHead(
-            config.box_head,
+        self._add_heads(
             neck,
             len(self.category_ids),
             canonical_size=config.neck.canonical_size,
             kernel_regularizer=regularizer,
-            name="box_head",
         )
-        self.box_head.build()
         self.built = True
+
+    def _add_heads(self, *arguments, **named_arguments) -> None:
+        """Creates what looks at RoIs; the arguments are those of every head, after its configuration."""
+        self.box_head = BoxHead(self.config.box_head, *arguments, **named_arguments, name="box_head")
+        self.box_head.build()
 
     @classmethod
     def from_preset(
@@ -104,11 +116,13 @@ class FasterRCNN(LossModel):
         """Builds the detector of a preset.
 
         Args:
-            name: one of `FasterRCNN.presets`.
+            name: one of the class' `presets`.
             num_classes: number of categories without background; their ids are then 1..num_classes.
             category_ids: the data set's ids, instead of `num_classes`.
-            weights: None, "imagenet" (keras.applications' weights for the backbone), or the path of a `.keras` or
-                `.weights.h5` file to start the backbone from.
+            weights: None, "imagenet" (keras.applications' weights for the backbone), the path of a `.keras` or
+                `.weights.h5` file of a backbone or a whole detector, or that of a PyTorch checkpoint (`.pth`, `.pt` or
+                `.safetensors`), of which the backbone is taken; `detector.weight_report` then says what was loaded. See
+                `tf_dcnv2.models.weights.load_weights`.
             **overrides: settings of `DetectorConfig` to change, such as `short_side=800` or
                 `**{"box_head.samples": 128}`.
 
@@ -124,7 +138,7 @@ class FasterRCNN(LossModel):
         config = load_preset(name).replace(**overrides)
         detector = cls(config, category_ids or range(1, num_classes + 1), name=name)
         if weights is not None:
-            load_backbone_weights(detector.backbone, weights)
+            detector.weight_report = load_weights(detector, weights)
         return detector
 
     @property
@@ -138,12 +152,16 @@ class FasterRCNN(LossModel):
         logits, deltas = self.rpn(features["rpn"])
         proposals, _ = propose(logits, deltas, self._anchors(features["rpn"]), image_sizes, self.config.rpn, False)
         class_logits, class_deltas = self.box_head(features["roi"], proposals)
-        boxes, scores, classes, count = detect(proposals, class_logits, class_deltas, image_sizes, self.config.box_head)
+        found = detect(proposals, class_logits, class_deltas, image_sizes, self.config.box_head)
+        return self._outputs(found, features["roi"])
+
+    def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What a call returns for the final detections, on these RoI feature levels."""
         return {
-            "boxes": boxes,
-            "scores": scores,
-            "classes": self._categories.category_ids(classes, count),
-            "num_detections": count,
+            "boxes": found.boxes,
+            "scores": found.scores,
+            "classes": self._categories.category_ids(found.class_indices, found.count),
+            "num_detections": found.count,
         }
 
     def prepare(self, images: tf.Tensor, image_sizes: tf.Tensor) -> tf.Tensor:
@@ -190,7 +208,7 @@ class FasterRCNN(LossModel):
             **rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), anchor_targets),
             **box_head_losses(class_logits, class_deltas, rois, self.config.box_head.box_weights),
         }
-        return TrainingOutputs(losses, images, rois, roi_features)
+        return TrainingOutputs(losses, images, rois, roi_features, features["roi"])
 
     def _objects(self, targets: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes `(B, M, 4)` and labels `(B, M)` of the objects, without the slots that no image of the batch uses."""

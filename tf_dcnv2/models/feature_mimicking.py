@@ -47,14 +47,23 @@ class FeatureMimicking(LossModel):
     images, do not reach the detector.
 
     Args:
-        detector: a `FasterRCNN`.
+        detector: a `FasterRCNN` or `MaskRCNN`; of the latter only the classification head is mimicked.
         config: a `MimicConfig` or a mapping of its fields; by default `detector.config.mimic`.
+
+    Raises:
+        ValueError: the configuration mimics no RoIs (`rois="none"`).
 
     Example:
         >>> model = FeatureMimicking(detector)
         >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         >>> model.fit(load_records("records/train", batch_size=2, training=True))
         >>> detector.save("detector.keras")
+
+    To look inside, run the branch on a batch; `crop`, from this module, shows what it saw in the images' own colours:
+
+        >>> mimicked = model.mimic(detector.training_outputs(inputs, targets, training=False))
+        >>> pictures = crop(inputs["images"], mimicked.rois, mimicked.image_indices, size=224)
+        >>> similarity = -keras.losses.cosine_similarity(mimicked.rcnn_features, mimicked.detector_features)
     """
 
     def __init__(
@@ -63,6 +72,11 @@ class FeatureMimicking(LossModel):
         super().__init__(loss_names=(*detector.loss_names, "mimic_loss", "rcnn_class_loss"), name=name, **kwargs)
         config = detector.config.mimic if config is None else config
         self.config = config if isinstance(config, MimicConfig) else MimicConfig(**config)
+        if self.config.rois == "none":
+            raise ValueError(
+                "MimicConfig.rois must be 'positive', 'negative' or 'all' for feature mimicking; with 'none' the "
+                "detector is trained by itself. Received: rois='none'"
+            )
         self.detector = detector
         self.classifier = keras.layers.Dense(
             len(detector.category_ids) + 1,
@@ -83,7 +97,14 @@ class FeatureMimicking(LossModel):
         return {**outputs.losses, **self.mimic(outputs).losses}
 
     def mimic(self, outputs: TrainingOutputs) -> MimicOutputs:
-        """Runs the R-CNN branch on RoIs drawn from those the detector has just been trained on."""
+        """Runs the R-CNN branch on RoIs drawn from those the detector has just been trained on.
+
+        Args:
+            outputs: of `detector.training_outputs(inputs, targets)`.
+
+        Returns:
+            The losses, and what they are made of; empty where no image has a RoI of the wanted kind.
+        """
         config = self.config
         chosen, is_chosen = self._draw(outputs)
         where = tf.where(is_chosen)  # RoIs that do not exist cost no crop

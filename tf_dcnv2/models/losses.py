@@ -45,3 +45,13 @@ def box_head_losses(
         "class_loss": tf.reduce_sum(cross_entropy * valid) / count,
         "box_loss": tf.reduce_sum(box * is_object) / count,
     }
+
+
+def mask_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Binary cross-entropy of every pixel, averaged over the RoIs and their pixels; 0 without RoIs.
+
+    Args:
+        logits, targets: `(N, S, S)`, of each RoI's own class.
+    """
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    return tf.math.divide_no_nan(tf.reduce_sum(cross_entropy), tf.cast(tf.size(logits), tf.float32))

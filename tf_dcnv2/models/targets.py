@@ -10,6 +10,7 @@ import tensorflow as tf
 from official.vision.ops import box_ops, sampling_ops
 
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
+from tf_dcnv2.ops import deform_roi_pool
 
 
 class AnchorTargets(NamedTuple):
@@ -21,12 +22,21 @@ class AnchorTargets(NamedTuple):
 
 
 class SampledRoIs(NamedTuple):
-    """`boxes` and matched `object_boxes` `(B, S, 4)`; `labels` int32 `(B, S)`; `valid` bool `(B, S)`: no filling."""
+    """RoIs that enter the losses of the heads.
+
+    Attributes:
+        boxes: `(B, S, 4)` in pixels.
+        labels: int32 `(B, S)`.
+        object_boxes: `(B, S, 4)`, of the object that overlaps the RoI most.
+        valid: bool `(B, S)`, false for filling.
+        objects: int32 `(B, S)`, the slot of that object.
+    """
 
     boxes: tf.Tensor
     labels: tf.Tensor
     object_boxes: tf.Tensor
     valid: tf.Tensor
+    objects: tf.Tensor
 
 
 def overlaps(boxes: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor) -> tf.Tensor:
@@ -70,14 +80,35 @@ def sample_rois(
     def of_chosen(values):
         return tf.gather(values, chosen, batch_dims=1)
 
-    match = of_chosen(tf.argmax(iou, axis=2))
+    match = of_chosen(tf.argmax(iou, axis=2, output_type=tf.int32))
     labels = tf.where(of_chosen(positive), tf.gather(object_labels, match, batch_dims=1), 0)
     return SampledRoIs(
         tf.stop_gradient(of_chosen(candidates)),
         labels,
         tf.gather(object_boxes, match, batch_dims=1),
         of_chosen(sampled),
+        match,
     )
+
+
+def mask_targets(boxes: tf.Tensor, masks: tf.Tensor, frames: tf.Tensor, size: int) -> tf.Tensor:
+    """Which of `size` x `size` equal cells of each RoI its object covers.
+
+    Args:
+        boxes: `(N, 4)`, N RoIs in pixels.
+        masks: uint8 `(N, R, R)`, the object of each, sampled in R x R equal cells of a frame; zero outside.
+        frames: `(N, 4)`, these frames in pixels.
+
+    Returns:
+        float32 `(N, size, size)`, 1 where at least half of a cell is covered, 0 elsewhere.
+    """
+    resolution = tf.cast(tf.shape(masks)[1], tf.float32)
+    corner, sides = frames[:, :2], frames[:, 2:] - frames[:, :2]
+    # RoIAlign repeats the outermost samples up to one sample outside: a rim of zeros makes them fall off instead.
+    padded = tf.pad(tf.cast(masks, tf.float32), [[0, 0], [1, 1], [1, 1]])[..., None]
+    in_frame = (boxes - tf.tile(corner, [1, 2])) * tf.tile(tf.math.divide_no_nan(resolution, sides), [1, 2]) + 1.0
+    covered = deform_roi_pool(padded, in_frame, tf.range(tf.shape(boxes)[0]), output_size=size, spatial_scale=1.0)
+    return tf.cast(covered[..., 0] >= 0.5, tf.float32)
 
 
 def _sample(positive: tf.Tensor, negative: tf.Tensor, count: int, positive_fraction: float) -> tf.Tensor:

@@ -1,0 +1,74 @@
+"""Mask head of Mask R-CNN: which pixels of a RoI belong to the object, for each class (He et al., arXiv:1703.06870).
+
+Shapes: N RoIs of all images, P x P bins, C classes (without background).
+"""
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.models.config import MaskHeadConfig
+from tf_dcnv2.models.neck import Neck
+from tf_dcnv2.models.roi_head import RoIHead
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class MaskHead(RoIHead):
+    """RoIs on feature maps -> mask logits `(N, 2P, 2P, C)`: RoI pooling, 3x3 convolutions, upsampling, 1x1 convolution.
+
+    Args:
+        config: a `MaskHeadConfig`.
+        neck: gives the strides and channels of the RoI feature levels.
+        num_classes: C.
+        canonical_size: of the rule that gives each RoI its level, see `NeckConfig`.
+    """
+
+    def __init__(
+        self,
+        config: MaskHeadConfig,
+        neck: Neck,
+        num_classes: int,
+        *,
+        canonical_size: float = 224.0,
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(config, neck, canonical_size=canonical_size, **kwargs)
+        hidden = {"activation": "relu", "kernel_initializer": "he_normal", "kernel_regularizer": kernel_regularizer}
+        self.convolutions = [
+            keras.layers.Conv2D(config.channels, 3, padding="same", name=f"conv{number}", **hidden)
+            for number in range(1, config.convolutions + 1)
+        ]
+        self.upsampling = keras.layers.Conv2DTranspose(config.channels, 2, strides=2, name="upsampling", **hidden)
+        self.classifier = keras.layers.Conv2D(
+            num_classes,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            kernel_regularizer=kernel_regularizer,
+            dtype="float32",
+            name="classifier",
+        )
+
+    def build(self, input_shape=None) -> None:
+        super().build()
+        side, channels = self.config.pool_size, self._channels
+        for layer in self.convolutions:
+            layer.build((None, side, side, channels))
+            channels = self.config.channels
+        self.upsampling.build((None, side, side, channels))
+        self.classifier.build((None, 2 * side, 2 * side, self.config.channels))
+
+    def call(self, levels: list[tf.Tensor], boxes: tf.Tensor, image_indices: tf.Tensor) -> tf.Tensor:
+        """Logits of all classes for boxes `(N, 4)` in pixels, each of the image `image_indices` `(N,)`; N may be 0."""
+        count = tf.shape(boxes)[0]
+        # TensorFlow's convolutions fail on empty batches: an empty RoI stands in, and is dropped at the end.
+        missing = tf.cast(count == 0, tf.int32)
+        boxes, image_indices = tf.pad(boxes, [[0, missing], [0, 0]]), tf.pad(image_indices, [[0, missing]])
+        x = self.pool(levels, boxes, image_indices)
+        for layer in (*self.convolutions, self.upsampling, self.classifier):
+            x = layer(x)
+        return x[:count]
+
+
+def of_class(class_masks: tf.Tensor, class_indices: tf.Tensor) -> tf.Tensor:
+    """The mask `(N, S, S)` of one class 0..C-1 for each RoI, out of those of all classes `(N, S, S, C)`."""
+    return tf.gather(class_masks, class_indices, axis=3, batch_dims=1)
