@@ -46,7 +46,23 @@ def test_the_image_given_is_left_alone():
     assert (image == 128).all()
 
 
+def test_a_mask_tints_its_pixels_and_outlines_them_in_the_class_colour():
+    left_half = np.repeat([[1.0] * 14 + [0.0] * 14], 28, axis=0)  # columns 40 to 75 of the picture
+    picture = draw_detections(GREY, BOX, [0.9], [7], masks=left_half[None]).astype(int)
+    tinted, outline, beyond = picture[55, 55], picture[55, 74], picture[55, 90]
+    assert tuple(outline) == class_color(7)
+    assert tuple(beyond) == (128, 128, 128)
+    np.testing.assert_allclose(tinted, 0.6 * 128 + 0.4 * np.array(class_color(7)), atol=1)
+
+
+def test_masks_of_what_is_no_detection_are_not_drawn():
+    masks = np.ones((1, 28, 28))
+    np.testing.assert_array_equal(draw_detections(GREY, BOX, [0.4], [7], masks=masks), GREY)
+
+
 def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"masks must be \(D, R, R\) for 1 boxes"):
+        draw_detections(GREY, BOX, masks=np.ones((2, 28, 28)))
     with pytest.raises(ValueError, match="image must be"):
         draw_detections(GREY[..., 0], BOX)
     with pytest.raises(ValueError, match="boxes must be"):

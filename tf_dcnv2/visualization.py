@@ -1,4 +1,4 @@
-"""Pictures of detections: boxes with names and scores, and grids of such pictures."""
+"""Pictures of detections: boxes with names and scores, masks, and grids of such pictures."""
 
 import colorsys
 import math
@@ -9,6 +9,7 @@ import numpy as np
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _GRID_GAP_PX = 8
+_MASK_OPACITY = 0.4
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
@@ -26,17 +27,19 @@ def draw_detections(
     scores: np.ndarray | None = None,
     classes: np.ndarray | None = None,
     *,
+    masks: np.ndarray | None = None,
     names: Mapping[int, str] | None = None,
     min_score: float = 0.5,
     zoom: float = 1.0,
 ) -> np.ndarray:
-    """Draws boxes, class names and scores onto an image.
+    """Draws boxes, class names, scores and masks onto an image.
 
     Args:
         image: `(H, W, 3)` RGB, uint8 or float 0..255.
         boxes: `(D, 4)`, `[y1, x1, y2, x2]` in pixels of `image`.
         scores: `(D,)` in 0..1, or None to draw every box without a score (annotations, say).
         classes: `(D,)` category ids, -1 for entries that are padding; None for a single class.
+        masks: `(D, R, R)` probabilities in the frames of the boxes; drawn as a translucent area with an outline.
         names: category id -> name to write; ids without a name are written as numbers.
         min_score: leave out detections with a lower score.
         zoom: enlarge the picture by this factor first, so that labels on small images stay readable.
@@ -57,17 +60,20 @@ def draw_detections(
     count = len(boxes)
     scores_or_ones = np.ones(count) if scores is None else np.asarray(scores, np.float64)
     classes = np.zeros(count, int) if classes is None else np.asarray(classes)
-    _check_shapes(image, boxes, scores_or_ones, classes)
+    _check_shapes(image, boxes, scores_or_ones, classes, masks)
     height, width = (max(1, round(side * zoom)) for side in image.shape[:2])
     picture = Image.fromarray(np.clip(np.round(image), 0, 255).astype(np.uint8))
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture)
     line_px = max(1, round(min(height, width) / 200))
     font = ImageFont.load_default(size=max(10, round(min(height, width) / 32)))
     drawable = (classes >= 0) & (scores_or_ones >= min_score) & np.isfinite(boxes).all(axis=1)
     # The surest last, so that its label stays on top.
-    for index in sorted(np.flatnonzero(drawable), key=lambda i: scores_or_ones[i]):
+    order = sorted(np.flatnonzero(drawable), key=lambda i: scores_or_ones[i])
+    if masks is not None:
+        picture = _with_masks(picture, boxes[order] * zoom, np.asarray(masks)[order], classes[order], line_px)
+    draw = ImageDraw.Draw(picture)
+    for index in order:
         class_id = int(classes[index])
         label = "" if names is None and not class_id else str((names or {}).get(class_id, class_id))
         if scores is not None:
@@ -114,7 +120,7 @@ def save_grid(images: Sequence[np.ndarray], path: str | os.PathLike, *, columns:
     save_image(grid, path)
 
 
-def _check_shapes(image, boxes, scores, classes) -> None:
+def _check_shapes(image, boxes, scores, classes, masks) -> None:
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be (height, width, 3). Received: image.shape={image.shape}")
     if boxes.size and boxes.shape[1:] != (4,):
@@ -122,6 +128,23 @@ def _check_shapes(image, boxes, scores, classes) -> None:
     for name, values in (("scores", scores), ("classes", classes)):
         if values.shape != (len(boxes),):
             raise ValueError(f"{name} must have one entry for each of {len(boxes)} boxes. Received: {values.shape}")
+    if masks is not None and (np.ndim(masks) != 3 or len(masks) != len(boxes)):
+        raise ValueError(f"masks must be (D, R, R) for {len(boxes)} boxes. Received: masks.shape={np.shape(masks)}")
+
+
+def _with_masks(picture, boxes, masks, classes, line_px):
+    """The picture with each object's pixels tinted and outlined in the colour of its class."""
+    from PIL import Image, ImageFilter
+
+    from tf_dcnv2.evaluation import paste_mask
+
+    pixels = np.asarray(picture, np.float32)
+    for box, mask, class_id in zip(boxes, masks, classes, strict=True):
+        inside = paste_mask(mask, box, *pixels.shape[:2])
+        shrunk = Image.fromarray(255 * inside).filter(ImageFilter.MinFilter(2 * line_px + 1))
+        opacity = np.where(np.asarray(shrunk), _MASK_OPACITY, inside)[..., None]
+        pixels = pixels * (1 - opacity) + opacity * np.array(class_color(int(class_id)), np.float32)
+    return Image.fromarray(np.round(pixels).astype(np.uint8))
 
 
 def _draw_box(draw, corners, label, color, line_px, font, picture_size) -> None:

@@ -2,10 +2,10 @@ import keras
 import pytest
 import yaml
 
-from tests.models.conftest import tiny_config
+from tests.models.conftest import MASK_HEAD, tiny_config
 from tf_dcnv2.cli import main
 from tf_dcnv2.data import make_synthetic_coco
-from tf_dcnv2.models import FasterRCNN
+from tf_dcnv2.models import detector_class
 
 SIZE = ["--short-side", "96", "--max-side", "128"]
 
@@ -27,10 +27,19 @@ def records(synthetic, tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory):
     """A run as `tf-dcnv2 train` leaves it, of a detector that has learnt nothing."""
-    folder = tmp_path_factory.mktemp("run")
+    return _make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def mask_run_folder(tmp_path_factory):
+    """The same of a Mask R-CNN."""
+    return _make_run(tmp_path_factory.mktemp("mask_run"), mask_head=MASK_HEAD)
+
+
+def _make_run(folder, **overrides):
     keras.utils.set_random_seed(0)
-    config = tiny_config("fpn", **{"box_head.score_threshold": 0.0})
-    detector = FasterRCNN(config, category_ids=(2, 5, 11, 17), name="tiny")
+    config = tiny_config("fpn", **{"box_head.score_threshold": 0.0, **overrides})
+    detector = detector_class(config)(config, category_ids=(2, 5, 11, 17), name="tiny")
     detector.save(folder / "best.keras")
     names = {2: "star", 5: "cross", 11: "moon", 17: "arrow"}
     categories = [{"id": key, "name": name} for key, name in names.items()]

@@ -3,7 +3,7 @@ import pytest
 from tf_dcnv2 import __version__, cli
 from tf_dcnv2.cli.errors import UsageError, describe
 
-COMMANDS = ("demo", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
+COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
 
 
 def run_main(*argv: str) -> int:
@@ -43,7 +43,10 @@ def test_version_is_printed(capsys):
     [
         (("frobnicate",), "invalid choice: 'frobnicate'"),
         (("convert",), "the following arguments are required: --images, --annotations, --output"),
-        (("train", "--preset", "nothing", "--train", "a", "--output", "b"), "invalid choice: 'nothing'"),
+        (
+            ("train", "--preset", "faster_rcnn_r5_dcnv2", "--train", "a", "--output", "b"),
+            "Did you mean faster_rcnn_r50_",
+        ),
         (("export", "run", "--output", "x", "--ops", "fast"), "invalid choice: 'fast'"),
         (("evaluate", "run", "--records", "x", "--batch-size", "0"), "argument --batch-size: must be at least 1"),
     ],

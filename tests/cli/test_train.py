@@ -4,6 +4,7 @@ import re
 import pytest
 
 from tests.cli.conftest import SIZE
+from tests.models.conftest import MASK_HEAD
 from tests.training.conftest import TINY
 from tf_dcnv2.cli import main, train
 from tf_dcnv2.cli.errors import UsageError
@@ -35,6 +36,28 @@ def test_a_run_reports_its_course_and_leaves_a_detector(records, tmp_path, capsy
     trained = load_trained(output)
     assert trained.names == {2: "star", 5: "cross", 11: "moon", 17: "arrow"}
     assert trained.detector.config.box_head.units == 32
+
+
+def test_a_mask_rcnn_reports_its_mask_loss_and_precision(records, tmp_path, capsys):
+    head = [word for key, value in MASK_HEAD.items() for word in ("--set", f"mask_head.{key}={value}")]
+    preset = ["--preset", "mask_rcnn_small_regular"]
+    arguments = [
+        *preset,
+        "--train",
+        records,
+        "--val",
+        records,
+        "--output",
+        str(tmp_path / "run"),
+        "--steps",
+        "2",
+        *SIZE,
+    ]
+    assert main(["train", *arguments, *SETTINGS, *head]) == 0
+    report = capsys.readouterr().out
+    assert re.search(r"loss [\d.]+ \(rpn .*, box .*, mask [\d.]+\)", report)
+    number = r"\d\.\d{3}"
+    assert re.search(rf"val        AP {number}  AP50 {number}  AP75 {number}  masks AP {number}  AP50 {number}", report)
 
 
 def test_every_option_of_training_has_an_argument():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from tests.cli.conftest import SIZE
 from tf_dcnv2.cli import main
@@ -59,6 +60,40 @@ def test_predictions_are_drawn_and_written_in_pixels_of_the_file(run_folder, tmp
         assert scores == sorted(scores, reverse=True)
         assert min(scores) >= 0.1
         assert {detection["category"] for detection in entry["detections"]} <= {"star", "cross", "moon", "arrow"}
+
+
+def test_a_mask_rcnn_is_scored_by_its_masks_too(mask_run_folder, records, synthetic, tmp_path, capsys):
+    for extra in ([], ["--annotations", synthetic[1]]):
+        results = tmp_path / "results.json"
+        arguments = ["--records", records, *SIZE, "--max-images", "2", "--output", str(results), *extra]
+        assert main(["evaluate", str(mask_run_folder), *arguments]) == 0
+        report = capsys.readouterr().out
+        assert re.search(r"^boxes +on 2 images$.*^masks +on 2 images$", report, re.MULTILINE | re.DOTALL)
+        assert len(re.findall(r"^AP50 +(\d\.\d{3}|-) ", report, re.MULTILINE)) == 2
+        detections = json.loads(results.read_text())
+        assert all(detection["segmentation"]["size"] == [96, 128] for detection in detections)
+
+
+def test_predicted_masks_are_drawn_and_written_in_pixels_of_the_file(mask_run_folder, tmp_path):
+    Image.fromarray(np.full([60, 200, 3], 128, np.uint8)).save(tmp_path / "grey.png")
+    output = tmp_path / "output"
+    arguments = ["--images", str(tmp_path / "grey.png"), "--output", str(output), "--min-score", "0.1", *SIZE]
+    assert main(["predict", str(mask_run_folder), *arguments]) == 0
+    [entry] = json.loads((output / "detections.json").read_text())
+    covered = 0
+    for detection in entry["detections"]:
+        mask = coco_mask.decode(detection["segmentation"])
+        assert mask.shape == (60, 200)
+        x, y, width, height = detection["bbox"]
+        rows, columns = np.nonzero(mask)
+        assert np.all((rows >= np.floor(y)) & (rows < y + height) & (columns >= np.floor(x)) & (columns < x + width))
+        covered += mask.sum()
+    assert covered > 0
+
+
+def test_an_export_of_a_mask_rcnn_says_that_it_gives_masks(mask_run_folder, tmp_path, capsys):
+    assert main(["export", str(mask_run_folder), "--output", str(tmp_path / "model"), "--ops", "portable"]) == 0
+    assert "masks [B,D,S,S]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ops", ["native", "portable"])

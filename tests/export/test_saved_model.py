@@ -10,17 +10,18 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
+from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, make_batch, tiny_config
 from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MaskRCNN
 
 OUTPUTS = {"boxes", "scores", "classes", "num_detections"}
 
 
-def make_detector() -> FasterRCNN:
+def make_detector(**overrides) -> FasterRCNN:
     """A small detector whose deformable layers do deform."""
     keras.utils.set_random_seed(0)
-    detector = FasterRCNN(tiny_config("fpn", **{"box_head.score_threshold": 0.0}), CATEGORY_IDS)
+    config = tiny_config("fpn", **{"box_head.score_threshold": 0.0, **overrides})
+    detector = (FasterRCNN if config.mask_head is None else MaskRCNN)(config, CATEGORY_IDS)
     for variable in detector.variables:
         if "offset" in variable.path:
             variable.assign(keras.random.normal(variable.shape, stddev=0.05, seed=1))
@@ -96,6 +97,22 @@ assert not any(name.startswith("tf_dcnv2") for name in sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     detections = np.load(tmp_path / "detections.npz")
     np.testing.assert_allclose(detections["scores"], detector(inputs)["scores"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_an_exported_mask_rcnn_gives_the_same_masks_also_where_it_detects_nothing(ops, tmp_path):
+    detector = make_detector(**{"mask_head": MASK_HEAD, "rpn.proposals": [40, 20]})
+    detector.mask_head.classifier.kernel.assign(keras.random.normal(detector.mask_head.classifier.kernel.shape, seed=2))
+    exported = load_exported(export_saved_model(detector, tmp_path / "model", ops))
+    inputs, _ = make_batch()
+    expected, found = detector(inputs), exported(**inputs)
+    assert set(found) == OUTPUTS | {"masks"}
+    assert np.ptp(expected["masks"]) > 0.1
+    np.testing.assert_allclose(found["masks"], expected["masks"], rtol=1e-3, atol=1e-4)
+    nothing = exported(tf.zeros([1, 64, 64, 3]), tf.zeros([1, 2]))  # an image without pixels
+    assert int(nothing["num_detections"][0]) == 0
+    assert nothing["masks"].shape == (1, 100, 8, 8)
+    assert not np.any(nothing["masks"])
 
 
 def test_training_with_feature_mimicking_exports_the_same_graph(tmp_path):

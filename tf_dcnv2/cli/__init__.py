@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from tf_dcnv2.cli.errors import UsageError, describe
 
-_COMMANDS = ("demo", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
+_COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
 
 _DESCRIPTION = "Deformable ConvNets v2 object detectors for TensorFlow: convert, train, evaluate, predict, export."
 

@@ -9,8 +9,9 @@ from tf_dcnv2.cli.console import progress_bar, say
 SUMMARY = "measure COCO average precision on records"
 
 DESCRIPTION = """\
-Prints COCO's twelve numbers and the average precision of each class, and writes the detections in COCO's results
-format (original pixels, the data set's own ids), which pycocotools and COCO's evaluation server read."""
+Prints COCO's twelve numbers and the average precision of each class, of boxes and, where the detector and the data set
+have them, of masks, and writes the detections in COCO's results format (original pixels, the data set's own ids), which
+pycocotools and COCO's evaluation server read."""
 
 EXAMPLES = """\
   tf-dcnv2 evaluate runs/cells --records records/val
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add_run(parser)
     parser.add_argument("--records", required=True, metavar="PREFIX", help="records to evaluate on: prefix or pattern")
-    parser.add_argument("--annotations", metavar="JSON", help="score against this file (default: the records' boxes)")
+    parser.add_argument(
+        "--annotations", metavar="JSON", help="score against this file (default: the records' boxes and masks)"
+    )
     parser.add_argument("--output", metavar="JSON", help="detections (default: results.json in the run's folder)")
     parser.add_argument(
         "--batch-size", type=positive_int, default=2, metavar="N", help="images at once (default: %(default)s)"
@@ -54,7 +57,10 @@ def run(arguments: argparse.Namespace) -> None:
     info = read_dataset_info(arguments.records)
     trained = load_trained(arguments.run_path)
     dataset = load_records(
-        arguments.records, batch_size=arguments.batch_size, **image_size(arguments, trained.detector)
+        arguments.records,
+        batch_size=arguments.batch_size,
+        masks=trained.detector.has_mask_head and info.has_masks and not arguments.annotations,
+        **image_size(arguments, trained.detector),
     )
     say("data", info)
     say("model", trained)
@@ -68,8 +74,10 @@ def run(arguments: argparse.Namespace) -> None:
             results_path=results_path,
             max_images=arguments.max_images,
             progress=lambda done: progress(min(done, total), total),
-        )["bbox"]
-    print_metrics(metrics, trained.names)
+        )
+    for kind, numbers in metrics.items():
+        say({"bbox": "boxes", "segm": "masks"}[kind], f"on {total} images")
+        print_metrics(numbers, trained.names)
     say("written", results_path)
 
 

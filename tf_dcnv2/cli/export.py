@@ -8,7 +8,8 @@ from tf_dcnv2.cli.console import say
 SUMMARY = "write a trained detector as a SavedModel"
 
 DESCRIPTION = """\
-Writes a SavedModel with the signature serving_default(images, image_sizes) -> boxes, scores, classes, num_detections.
+Writes a SavedModel with the signature serving_default(images, image_sizes) -> boxes, scores, classes, num_detections
+and, for a Mask R-CNN, masks.
 
   --ops native    uses the package's custom ops: fast; a program that loads it loads the op library first
   --ops portable  uses TensorFlow's own ops only: runs in any TensorFlow, stock TensorFlow Serving included"""
@@ -36,7 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     export_saved_model(trained.detector, arguments.output, arguments.ops, overwrite=arguments.overwrite)
     say("written", arguments.output)
     say("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
-    say("output", "boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]")
+    masks = ", masks [B,D,S,S] 0..1 in the frames of the boxes" if trained.detector.has_mask_head else ""
+    say("output", f"boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]{masks}")
     if arguments.ops == "native":
         say("load", f"tf.load_op_library({op_library_path()!r}), then tf.saved_model.load({arguments.output!r})")
     else:

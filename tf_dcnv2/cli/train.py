@@ -26,26 +26,28 @@ EXAMPLES = """\
   tf-dcnv2 train ... --set box_head.samples=256 --set rpn.anchor_sizes=[16,32,64]
   tf-dcnv2 train ... --resume"""
 
-_PRESETS = Path(__file__).parents[1] / "models" / "presets"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments; each that is given becomes the field of that name in `TrainOptions`."""
-    # The file names rather than `preset_names()`, whose import would take seconds.
-    presets = sorted(path.stem for path in _PRESETS.glob("*.yaml"))
     # What is not given stays out of the namespace, so that the defaults live in one place, `TrainOptions`.
     parser.argument_default = argparse.SUPPRESS
 
     required = parser.add_argument_group("what to train")
     required.add_argument(
-        "--preset", required=True, choices=presets, metavar="NAME", help=f"one of: {', '.join(presets)}"
+        "--preset", required=True, metavar="NAME", help="such as faster_rcnn_r50_dcnv2; `tf-dcnv2 presets` lists all"
     )
     required.add_argument("--train", required=True, metavar="PREFIX", help="records to train on: prefix or pattern")
     required.add_argument("--val", metavar="PREFIX", help="records to evaluate on")
     required.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
-    required.add_argument("--weights", metavar="WHICH", help="'imagenet' or a file to start the backbone from")
     required.add_argument(
-        "--mimic", action=argparse.BooleanOptionalAction, help="train with R-CNN feature mimicking (default: yes)"
+        "--weights",
+        metavar="WHICH",
+        help="start from: 'imagenet', a .keras or .weights.h5 file, or a PyTorch checkpoint (.pth, .pt, .safetensors)",
+    )
+    required.add_argument(
+        "--mimic",
+        action=argparse.BooleanOptionalAction,
+        help="train with R-CNN feature mimicking (default: as the preset)",
     )
     required.add_argument(
         "--set", action="append", metavar="KEY=VALUE", help="change a setting of the preset; may be repeated"

@@ -76,7 +76,7 @@ class TrainingReport(keras.callbacks.Callback):
             if logs["val_AP"] > self._best_ap:
                 self._best_ap = logs["val_AP"]
                 note = f"   best so far, saved to {self._options.output}/best.keras"
-            say("val", "  ".join(f"{name} {logs[f'val_{name}']:.3f}" for name in ("AP", "AP50", "AP75")) + note)
+            say("val", _precision(logs, "val_") + note)
 
     def _epoch_name(self) -> str:
         if self._total_steps is None:
@@ -109,6 +109,13 @@ def _earlier_part(options: TrainOptions) -> dict[str, float]:
     return json.loads(path.read_text()) if options.resume and path.exists() else {}
 
 
+def _precision(logs: dict[str, float], prefix: str) -> str:
+    """`AP 0.412  AP50 0.701  AP75 0.433`, of boxes, and of masks if there are any."""
+    numbers = "  ".join(f"{name} {logs[prefix + name]:.3f}" for name in ("AP", "AP50", "AP75"))
+    masks = f"{prefix}mask_"
+    return numbers + (f"  masks {_precision(logs, masks)}" if f"{masks}AP" in logs else "")
+
+
 def _losses(logs: dict[str, float]) -> str:
     """`loss 1.42 (rpn 0.21+0.11, box 0.62+0.30, mimic 0.12, r-cnn 0.06)`: classes + boxes of either stage."""
     parts = [
@@ -116,6 +123,7 @@ def _losses(logs: dict[str, float]) -> str:
         for title, names in (
             ("rpn", ("rpn_class_loss", "rpn_box_loss")),
             ("box", ("class_loss", "box_loss")),
+            ("mask", ("mask_loss",)),
             ("mimic", ("mimic_loss",)),
             ("r-cnn", ("rcnn_class_loss",)),
         )

@@ -33,12 +33,13 @@ def export_saved_model(
         scores          float32 `(B, D)`
         classes         int32 `(B, D)`, the data set's category ids, -1 when unused
         num_detections  int32 `(B,)`
+        masks           float32 `(B, D, S, S)` in [0, 1], in the frames of the boxes; only from a `MaskRCNN`
 
     Only the detector is in it: whether it was trained with feature mimicking leaves no trace. The folder appears under
     its name when it is complete.
 
     Args:
-        detector: a `FasterRCNN`, built.
+        detector: a `FasterRCNN` or `MaskRCNN`.
         path: folder to create. TensorFlow Serving wants a version number as its last part: `"served/cells/1"`.
         ops: "native" uses the custom ops; a program that loads the model loads `op_library_path()` first. "portable"
             uses TensorFlow's own ops only, which is slower and runs wherever TensorFlow does, stock TensorFlow Serving

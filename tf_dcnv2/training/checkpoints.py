@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_dcnv2.data.atomic_files import write_atomically
 from tf_dcnv2.evaluation import METRIC_NAMES, evaluate_coco
+from tf_dcnv2.models import FasterRCNN
 from tf_dcnv2.training.budget import Budget
 
 
@@ -24,19 +25,20 @@ def save_detector(detector: keras.Model, path: str) -> None:
 class CocoEvaluation(keras.callbacks.Callback):
     """Scores the detector after every `every` epochs and after the last one.
 
-    The numbers join the logs of `fit` as `val_AP`, `val_AP50` and so on; they are NaN for epochs without evaluation,
-    so that a log file has the same columns from its first row on.
+    The numbers join the logs of `fit` as `val_AP`, `val_AP50` and so on for boxes, and as `val_mask_AP` and so on for
+    masks where the detector has them; they are NaN for epochs without evaluation, so that a log file has the same
+    columns from its first row on.
 
     Args:
         detector: what is evaluated; `model` of `fit` may be its `FeatureMimicking`.
         dataset: batches of `load_records(..., training=False)`.
         every: epochs; 0 evaluates only once, at the end.
-        on_result: called with the metrics of `evaluate_coco` after each evaluation.
+        on_result: called with the result of `evaluate_coco` after each evaluation.
     """
 
     def __init__(
         self,
-        detector: keras.Model,
+        detector: FasterRCNN,
         dataset: tf.data.Dataset,
         every: int = 1,
         on_result: Callable[[dict[str, Any]], None] | None = None,
@@ -50,9 +52,12 @@ class CocoEvaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None) -> None:
         is_last = self.model.stop_training or epoch + 1 == self.params.get("epochs")
         is_due = is_last or (self._every > 0 and (epoch + 1) % self._every == 0)
-        metrics = evaluate_coco(self._detector, self._dataset)["bbox"] if is_due else {}
+        metrics = evaluate_coco(self._detector, self._dataset) if is_due else {}
         if logs is not None:
-            logs.update({f"val_{name}": metrics.get(name, math.nan) for name in METRIC_NAMES})
+            for kind, prefix in {"bbox": "val_", "segm": "val_mask_"}.items():
+                if kind == "bbox" or self._detector.has_mask_head:
+                    numbers = metrics.get(kind, {})
+                    logs.update({prefix + name: numbers.get(name, math.nan) for name in METRIC_NAMES})
         if is_due and self._on_result is not None:
             self._on_result(metrics)
 

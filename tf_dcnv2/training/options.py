@@ -19,8 +19,10 @@ class TrainOptions:
         output: folder of the run.
         val: records to evaluate on; None trains without evaluation.
         overrides: changes to the preset's configuration, `{"box_head.samples": 128}`.
-        weights: None, "imagenet", or a file to start the backbone from.
-        mimic: train with R-CNN feature mimicking.
+        weights: None, "imagenet", or a file of a backbone or a detector to start from (`.keras`, `.weights.h5`, or a
+            PyTorch checkpoint).
+        mimic: train with R-CNN feature mimicking; by default as the preset. True mimics positive RoIs where the preset
+            mimics none; `overrides` of `mimic.rois` choose others.
         epochs, steps, max_minutes: budgets; `max_minutes` is wall-clock, evaluations during the run included.
         batch_size: images per step.
         optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
@@ -44,7 +46,7 @@ class TrainOptions:
     val: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: str | None = None
-    mimic: bool = True
+    mimic: bool | None = None
     epochs: int | None = None
     steps: int | None = None
     max_minutes: float | None = None

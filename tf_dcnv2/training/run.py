@@ -12,7 +12,8 @@ import yaml
 
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
 from tf_dcnv2.data.atomic_files import write_atomically
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
+from tf_dcnv2.models.presets import load_preset
 from tf_dcnv2.training.budget import Budget, SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepDetectors
 from tf_dcnv2.training.options import TrainOptions
@@ -23,7 +24,13 @@ Log = Callable[[str, str], None]
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """The trained `detector`, the last evaluation's `metrics` (None without one), `steps` and `seconds` of the run."""
+    """What a run leaves in memory.
+
+    Attributes:
+        detector: the trained one.
+        metrics: of the last evaluation, as `evaluate_coco` returns them; None without one.
+        steps, seconds: of the whole run.
+    """
 
     detector: FasterRCNN
     metrics: dict[str, Any] | None
@@ -36,8 +43,9 @@ def train(
 ) -> TrainResult:
     """Trains a preset on records and keeps everything in `options.output`.
 
-    The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest AP on
-    `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), and what `resume` needs.
+    The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest box AP on
+    `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), `weights.txt` (what was loaded from
+    `options.weights`), and what `resume` needs.
 
     Args:
         options: see `TrainOptions`.
@@ -53,18 +61,22 @@ def train(
     info = read_dataset_info(options.train)
     if options.seed is not None:
         keras.utils.set_random_seed(options.seed)
-    detector = FasterRCNN.from_preset(
-        options.preset,
-        category_ids=info.category_ids,
-        weights=options.weights,
-        **_overrides(options),
+    overrides = _overrides(options)
+    detector = detector_class(load_preset(options.preset).replace(**overrides)).from_preset(
+        options.preset, category_ids=info.category_ids, weights=options.weights, **overrides
     )
-    model = FeatureMimicking(detector) if options.mimic else detector
+    model = detector if detector.config.mimic.rois == "none" else FeatureMimicking(detector)
     training_data, validation_data = _datasets(options, detector)
     _write_config(options, detector, info)  # from here on the folder holds a run
+    if detector.weight_report:
+        write_atomically(
+            os.path.join(options.output, "weights.txt"), "\n".join(detector.weight_report.details()) + "\n"
+        )
     steps_per_epoch = info.num_images // options.batch_size
     log("data", str(info))
     log("model", _describe(options, detector))
+    if detector.weight_report:
+        log("weights", f"{options.weights}: {detector.weight_report}; weights.txt lists them")
 
     budget = Budget(_total_steps(options, steps_per_epoch), options.max_minutes, state["steps"], state["seconds"])
     model.compile(optimizer=_make_optimizer(options))
@@ -105,7 +117,12 @@ def _starting_point(options: TrainOptions) -> dict[str, Any]:
 
 def _overrides(options: TrainOptions) -> dict[str, Any]:
     sides = {"short_side": options.short_side, "max_side": options.max_side}
-    return {**options.overrides, **{name: side for name, side in sides.items() if side is not None}}
+    overrides = {**options.overrides, **{name: side for name, side in sides.items() if side is not None}}
+    if options.mimic is False:
+        overrides["mimic.rois"] = "none"
+    elif options.mimic and load_preset(options.preset).replace(**overrides).mimic.rois == "none":
+        overrides["mimic.rois"] = "positive"
+    return overrides
 
 
 def _write_config(options: TrainOptions, detector: FasterRCNN, info: DatasetInfo) -> None:
@@ -122,6 +139,7 @@ def _datasets(options: TrainOptions, detector: FasterRCNN) -> tuple[tf.data.Data
         "batch_size": options.batch_size,
         "short_side": detector.config.short_side,
         "max_side": detector.config.max_side,
+        "masks": detector.has_mask_head,
         "cache": options.cache,
     }
     training_data = load_records(
@@ -161,5 +179,6 @@ def _describe(options: TrainOptions, detector: FasterRCNN) -> str:
     layers = len(detector.backbone.deformable_layers())
     kind = {"none": "deformable", "v1": "deformable", "v2": "modulated deformable"}[detector.config.backbone.dcn]
     parameters = detector.count_params() / 1e6
-    mimicking = "on" if options.mimic else "off"
-    return f"{options.preset}: {parameters:.1f} M parameters, {layers} {kind} layers, mimicking {mimicking}"
+    rois = detector.config.mimic.rois
+    mimicking = "no mimicking" if rois == "none" else f"mimicking {rois} RoIs"
+    return f"{options.preset}: {parameters:.1f} M parameters, {layers} {kind} layers, {mimicking}"
