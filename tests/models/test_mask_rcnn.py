@@ -69,12 +69,12 @@ def test_training_lowers_the_mask_loss_and_moves_every_trainable_weight(detector
     before = [variable.numpy() for variable in detector.trainable_variables]
     detector.compile(keras.optimizers.Adam(3e-3))
     history = detector.fit(
-        tf.data.Dataset.from_tensors(batch).repeat(), epochs=4, steps_per_epoch=10, verbose=0
+        tf.data.Dataset.from_tensors(batch).repeat(), epochs=6, steps_per_epoch=10, verbose=0
     ).history
     assert all(np.isfinite(values).all() for values in history.values())
-    # A loss of ln 2 = 0.693 is that of masks that say nothing.
+    # A loss of ln 2 = 0.693 is that of masks that say nothing; it takes some thirty steps to leave it.
     assert history["mask_loss"][0] < 0.7
-    assert history["mask_loss"][-1] < history["mask_loss"][0] - 0.01
+    assert history["mask_loss"][-1] < history["mask_loss"][0] - 0.05
     pairs = zip(detector.trainable_variables, before, strict=True)
     assert not [variable.path for variable, value in pairs if np.array_equal(variable.numpy(), value)]
 

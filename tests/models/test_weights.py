@@ -143,7 +143,7 @@ def test_bare_weights_that_do_not_fit_give_a_clear_error(tmp_path, saved, target
     ("weights", "error", "message"),
     [
         ("nothing.keras", FileNotFoundError, "no file 'nothing.keras'"),
-        (__file__, ValueError, "must be 'imagenet' or a .keras or .weights.h5 file"),
+        (__file__, ValueError, "must be 'imagenet' or a .keras, .weights.h5, .pth, .pt or .safetensors file"),
     ],
 )
 def test_what_is_no_weights_file_is_named(weights, error, message):
