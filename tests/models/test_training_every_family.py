@@ -1,4 +1,7 @@
-"""Every family of presets trains on real COCO images: half a minute for a small detector, minutes for a ResNeXt-101."""
+"""Every family of presets trains on real COCO images: some forty minutes on two cores.
+
+A small detector takes a quarter to half a minute, most of them one or two, a ResNeXt-101 with everything nearly three.
+"""
 
 import keras
 import numpy as np
