@@ -70,10 +70,7 @@ class DeformRoiPoolGradCpuOp final : public DeformRoiPoolGradOp<T> {
                               .TypeConstraint<T>("T")                \
                               .TypeConstraint<CoordinateOf<T>>("C"), \
                           DeformRoiPoolGradCpuOp<T>)
-DCNV2_REGISTER(Eigen::half);
-DCNV2_REGISTER(tensorflow::bfloat16);
-DCNV2_REGISTER(float);
-DCNV2_REGISTER(double);
+DCNV2_FOR_EACH_TENSOR_TYPE(DCNV2_REGISTER)
 #undef DCNV2_REGISTER
 
 }  // namespace

@@ -31,6 +31,13 @@ using StorageOf = typename StorageType<T>::type;
 template <typename T>
 using CoordinateOf = Compute<StorageOf<T>>;
 
+// Statements that register kernels for every type of tensor.
+#define DCNV2_FOR_EACH_TENSOR_TYPE(REGISTER) \
+  REGISTER(Eigen::half);                     \
+  REGISTER(tensorflow::bfloat16);            \
+  REGISTER(float);                           \
+  REGISTER(double);
+
 // The elements of a tensor of type T.
 template <typename T>
 const StorageOf<T>* StoredData(const tensorflow::Tensor& tensor) {
