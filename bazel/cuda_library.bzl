@@ -6,7 +6,8 @@ load("@rules_cc//cc:defs.bzl", "cc_library")
 _FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler=-fPIC,-Wall,-Wextra"]
 
 def cuda_library(name, compiler, srcs, hdrs, deps):
-    """A library of .cu files. `compiler` is the command of nvcc, `hdrs` all they may include from this package."""
+    """A library of .cu files. `compiler` is the command of nvcc, `hdrs` all they may include from this package, and what
+    users of the library may."""
     objects = []
     for source in srcs:
         # Bazel takes files of this name for objects that may go into shared libraries.
@@ -22,5 +23,6 @@ def cuda_library(name, compiler, srcs, hdrs, deps):
     cc_library(
         name = name,
         srcs = objects,
+        textual_hdrs = hdrs,
         deps = deps,
     )

@@ -7,10 +7,10 @@ load("@rules_cc//cc:defs.bzl", "cc_library")
 _COMMON = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
 
 def simd_library(name, instruction_set, copts):
-    """Compiles cc/lib/simd_kernels_<instruction_set>.cc with `copts` where the processor is an x86-64."""
+    """Compiles cc/lib/cpu/simd_kernels_<instruction_set>.cc with `copts` where the processor is an x86-64."""
     cc_library(
         name = name,
-        srcs = ["cc/lib/simd_kernels_%s.cc" % instruction_set],
+        srcs = ["cc/lib/cpu/simd_kernels_%s.cc" % instruction_set],
         copts = _COMMON + select({
             "@platforms//cpu:x86_64": copts,
             "//conditions:default": [],

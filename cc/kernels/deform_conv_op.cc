@@ -1,7 +1,7 @@
 #include "cc/kernels/deform_conv_op.h"
 
 #include "cc/kernels/cpu_parallel_for.h"
-#include "cc/lib/deform_conv_cpu.h"
+#include "cc/lib/cpu/deform_conv.h"
 
 namespace dcnv2 {
 namespace {

@@ -1,6 +1,6 @@
 #include "cc/kernels/deform_conv_op.h"
 #include "cc/kernels/gpu_launch.h"
-#include "cc/lib/deform_conv_gpu.h"
+#include "cc/lib/gpu/deform_conv.h"
 
 namespace dcnv2 {
 namespace {

@@ -34,6 +34,10 @@ struct DeformConvShape {
   // Sampling positions per output pixel: one per (deformable group, tap).
   DCNV2_INLINE int64_t samples_per_pixel() const { return deformable_groups * taps(); }
   DCNV2_INLINE bool empty() const { return batch == 0 || out_pixels() == 0; }
+  // Whether there are no pixels to sample: outputs are zero then.
+  DCNV2_INLINE bool samples_nothing() const { return in_height == 0 || in_width == 0; }
+  // Whether all gradients are zero, for want of outputs or of anything they could sample.
+  DCNV2_INLINE bool has_no_gradient() const { return empty() || samples_nothing(); }
 };
 
 // One axis of a convolution window: how many outputs fit, and how much padding comes before the first input.

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "cc/lib/parallel.h"
+#include "cc/lib/cpu/parallel.h"
 
 namespace dcnv2_test {
 

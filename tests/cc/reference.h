@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "cc/lib/deform_conv_cpu.h"
+#include "cc/lib/cpu/deform_conv.h"
 #include "doctest/doctest.h"
 
 namespace dcnv2_test {

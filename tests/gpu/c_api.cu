@@ -1,9 +1,9 @@
 #include <cuda_runtime_api.h>
 
-#include "cc/lib/deform_conv_cpu.h"
-#include "cc/lib/deform_conv_gpu.h"
-#include "cc/lib/deform_roi_pool_cpu.h"
-#include "cc/lib/deform_roi_pool_gpu.h"
+#include "cc/lib/cpu/deform_conv.h"
+#include "cc/lib/cpu/deform_roi_pool.h"
+#include "cc/lib/gpu/deform_conv.h"
+#include "cc/lib/gpu/deform_roi_pool.h"
 #include "tests/gpu/c_api.h"
 
 namespace dcnv2 {

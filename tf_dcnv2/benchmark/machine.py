@@ -11,7 +11,7 @@ from tf_dcnv2 import __version__
 from tf_dcnv2.benchmark.options import available_cores
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino")
-# What cc/lib/simd_dispatch.cc asks of a processor.
+# What cc/lib/cpu/simd_dispatch.cc asks of a processor.
 _INSTRUCTION_SETS = {
     "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"},
     "avx2": {"avx2", "fma"},

@@ -1,0 +1,18 @@
+// The parts of the gradient of RoI pooling.
+#ifndef DCNV2_CC_LIB_CPU_DEFORM_ROI_POOL_BACKWARD_H_
+#define DCNV2_CC_LIB_CPU_DEFORM_ROI_POOL_BACKWARD_H_
+
+#include <vector>
+
+#include "cc/lib/cpu/deform_roi_pool.h"
+
+namespace dcnv2 {
+
+// With respect to the features.
+template <typename S>
+void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
+                        const std::vector<S*>& dfeatures, const ParallelFor& parallel_for);
+
+}  // namespace dcnv2
+
+#endif  // DCNV2_CC_LIB_CPU_DEFORM_ROI_POOL_BACKWARD_H_

@@ -1,0 +1,243 @@
+// The kernel gradient: dkernel[tap, c, o] = sum over pixels of column[pixel, tap, c] * dy[pixel, o].
+//
+// A block owns a tile of (channels of one tap and deformable group) x outputs, and a slice of the pixels. There are few
+// tiles and many pixels, so several slices are needed to occupy a device; their sums are left in the workspace and
+// added up in the order of the slices by a second kernel. Nothing is atomic: results are repeatable.
+#include "cc/lib/gpu/deform_conv_backward.h"
+#include "cc/lib/gpu/kernel_gradient_source.cuh"
+
+namespace dcnv2 {
+namespace {
+
+template <typename S, typename Columns, int kThreads, int kBlocksPerMultiprocessor, int kVector>
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    KernelGradientKernel(const __grid_constant__ KernelGradientArguments<S> arguments) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  using T = Compute<S>;
+  using Product = typename Columns::Product;
+  const DeformConvShape& shape = arguments.shape;
+  const ColumnSizes& sizes = arguments.sizes;
+  // Blocks that run at the same time read the same pixels.
+  int index = blockIdx.x;
+  const auto take = [&index](int count) {
+    const int taken = index % count;
+    index /= count;
+    return taken;
+  };
+  const int output_tile = take(arguments.output_tiles);
+  const int channel_tile = take(arguments.channel_tiles);
+  const int deformable_group = take(static_cast<int>(shape.deformable_groups));
+  const int tap = take(sizes.taps);
+  const int slice = index;
+  const KernelTile tile = LocateKernelTile(sizes, tap, deformable_group, channel_tile, output_tile, Columns::kChannels,
+                                           Columns::kTileColumns);
+  // Not all tiles of channels belong to equally many groups. The whole block ends here.
+  if (tile.first_output >= tile.end_output) return;
+
+  const int64_t first_pixel = int64_t{slice} * arguments.slice_pixels;
+  const int64_t pixels = min(int64_t{arguments.slice_pixels}, shape.batch * shape.out_pixels() - first_pixel);
+  Product product;
+  product.Clear();
+  Columns::Accumulate(KernelGradientSource<S, Columns>(arguments, tile, first_pixel, static_cast<int>(pixels)),
+                      shared_memory, &product);
+
+  T* partial_sums = arguments.partial_sums;
+  if (partial_sums != nullptr) partial_sums += int64_t{slice} * sizes.taps * sizes.group_channels * sizes.outputs;
+  // Where the sum of a row and column belongs in the kernel; false where nowhere.
+  const auto locate = [&](int row, int column, int64_t* to) {
+    const int output = tile.first_output + column;
+    const int channel =
+        tile.first_channel + row - output / sizes.group_outputs * sizes.group_channels;  // in the output's group
+    *to = int64_t{tap * sizes.group_channels + channel} * sizes.outputs + output;
+    return tile.first_channel + row < tile.end_channel && output < tile.end_output && channel >= 0 &&
+           channel < sizes.group_channels;
+  };
+  product.ForEach([&](int row, int column, const auto& sums) {
+    int64_t to;
+    if constexpr (kVector > 1) {
+      if (!locate(row, column, &to)) return;
+      if (partial_sums != nullptr) {
+        Vector<T, Product::kRun>::Store(sums, partial_sums + to);
+      } else {
+        Vector<S, Product::kRun>::Store(sums, arguments.dkernel + to);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < Product::kRun; ++i) {
+        if (!locate(row, column + i, &to)) continue;
+        if (partial_sums != nullptr) {
+          partial_sums[to] = sums[i];
+        } else {
+          arguments.dkernel[to] = Narrow<S>(sums[i]);
+        }
+      }
+    }
+  });
+}
+
+constexpr int kAddThreads = 256;
+
+template <typename S>
+__global__ void __launch_bounds__(kAddThreads)
+    AddSlicesKernel(const Compute<S>* partial_sums, int slices, int64_t size, S* dkernel) {
+  const int64_t i = int64_t{blockIdx.x} * kAddThreads + threadIdx.x;
+  if (i >= size) return;
+  Compute<S> sum = 0;
+#pragma unroll 4
+  for (int slice = 0; slice < slices; ++slice) sum += partial_sums[slice * size + i];
+  dkernel[i] = Narrow<S>(sum);
+}
+
+int64_t KernelSize(const DeformConvShape& shape) {
+  return shape.taps() * shape.group_in_channels() * shape.out_channels;
+}
+
+// As many as occupy a large device several times over, as far as they find room in 64 MB.
+template <typename S>
+int64_t MostSlices(const DeformConvShape& shape) {
+  constexpr int64_t kBlocks = 512, kTile = 128, kPixels = 128, kBytes = int64_t{64} << 20;
+  const int64_t tiles = shape.taps() * CeilDiv(shape.in_channels, kTile) * CeilDiv(shape.group_out_channels(), kTile);
+  const int64_t wanted = std::min(CeilDiv(kBlocks, tiles), CeilDiv(shape.batch * shape.out_pixels(), kPixels));
+  const int64_t room = kBytes / (KernelSize(shape) * static_cast<int64_t>(sizeof(Compute<S>)));
+  return std::max<int64_t>(1, std::min(wanted, room));
+}
+
+template <typename S, TileMath kMath, int kRows, int kTileColumns, int kDepth, int kBlocks, int kVector, int kRounds>
+struct KernelGradientTile {
+  static constexpr int kThreads = 256;
+  using T = Compute<S>;
+  using Columns =
+      ColumnProduct<S, kMath, kRows, kTileColumns, kDepth, kThreads, TileLayout::kColumnMajor, kVector, kRounds>;
+
+  static bool Fits(const GpuDevice& device) { return Columns::kSharedBytes <= device.shared_memory_per_block; }
+
+  // The division into tiles and slices, and how long it takes: `busy` and `alone` per step of `step` pixels.
+  struct Division {
+    int64_t channel_tiles, output_tiles, slices, slice_pixels, time;
+  };
+  static Division Divide(const GpuDevice& device, const DeformConvShape& shape, int64_t busy, int64_t alone,
+                         int64_t step) {
+    const int64_t channel_tiles = CeilDiv(shape.deformable_group_channels(), kRows);
+    int64_t outputs = 0;
+    for (int dg = 0; dg < shape.deformable_groups; ++dg) {
+      for (int i = 0; i < channel_tiles; ++i) {
+        constexpr int kAll = std::numeric_limits<int>::max() / 2;
+        const KernelTile tile = LocateKernelTile(ColumnSizes(shape), 0, dg, i, 0, kRows, kAll);
+        outputs = std::max<int64_t>(outputs, tile.end_output - tile.first_output);
+      }
+    }
+    Division best = {channel_tiles, CeilDiv(outputs, kTileColumns), 0, 0, std::numeric_limits<int64_t>::max()};
+    const int64_t tiles = shape.taps() * shape.deformable_groups * channel_tiles * best.output_tiles;
+    const int64_t pixels = shape.batch * shape.out_pixels();
+    for (int64_t wanted = 1; wanted <= MostSlices<S>(shape); ++wanted) {
+      const int64_t slice_pixels = CeilDiv(CeilDiv(pixels, wanted), kDepth) * kDepth;
+      const int64_t slices = CeilDiv(pixels, slice_pixels);
+      // Writing and reading partial sums; large devices move about 2048 bytes per cycle.
+      const int64_t adding = slices == 1 ? 0 : slices * KernelSize(shape) * sizeof(T) / 1024;
+      const int64_t time = TilesTime(device, tiles * slices, busy, alone) * (slice_pixels / step) + adding;
+      if (time < best.time) best = {channel_tiles, best.output_tiles, slices, slice_pixels, time};
+    }
+    return best;
+  }
+
+  static cudaError_t Launch(KernelGradientArguments<S> arguments, const Division& division, cudaStream_t stream) {
+    const DeformConvShape& shape = arguments.shape;
+    arguments.channel_tiles = static_cast<int>(division.channel_tiles);
+    arguments.output_tiles = static_cast<int>(division.output_tiles);
+    if (division.slice_pixels > std::numeric_limits<int32_t>::max() - kDepth) return cudaErrorInvalidValue;
+    arguments.slice_pixels = static_cast<int>(division.slice_pixels);
+    if (division.slices == 1) arguments.partial_sums = nullptr;
+    const int64_t blocks =
+        division.slices * shape.taps() * shape.deformable_groups * division.channel_tiles * division.output_tiles;
+    const cudaError_t error = LaunchKernel(KernelGradientKernel<S, Columns, kThreads, kBlocks, kVector>, blocks,
+                                           kThreads, Columns::kSharedBytes, stream, arguments);
+    if (error != cudaSuccess || division.slices == 1) return error;
+    const int64_t size = KernelSize(shape);
+    return LaunchKernel<const T*, int, int64_t, S*>(AddSlicesKernel<S>, CeilDiv(size, kAddThreads), kAddThreads, 0,
+                                                    stream, arguments.partial_sums, static_cast<int>(division.slices),
+                                                    size, arguments.dkernel);
+  }
+};
+
+template <typename S, TileMath kMath>
+cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const KernelGradientArguments<S>& arguments,
+                                cudaStream_t stream) {
+  constexpr int kDepth = 128 / sizeof(S);
+  constexpr int kVector = 16 / sizeof(S);
+  constexpr int kStep = 32 / sizeof(S);
+  using Large = KernelGradientTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
+  using Medium = KernelGradientTile<S, kMath, 128, 128, kDepth, 2, kVector, 4>;
+  using Small = KernelGradientTile<S, kMath, 64, 128, kDepth, 2, kVector, 1>;
+  const auto divide = [&](auto tile, int64_t busy, int64_t alone) {
+    using Tile = decltype(tile);
+    if (Tile::Fits(device)) return Tile::Divide(device, arguments.shape, busy, alone, kStep);
+    return typename Tile::Division{0, 0, 0, 0, std::numeric_limits<int64_t>::max()};
+  };
+  // Cycles per step, as of the forward pass.
+  const auto large = divide(Large(), 500, 500);
+  const auto medium = divide(Medium(), 384, 480);
+  const auto small = divide(Small(), 240, 300);
+  if (large.time < std::min(medium.time, small.time)) return Large::Launch(arguments, large, stream);
+  if (medium.time < small.time) return Medium::Launch(arguments, medium, stream);
+  return Small::Launch(arguments, small, stream);
+}
+
+template <typename S>
+cudaError_t LaunchKernelGradient(const KernelGradientArguments<S>& arguments, const GpuOptions& options,
+                                 cudaStream_t stream) {
+  GpuDevice device;
+  if (const cudaError_t error = DescribeGpu(&device)) return error;
+  const auto launch = [&](auto tile, int64_t busy, int64_t alone) {
+    using Tile = decltype(tile);
+    return Tile::Launch(arguments, Tile::Divide(device, arguments.shape, busy, alone, 1), stream);
+  };
+  if constexpr (sizeof(S) <= 4) {
+    if (CanReadVectors<S>(arguments.shape, {arguments.inputs.x, arguments.dy, arguments.dkernel})) {
+      if constexpr (std::is_same_v<S, float>) {
+        if (options.allow_tf32 && device.capability >= 80) {
+          return LaunchOnMatrixUnits<S, TileMath::kTf32>(device, arguments, stream);
+        }
+        if (arguments.shape.deformable_group_channels() > 64 && arguments.shape.group_out_channels() > 64) {
+          return launch(KernelGradientTile<S, TileMath::kScalar, 128, 128, 16, 1, 4, 2>(), 128, 160);
+        }
+        return launch(KernelGradientTile<S, TileMath::kScalar, 64, 64, 16, 3, 4, 1>(), 32, 64);
+      } else if constexpr (std::is_same_v<S, Half>) {
+        return LaunchOnMatrixUnits<S, TileMath::kHalf>(device, arguments, stream);
+      } else if (device.capability >= 80) {
+        return LaunchOnMatrixUnits<S, TileMath::kBFloat16>(device, arguments, stream);
+      }
+    }
+  }
+  return launch(KernelGradientTile<S, TileMath::kScalar, 64, 64, 16, 2, 1, 1>(), 64, 128);
+}
+
+}  // namespace
+
+template <typename S>
+int64_t KernelGradientGpuWorkspace(const DeformConvShape& shape) {
+  if (shape.has_no_gradient()) return 0;
+  const int64_t slices = MostSlices<S>(shape);
+  return slices == 1 ? 0 : slices * KernelSize(shape) * static_cast<int64_t>(sizeof(Compute<S>));
+}
+
+template <typename S>
+cudaError_t KernelGradientGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy, S* dkernel,
+                              void* workspace, const GpuOptions& options, cudaStream_t stream) {
+  if (shape.has_no_gradient()) {
+    return cudaMemsetAsync(dkernel, 0, KernelSize(shape) * sizeof(S), stream);
+  }
+  if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
+  return LaunchKernelGradient<S>({shape, ColumnSizes(shape), inputs, dy, dkernel, static_cast<Compute<S>*>(workspace),
+                                  static_cast<int>(StripWidth(shape)),
+                                  /*slice_pixels=*/0, 0, 0},
+                                 options, stream);
+}
+
+#define DCNV2_INSTANTIATE(S)                                                                                         \
+  template int64_t KernelGradientGpuWorkspace<S>(const DeformConvShape&);                                            \
+  template cudaError_t KernelGradientGpu<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, S*, void*, \
+                                            const GpuOptions&, cudaStream_t)
+DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
+#undef DCNV2_INSTANTIATE
+
+}  // namespace dcnv2
