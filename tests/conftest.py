@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.reference_vectors import SHARED, deform_conv_vectors, psroi_vectors  # noqa: F401, the fixtures
 from tf_dcnv2.ops import native
 
 # Comparisons are of float32 numbers, and of GPUs' with those of CPUs.
 tf.config.experimental.enable_tensor_float_32_execution(False)
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("TF_DCNV2_SHARED", REPOSITORY.parent / "shared"))
-GOLDEN = REPOSITORY / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -95,34 +92,3 @@ def numeric_gradient():
         return gradient
 
     return compute
-
-
-def pytest_generate_tests(metafunc):
-    """One test for each file of reference vectors; one that skips where there are none."""
-    sources = {
-        "deform_conv_vectors": [(SHARED / "golden", "deform_conv_*.npz")],
-        "psroi_vectors": [(GOLDEN, "psroi_*.npz"), (SHARED / "golden", "psroi_*.npz")],
-    }
-    for fixture, folders in sources.items():
-        if fixture in metafunc.fixturenames:
-            paths = sorted(path for folder, pattern in folders for path in folder.glob(pattern))
-            metafunc.parametrize(fixture, paths or [None], indirect=True, ids=[path.stem for path in paths] or ["none"])
-
-
-def _load(path: Path | None) -> dict[str, np.ndarray]:
-    if path is None:
-        pytest.skip(f"no reference vectors: {SHARED} does not exist (set TF_DCNV2_SHARED)")
-    with np.load(path) as arrays:
-        return dict(arrays)
-
-
-@pytest.fixture
-def deform_conv_vectors(request) -> dict[str, np.ndarray]:
-    """Inputs, results and gradients of another implementation of modulated deformable convolution."""
-    return _load(request.param)
-
-
-@pytest.fixture
-def psroi_vectors(request) -> dict[str, np.ndarray]:
-    """Inputs, results and gradients of MXNet's deformable RoI pooling."""
-    return _load(request.param)

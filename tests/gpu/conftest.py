@@ -3,14 +3,12 @@
 import functools
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from kernels import Kernels
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("TF_DCNV2_SHARED", REPOSITORY.parent / "shared"))
+from tests.reference_vectors import deform_conv_vectors, psroi_vectors  # noqa: F401, fixtures
 
 _kernels = functools.cache(Kernels)
 
@@ -58,31 +56,3 @@ def cpu(gpu) -> Kernels:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def _load(path: Path | None) -> dict[str, np.ndarray]:
-    if path is None:
-        pytest.skip(f"no reference vectors: {SHARED} does not exist (set TF_DCNV2_SHARED)")
-    with np.load(path) as arrays:
-        return dict(arrays)
-
-
-@pytest.fixture
-def mmcv_vectors(request) -> dict[str, np.ndarray]:
-    """Inputs, results and gradients of mmcv's modulated deformable convolution."""
-    return _load(request.param)
-
-
-@pytest.fixture
-def mxnet_vectors(request) -> dict[str, np.ndarray]:
-    """Inputs, results and gradients of MXNet's deformable RoI pooling."""
-    return _load(request.param)
-
-
-def pytest_generate_tests(metafunc):
-    """One test for each file of reference vectors; one that skips where there are none."""
-    for fixture, pattern in {"mmcv_vectors": "deform_conv_*.npz", "mxnet_vectors": "psroi_*.npz"}.items():
-        if fixture in metafunc.fixturenames:
-            folders = [REPOSITORY / "tests" / "golden", SHARED / "golden"]
-            paths = sorted(path for folder in folders for path in folder.glob(pattern))
-            metafunc.parametrize(fixture, paths or [None], indirect=True, ids=[path.stem for path in paths] or ["none"])

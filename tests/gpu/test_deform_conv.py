@@ -76,8 +76,8 @@ def test_ordered_gradients_equal_the_processors(gpu, cpu, rng, storage, name):
 
 
 @pytest.mark.parametrize("storage", ["float64", "float32"])
-def test_values_and_gradients_equal_those_of_mmcv(gpu, mmcv_vectors, storage):
-    vectors = mmcv_vectors
+def test_values_and_gradients_equal_those_of_mmcv(gpu, deform_conv_vectors, storage):
+    vectors = deform_conv_vectors
     compute = STORAGES[storage].compute
     shape = ConvGeometry(
         vectors["x"].shape,

@@ -94,8 +94,8 @@ def test_rois_of_no_image_or_level_are_nan_and_touch_nothing(gpu, cpu, rng, stor
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_mxnet_convention_equals_mxnet(gpu, mxnet_vectors, deterministic):
-    vectors = mxnet_vectors
+def test_mxnet_convention_equals_mxnet(gpu, psroi_vectors, deterministic):
+    vectors = psroi_vectors
     bins = int(vectors["pooled_size"])
     parts = int(vectors["part_size"]) or bins
     part_of_bin = np.arange(bins) * parts // bins
