@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import yaml
 
 from tf_dcnv2.models import BackboneConfig, DetectorConfig, FasterRCNN
 from tf_dcnv2.models.presets import load_preset
@@ -31,12 +32,18 @@ def test_replace_changes_what_a_dotted_key_names_and_nothing_else():
         ({"backbone.dilated_c5": False}, r"dilated_c5 belongs to NeckConfig.kind='c5'"),
         ({"neck.kind": "fpn"}, r"dilated_c5 belongs to NeckConfig.kind='c5'.* Received: dilated_c5=True, kind='fpn'"),
         ({"short_side": 3000}, r"short_side must be in \(0, max_side\]"),
+        ({"box_head.samples": 1.5}, r"BoxHeadConfig.samples must be a whole number. Received: 1.5"),
+        ({"weight_decay": "small"}, r"DetectorConfig.weight_decay must be a finite number. Received: 'small'"),
         ({"box_head": 3}, r"box_head must be a mapping of settings. Received: 3"),
     ],
 )
 def test_a_wrong_setting_is_named(overrides, message):
     with pytest.raises(ValueError, match=message):
         DetectorConfig().replace(**overrides)
+
+
+def test_numbers_may_be_written_as_yaml_takes_for_text():
+    assert DetectorConfig().replace(**yaml.safe_load("backbone.norm_epsilon: 1e-5")).backbone.norm_epsilon == 1e-5
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_classes": 2, "category_ids": [1, 2]}])

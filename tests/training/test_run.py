@@ -137,10 +137,11 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(synthetic_records, tmp_p
     ("changes", "message"),
     [
         ({"optimizer": "adagrad"}, "optimizer must be one of"),
+        ({"batch_size": "many"}, "TrainOptions.batch_size must be a whole number. Received: 'many'"),
         ({"epochs": 0}, "epochs must be positive. Received: 0"),
-        ({"max_minutes": float("nan")}, "max_minutes must be positive"),
+        ({"max_minutes": float("nan")}, "max_minutes must be a finite number"),
         ({"ema": 1.0}, r"ema must be in \[0, 1\)"),
-        ({"clip_norm": -1}, "clip_norm must not be negative"),
+        ({"clip_norm": -1}, "clip_norm must be non-negative"),
     ],
 )
 def test_wrong_options_are_named(changes, message):

@@ -6,38 +6,16 @@ A configuration is plain data: it round-trips through dictionaries (YAML presets
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
+
+from tf_dcnv2.models.settings import Settings
 
 Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Config:
-    """Checks `Literal` fields and turns lists (as YAML gives them) into tuples; subclasses add their own checks."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, field.name, value)
-            if get_origin(field.type) is Literal and value not in get_args(field.type):
-                raise ValueError(
-                    f"{type(self).__name__}.{field.name} must be one of {get_args(field.type)}. Received: {value!r}"
-                )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as nested dictionaries of plain YAML types."""
-        return _plain(dataclasses.asdict(self))
-
-    def _require(self, condition: bool, name: str, expected: str) -> None:
-        if not condition:
-            raise ValueError(f"{type(self).__name__}.{name} must be {expected}. Received: {getattr(self, name)!r}")
-
-
-@dataclasses.dataclass(frozen=True)
-class BackboneConfig(_Config):
+class BackboneConfig(Settings):
     """A bottleneck ResNet or ResNeXt, stages 2 to 5.
 
     Attributes:
@@ -100,7 +78,7 @@ class BackboneConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class NeckConfig(_Config):
+class NeckConfig(Settings):
     """Which feature maps the RPN and the RoI head see.
 
     Attributes:
@@ -129,7 +107,7 @@ class NeckConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class RPNConfig(_Config):
+class RPNConfig(Settings):
     """Region proposal network (paper sec. 5): anchors, sampling, proposals.
 
     Attributes:
@@ -165,7 +143,7 @@ class RPNConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxHeadConfig(_Config):
+class BoxHeadConfig(Settings):
     """Fast R-CNN head: RoI pooling, two fully connected layers, classes and class-specific boxes.
 
     Attributes:
@@ -204,7 +182,7 @@ class BoxHeadConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskHeadConfig(_Config):
+class MaskHeadConfig(Settings):
     """Mask head of Mask R-CNN (He et al., arXiv:1703.06870): RoI pooling, convolutions, an upsampling, class masks.
 
     Attributes:
@@ -228,7 +206,7 @@ class MaskHeadConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class MimicConfig(_Config):
+class MimicConfig(Settings):
     """R-CNN feature mimicking (paper sec. 4.3); see `FeatureMimicking`.
 
     Attributes:
@@ -257,7 +235,7 @@ class MimicConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectorConfig(_Config):
+class DetectorConfig(Settings):
     """Everything that defines a Faster R-CNN or Mask R-CNN but its classes.
 
     Attributes:
@@ -336,11 +314,3 @@ def _from_dict(cls: type, values: Mapping[str, Any], path: str) -> Any:
 def _section_class(field_type: Any) -> type | None:
     """The dataclass of a section's type, `Config` or `Config | None`; None for a plain setting."""
     return next((t for t in (field_type, *get_args(field_type)) if dataclasses.is_dataclass(t)), None)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -1,13 +1,14 @@
 """Everything a training run can be told, as one frozen dataclass."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
+
+from tf_dcnv2.models.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Settings):
     """Options of `train`, and of `tf-dcnv2 train`.
 
     The run ends when the first of the given budgets (`epochs`, `steps`, `max_minutes`) is used up; the learning rate
@@ -68,23 +69,15 @@ class TrainOptions:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-            if get_origin(field.type) is Literal and value not in get_args(field.type):
-                raise ValueError(f"{field.name} must be one of {get_args(field.type)}. Received: {value!r}")
+        super().__post_init__()
         if self.epochs is None and self.steps is None and self.max_minutes is None:
             object.__setattr__(self, "epochs", 16)
         for name in ("epochs", "steps", "max_minutes", "batch_size", "learning_rate", "short_side", "max_side"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive. Received: {value}")
+            self._require(value is None or value > 0, name, "positive")
         for name in ("warmup_steps", "clip_norm", "evaluate_every", "color_jitter"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative. Received: {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be in [0, 1). Received: {self.ema}")
+            self._require(getattr(self, name) >= 0, name, "non-negative")
+        self._require(0 <= self.ema < 1, "ema", "in [0, 1)")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -92,8 +85,3 @@ class TrainOptions:
         if self.learning_rate is not None:
             return self.learning_rate
         return 0.02 * self.batch_size / 16 if self.optimizer == "sgd" else 1e-3
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types, as written to a run's `config.yaml`."""
-        values = dataclasses.asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
