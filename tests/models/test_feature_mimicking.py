@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -76,7 +78,7 @@ def test_both_branches_send_gradients_into_the_shared_backbone(detector, batch):
 def test_stop_gradient_makes_the_rcnn_feature_a_fixed_target(detector, batch):
     def gradient(stop_gradient):
         keras.utils.set_random_seed(3)
-        model = FeatureMimicking(detector, {**detector.config.mimic.to_dict(), "stop_gradient": stop_gradient})
+        model = FeatureMimicking(detector, {"stop_gradient": stop_gradient})
         outputs = detector.training_outputs(*batch)
         outputs = outputs._replace(features=tf.stop_gradient(outputs.features))
         with tf.GradientTape() as tape:
@@ -98,6 +100,11 @@ def test_omega_holds_the_kind_of_rois_asked_for(detector, batch, rois, has_objec
         outputs.rois.boxes.numpy().reshape(-1, 4), outputs.rois.labels.numpy().ravel(), strict=True)}  # fmt: skip
     drawn = {labels[tuple(box)] for box in mimicked.rois.numpy()}
     assert (drawn - {0} != set(), 0 in drawn) == (has_objects, has_background)
+
+
+def test_a_mapping_changes_the_settings_of_the_detector(detector):
+    model = FeatureMimicking(detector, {"rois": "all"})
+    assert model.config == dataclasses.replace(detector.config.mimic, rois="all")
 
 
 def test_at_most_the_wanted_number_of_rois_of_an_image_is_drawn(detector, batch):

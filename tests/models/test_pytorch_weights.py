@@ -1,5 +1,8 @@
 """Weights of PyTorch backbones. The reference networks below are written from PyTorch's definitions, NCHW and OIHW."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -192,6 +195,20 @@ def test_loading_a_checkpoint_reports_what_it_did(state_dict, tmp_path):
     assert len(report.loaded) + len(report.new) == len(backbone.weights)
     assert all("conv3_" in name and "/offset_" in name for name in report.new)
     assert report.skipped == {"backbone.fc.weight": "not of the backbone"}
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({}, None),
+    ({"preprocessing": "caffe"}, "a backbone with preprocessing='caffe'. .* want preprocessing='torch', unless"),
+    ({"stride_in": "1x1"}, "a backbone with stride_in='1x1'. .* want stride_in='3x3', unless"),
+])  # fmt: skip
+def test_another_layout_than_pytorchs_is_warned_of(state_dict, tmp_path, changes, expected):
+    backbone = ResNetBackbone(BackboneConfig(**{**BACKBONE, **changes}, dcn="v2", dcn_stages=(4, 5)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(backbone, state_dict, tmp_path)
+    messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    assert (len(messages) == 1 and re.search(expected, messages[0])) if expected else messages == []
 
 
 def test_a_backbone_of_another_width_is_refused_by_name(state_dict, tmp_path):

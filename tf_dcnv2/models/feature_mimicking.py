@@ -48,7 +48,7 @@ class FeatureMimicking(LossModel):
 
     Args:
         detector: a `FasterRCNN` or `MaskRCNN`; of the latter only the classification head is mimicked.
-        config: a `MimicConfig` or a mapping of its fields; by default `detector.config.mimic`.
+        config: a `MimicConfig`, or a mapping of what differs from `detector.config.mimic`, which is the default.
 
     Raises:
         ValueError: the configuration mimics no RoIs (`rois="none"`).
@@ -70,8 +70,9 @@ class FeatureMimicking(LossModel):
         self, detector: FasterRCNN, config: MimicConfig | Mapping[str, Any] | None = None, *, name=None, **kwargs
     ):
         super().__init__(loss_names=(*detector.loss_names, "mimic_loss", "rcnn_class_loss"), name=name, **kwargs)
-        config = detector.config.mimic if config is None else config
-        self.config = config if isinstance(config, MimicConfig) else MimicConfig(**config)
+        if not isinstance(config, MimicConfig):
+            config = detector.config.replace(mimic=config or {}).mimic
+        self.config = config
         if self.config.rois == "none":
             raise ValueError(
                 "MimicConfig.rois must be 'positive', 'negative' or 'all' for feature mimicking; with 'none' the "

@@ -118,7 +118,9 @@ def load_weights(model: keras.Model, weights: str) -> WeightReport:
         report = copy_weights(source, model)
     elif weights.endswith(PYTORCH_SUFFIXES):
         values, unused = convert_pytorch_backbone(read_checkpoint(weights))
-        report = assign_weights(values, getattr(model, "backbone", model), repr(weights))
+        backbone = getattr(model, "backbone", model)
+        report = assign_weights(values, backbone, repr(weights))
+        _warn_of_applications_layout(weights, backbone.backbone_config)
         report = dataclasses.replace(report, skipped={**report.skipped, **dict.fromkeys(unused, "not of the backbone")})
     else:
         raise ValueError(f"weights must be 'imagenet' or {_FILES}. Received: {weights!r}")
@@ -148,6 +150,22 @@ def _imagenet(config: BackboneConfig) -> keras.Model:
             f"weights='imagenet' could not be fetched: {error}. Where there is no network, give the path of a .keras "
             "file instead."
         ) from error
+
+
+def _warn_of_applications_layout(weights: str, config: BackboneConfig) -> None:
+    """Nothing in a checkpoint tells strides and input apart, so that wrong ones would only show in poor results."""
+    usual = {"stride_in": "3x3", "preprocessing": "torch"}
+    differing = {name: getattr(config, name) for name in usual if getattr(config, name) != usual[name]}
+    if differing:
+        received, wanted = (
+            ", ".join(f"{name}={value!r}" for name, value in settings.items())
+            for settings in (differing, {name: usual[name] for name in differing})
+        )
+        warnings.warn(
+            f"{weights} was loaded into a backbone with {received}. Weights trained by torchvision or mmdetection "
+            f"want {wanted}, unless they are conversions of Caffe's: see the settings of BackboneConfig.",
+            stacklevel=4,
+        )
 
 
 def _load_exactly(model: keras.Model, path: str) -> WeightReport:
