@@ -138,7 +138,7 @@ def _imagenet(config: BackboneConfig) -> keras.Model:
     differing += ["depths"] if config.depths not in applications else []
     differing += ["norm"] if config.norm == "group" else []
     if differing:
-        settings = ", ".join(f"{name}={getattr(config, name)!r}" for name in differing)
+        settings = _listed({name: getattr(config, name) for name in differing})
         raise ValueError(
             "weights='imagenet' exist for keras.applications' ResNet-50 and ResNet-101 with batch normalisation only. "
             f"Received: {settings}"
@@ -157,15 +157,17 @@ def _warn_of_applications_layout(weights: str, config: BackboneConfig) -> None:
     usual = {"stride_in": "3x3", "preprocessing": "torch"}
     differing = {name: getattr(config, name) for name in usual if getattr(config, name) != usual[name]}
     if differing:
-        received, wanted = (
-            ", ".join(f"{name}={value!r}" for name, value in settings.items())
-            for settings in (differing, {name: usual[name] for name in differing})
-        )
+        wanted = {name: usual[name] for name in differing}
         warnings.warn(
-            f"{weights} was loaded into a backbone with {received}. Weights trained by torchvision or mmdetection "
-            f"want {wanted}, unless they are conversions of Caffe's: see the settings of BackboneConfig.",
+            f"{weights} was loaded into a backbone with {_listed(differing)}. Weights trained by torchvision or "
+            f"mmdetection want {_listed(wanted)}, unless they are conversions of Caffe's: see the settings of "
+            "BackboneConfig.",
             stacklevel=4,
         )
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in settings.items())
 
 
 def _load_exactly(model: keras.Model, path: str) -> WeightReport:

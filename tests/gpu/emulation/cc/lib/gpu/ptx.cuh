@@ -1,6 +1,6 @@
 // Stands in for cc/lib/gpu/ptx.cuh on the emulated device.
-#ifndef DCNV2_TESTS_GPU_EMULATION_CC_LIB_PTX_CUH_
-#define DCNV2_TESTS_GPU_EMULATION_CC_LIB_PTX_CUH_
+#ifndef DCNV2_TESTS_GPU_EMULATION_CC_LIB_GPU_PTX_CUH_
+#define DCNV2_TESTS_GPU_EMULATION_CC_LIB_GPU_PTX_CUH_
 
 #include <cuda_runtime.h>
 
@@ -154,4 +154,4 @@ inline uint32_t NarrowToBFloat162(float low, float high) {
 }  // namespace ptx
 }  // namespace dcnv2
 
-#endif  // DCNV2_TESTS_GPU_EMULATION_CC_LIB_PTX_CUH_
+#endif  // DCNV2_TESTS_GPU_EMULATION_CC_LIB_GPU_PTX_CUH_
