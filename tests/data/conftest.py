@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 CATEGORIES = ({"id": 3, "name": "disc"}, {"id": 900, "name": "bar"})
+# Options of `load_records` that leave images of 48 x 64 pixels as they are.
+SMALL = {"short_side": 48, "max_side": 64, "size_multiple": 16}
 
 
 class CocoFolder:
@@ -37,6 +39,12 @@ class CocoFolder:
         """Writes the annotation file and returns `convert_coco`'s first two arguments."""
         self.annotations_file.write_text(json.dumps(self.content))
         return self.images_dir, self.annotations_file
+
+
+def rectangle(height, width, box, value=255):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[box[0] : box[2], box[1] : box[3]] = value
+    return pixels
 
 
 @pytest.fixture

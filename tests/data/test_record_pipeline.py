@@ -5,15 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.data.conftest import SMALL, rectangle
 from tf_dcnv2.data import convert_coco, load_records, prepare_image, read_image
-
-SMALL = {"short_side": 48, "max_side": 64, "size_multiple": 16}
-
-
-def rectangle(height, width, box, value=255):
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[box[0] : box[2], box[1] : box[3]] = value
-    return pixels
 
 
 def bright_box(image):

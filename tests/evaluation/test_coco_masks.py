@@ -8,8 +8,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from tests.evaluation.test_coco import NAMES, Oracle
-from tf_dcnv2.data import convert_coco, load_records, make_synthetic_coco
+from tests.evaluation.conftest import NAMES, Oracle
+from tf_dcnv2.data import convert_coco, load_records
 from tf_dcnv2.evaluation import evaluate_coco
 
 
@@ -19,15 +19,6 @@ class MaskOracle(Oracle):
     @staticmethod
     def perfect(targets, with_crowds):
         return {**Oracle.perfect(targets, with_crowds), "masks": targets["masks"].numpy().astype("float32")}
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    """Synthetic images with crowds and empty images among them: (records' prefix, annotation file)."""
-    folder = tmp_path_factory.mktemp("shapes")
-    paths = make_synthetic_coco(folder, num_images=16, image_size=(96, 128))
-    convert_coco(*paths, folder / "records")
-    return str(folder / "records"), paths.annotations_file
 
 
 @pytest.fixture
