@@ -39,6 +39,12 @@ class LossModel(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return list(self._means.values())
 
+    def make_train_function(self, force=False):
+        # A trace in which variables come into being is made twice, and one of a large detector takes a minute.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def train_step(self, data):
         # `train_on_batch` appends sample weights, which detectors do not have.
         inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
