@@ -20,6 +20,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, so that building the
 # ops uses the environment's own TensorFlow instead of downloading another into an isolated build environment.
 BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
+# Dependencies of Model Garden that are published as source only. They are built before the package, in environments with
+# what their own builds need, because the package's install gives no isolated ones.
+SOURCE_ONLY_REQUIREMENTS := seqeval
 OP_SOURCES := setup.py cc/tools/toolchain.py cc/tools/cuda_toolkit.py \
   $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
@@ -70,7 +73,7 @@ $(VENV)/.created:
 
 $(VENV)/.requirements: $(VENV)/.created
 	@echo "Installing TensorFlow into $(VENV), once; this takes a few minutes"
-	@$(PIP) install --quiet $(BUILD_REQUIREMENTS)
+	@$(PIP) install --quiet $(BUILD_REQUIREMENTS) $(SOURCE_ONLY_REQUIREMENTS)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)
