@@ -1,4 +1,4 @@
-"""Every family of presets trains on real COCO images: minutes for all, half a minute for most.
+"""Every family of presets trains on real COCO images: some twenty minutes on one core, half a minute for most.
 
 Each trains in a process of its own. TensorFlow never forgets a custom gradient that was traced, nor the graph around
 it, and Keras' optimizers trace one: the memory of a model that was fitted, here mostly a gigabyte, is not given back.
