@@ -21,12 +21,13 @@ struct DeformConvInputs {
   const Compute<S>* mask;  // null for deformable convolution v1, where every modulation is one
 };
 
+// What is null is not computed by CUDA kernels; those of the processor compute everything.
 template <typename S>
 struct DeformConvGradients {
   S* x;
   S* kernel;
   Compute<S>* offset;
-  Compute<S>* mask;  // null exactly when the input's is
+  Compute<S>* mask;  // null exactly when the input's mask or `offset` is
 };
 
 }  // namespace dcnv2

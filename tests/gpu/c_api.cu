@@ -43,6 +43,7 @@ GpuOptions Options(const dcnv2_options& options) {
   GpuOptions result;
   result.allow_tf32 = options.allow_tf32 != 0;
   result.deterministic = options.deterministic != 0;
+  result.tuning = {options.tile, options.slab_steps, options.blocks_per_multiprocessor};
   return result;
 }
 

@@ -41,7 +41,10 @@ STORAGES = {
 
 
 class OptionsC(Structure):
-    _fields_ = [("allow_tf32", c_int32), ("deterministic", c_int32)]
+    _fields_ = [
+        *((name, c_int32) for name in ("allow_tf32", "deterministic")),
+        *((name, c_int32) for name in ("tile", "slab_steps", "blocks_per_multiprocessor")),
+    ]
 
 
 _CONV_SIZES = (

@@ -99,18 +99,19 @@ class Kernels:
         count = self.library.emulated_launches(c_void_p(records.ctypes.data), c_int64(len(records)))
         return [tuple(map(int, record)) for record in records[:count]]
 
-    def conv_forward(self, storage, geometry, inputs, *, allow_tf32=True, shift=0) -> np.ndarray:
+    def conv_forward(self, storage, geometry, inputs, *, allow_tf32=True, shift=0, tuning=()) -> np.ndarray:
+        """`tuning` is (tile, slab_steps, blocks_per_multiprocessor) where the kernels are not to choose themselves."""
         run = _Run(self, storage, shift)
         y = run.output(geometry.y_shape)
         arrays = ConvArraysC(*run.conv_inputs(inputs))
-        run.call("conv_forward", geometry.as_c(), arrays, y, options=OptionsC(allow_tf32, False))
+        run.call("conv_forward", geometry.as_c(), arrays, y, options=OptionsC(allow_tf32, False, *tuning))
         return run.results([y])[0]
 
     def conv_backward(
-        self, storage, geometry, inputs, dy, *, allow_tf32=True, deterministic=False, shift=0
+        self, storage, geometry, inputs, dy, *, allow_tf32=True, deterministic=False, shift=0, tuning=()
     ) -> ConvArrays:
         run = _Run(self, storage, shift)
-        options = OptionsC(allow_tf32, deterministic)
+        options = OptionsC(allow_tf32, deterministic, *tuning)
         arrays = ConvArraysC(*run.conv_inputs(inputs))
         outputs = [run.output(geometry.x_shape), run.output(geometry.kernel_shape)]
         outputs.append(run.output(geometry.offset_shape, computed=True))

@@ -44,23 +44,23 @@ def conv_problem(rng, storage: str, geometry: ConvGeometry, *, modulated=True, s
     return ConvProblem(geometry, storage, inputs, stored(geometry.y_shape))
 
 
-def check_conv_values(problem: ConvProblem, cpu: Kernels, gpu: Kernels, *, tf32=False, shift=0) -> None:
+def check_conv_values(problem: ConvProblem, cpu: Kernels, gpu: Kernels, *, tf32=False, shift=0, tuning=()) -> None:
     """Compares a kernel's values with those of the processor in float64, element by element.
 
     A sum may be off by a small part of the sum of its terms' magnitudes: by what rounding the factors before they are
     multiplied costs, and by what summing in float32 costs.
     """
     inputs, _ = problem.stored()
-    y = gpu.conv_forward(problem.storage, problem.geometry, inputs, allow_tf32=tf32, shift=shift)
+    y = gpu.conv_forward(problem.storage, problem.geometry, inputs, allow_tf32=tf32, shift=shift, tuning=tuning)
 
     exact = cpu.conv_forward("float64", problem.geometry, problem.inputs)
     magnitude = cpu.conv_forward("float64", problem.geometry, problem.magnitudes())
     check_stored("y", problem.storage, y, exact, _column_rounding(problem, tf32) * magnitude)
 
 
-def check_conv_gradients(problem, cpu, gpu, *, tf32=False, deterministic=False, shift=0) -> None:
+def check_conv_gradients(problem, cpu, gpu, *, tf32=False, deterministic=False, shift=0, tuning=()) -> None:
     """The same for the gradients."""
-    options = {"allow_tf32": tf32, "deterministic": deterministic, "shift": shift}
+    options = {"allow_tf32": tf32, "deterministic": deterministic, "shift": shift, "tuning": tuning}
     received = gpu.conv_backward(problem.storage, problem.geometry, *problem.stored(), **options)
 
     exact = cpu.conv_backward("float64", problem.geometry, problem.inputs, problem.dy)
@@ -76,10 +76,10 @@ def check_conv_gradients(problem, cpu, gpu, *, tf32=False, deterministic=False, 
         check_within("dmask", received.mask, exact.mask, products * magnitude.mask)
 
 
-def check_conv(problem, cpu, gpu, *, tf32=False, deterministic=False, shift=0) -> None:
+def check_conv(problem, cpu, gpu, *, tf32=False, deterministic=False, shift=0, tuning=()) -> None:
     """Both."""
-    check_conv_values(problem, cpu, gpu, tf32=tf32, shift=shift)
-    check_conv_gradients(problem, cpu, gpu, tf32=tf32, deterministic=deterministic, shift=shift)
+    check_conv_values(problem, cpu, gpu, tf32=tf32, shift=shift, tuning=tuning)
+    check_conv_gradients(problem, cpu, gpu, tf32=tf32, deterministic=deterministic, shift=shift, tuning=tuning)
 
 
 def _product_rounding(problem: ConvProblem, tf32: bool) -> float:

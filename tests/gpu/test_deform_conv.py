@@ -52,6 +52,16 @@ def test_products_of_tf32_are_as_close_as_its_rounding(gpu, cpu, rng, name):
     check_conv(conv_problem(rng, "float32", GEOMETRIES[name]), cpu, gpu, tf32=True)
 
 
+TUNINGS = [(1, 0, 0), (2, 1, 0), (3, 2, 0), (0, 1, 1), (0, 2, 2), (4, 0, 99)]
+
+
+@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
+@pytest.mark.parametrize("storage, tf32", [("float32", False), ("float32", True), ("bfloat16", False)])
+def test_tuning_changes_no_value(gpu, cpu, rng, storage, tf32, tuning):
+    problem = conv_problem(rng, storage, geometry(72, 40, size=(5, 7), deformable_groups=3))
+    check_conv(problem, cpu, gpu, tf32=tf32, tuning=tuning)
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", ["plain", "odd channels", "both kinds of groups"])
 def test_convolutions_without_modulation(gpu, cpu, rng, storage, name):

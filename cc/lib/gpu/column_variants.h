@@ -51,6 +51,24 @@ bool CanReadVectors(const DeformConvShape& shape, std::initializer_list<const vo
          std::all_of(tensors.begin(), tensors.end(), [](const void* tensor) { return IsAligned(tensor, 16); });
 }
 
+// Of the times of candidates the index of the least; or of the one that is asked for, counted from 1, if it can be had.
+constexpr int64_t kCannotBeHad = std::numeric_limits<int64_t>::max();
+inline int ChooseCandidate(std::initializer_list<int64_t> times, int asked_for) {
+  const int64_t* const begin = times.begin();
+  if (asked_for >= 1 && asked_for <= static_cast<int>(times.size()) && begin[asked_for - 1] != kCannotBeHad) {
+    return asked_for - 1;
+  }
+  return static_cast<int>(std::min_element(begin, times.end()) - begin);
+}
+
+// Shared memory for a block that needs `bytes`: more than that where fewer blocks than fit are to share a
+// multiprocessor.
+inline int SharedBytes(const GpuDevice& device, const GpuTuning& tuning, int bytes) {
+  if (tuning.blocks_per_multiprocessor == 0) return bytes;
+  const int too_much_for_another = device.shared_memory_per_multiprocessor / (tuning.blocks_per_multiprocessor + 1) + 1;
+  return std::max(bytes, std::min(too_much_for_another, device.shared_memory_per_block));
+}
+
 // How long `tiles` take, in the units of the arguments, where a multiprocessor that is busy with several of them needs
 // `busy` for each, and one that has a single one `alone`.
 inline int64_t TilesTime(const GpuDevice& device, int64_t tiles, int64_t busy, int64_t alone) {

@@ -38,8 +38,10 @@ cudaError_t DeformConvBackwardGpu(const DeformConvShape& shape, const DeformConv
                                   const DeformConvGradients<S>& gradients, void* workspace, const GpuOptions& options,
                                   cudaStream_t stream) {
   if (shape.has_no_gradient()) return WriteZeros(shape, gradients, stream);
-  const cudaError_t status = KernelGradientGpu(shape, inputs, dy, gradients.kernel, workspace, options, stream);
-  if (status != cudaSuccess) return status;
+  if (gradients.kernel != nullptr) {
+    const cudaError_t status = KernelGradientGpu(shape, inputs, dy, gradients.kernel, workspace, options, stream);
+    if (status != cudaSuccess) return status;
+  }
   return ImageGradientGpu(shape, inputs, dy, gradients, workspace, options, stream);
 }
 

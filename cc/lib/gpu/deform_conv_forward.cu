@@ -18,6 +18,7 @@ struct ForwardArguments {
   DeformConvInputs<S> inputs;
   S* y;
   int strip_width;
+  int slab_steps;
   // Either one group, or part of it, per tile or several groups: one of these two is 1.
   int tiles_per_group, groups_per_tile;
   int output_tiles;
@@ -39,8 +40,9 @@ __device__ __forceinline__ OutputTile LocateOutputs(const ForwardArguments<S>& a
           first_group * sizes.group_channels, end_group * sizes.group_channels};
 }
 
-// The steps of one tile along the depth. All taps of a slab of channels come before the next slab: what they sample
-// overlaps, and as much as this of it stays in the first-level cache. So samples are planned once for every slab.
+// The steps of one tile along the depth. All taps of a slab of channels, which is `slab_steps` steps deep, come before
+// the next slab: what they sample overlaps, and as much as this of it stays in the first-level cache. So samples are
+// planned once for every slab.
 template <typename S, typename Columns>
 class ForwardSource {
  public:
@@ -116,10 +118,9 @@ class ForwardSource {
 
  private:
   __device__ __forceinline__ void StartSlab(int slab, Chunk* chunk) const {
-    constexpr int kSlab = 2 * Columns::kChannels;
     const int end_of_group = (chunk->deformable_group + 1) * sizes_.deformable_group_channels;
     chunk->slab = chunk->channel = slab;
-    chunk->end_of_slab = min(slab + kSlab, min(end_of_group, tile_.end_channel));
+    chunk->end_of_slab = min(slab + arguments_.slab_steps * Columns::kChannels, min(end_of_group, tile_.end_channel));
     chunk->count = min(Columns::kChannels, chunk->end_of_slab - slab);
     chunk->tap = 0;
   }
@@ -189,35 +190,69 @@ struct ForwardTile {
   }
   static bool Fits(const GpuDevice& device) { return kSharedBytes<Columns> <= device.shared_memory_per_block; }
 
-  static cudaError_t Launch(ForwardArguments<S> arguments, cudaStream_t stream) {
+  static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, ForwardArguments<S> arguments,
+                            cudaStream_t stream) {
     arguments.tiles_per_group = static_cast<int>(TilesPerGroup(arguments.shape));
     arguments.groups_per_tile = static_cast<int>(GroupsPerTile(arguments.shape));
     arguments.output_tiles = static_cast<int>(OutputTiles(arguments.shape));
     return LaunchKernel(ForwardKernel<S, Columns, kThreads, kBlocks, kVector>, Tiles(arguments.shape), kThreads,
-                        kSharedBytes<Columns>, stream, arguments);
+                        SharedBytes(device, tuning, kSharedBytes<Columns>), stream, arguments);
   }
 };
 
-// The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches.
+// A tile, and the time it takes for one step of a fixed depth on a multiprocessor that is busy with several and on one
+// that has no other.
+template <typename Tile>
+struct Candidate {
+  int64_t busy, alone;
+};
+
+// Launches the fastest of the candidates, which are in the order of GpuTuning::tile.
+template <typename S, typename... Tiles>
+cudaError_t LaunchFastest(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
+                          cudaStream_t stream, Candidate<Tiles>... candidates) {
+  const int chosen = ChooseCandidate(
+      {Tiles::Fits(device) ? TilesTime(device, Tiles::Tiles(arguments.shape), candidates.busy, candidates.alone)
+                           : kCannotBeHad...},
+      tuning.tile);
+  cudaError_t status = cudaErrorInvalidValue;
+  int index = 0;
+  ((index++ == chosen ? static_cast<void>(status = Tiles::Launch(device, tuning, arguments, stream)) : void()), ...);
+  return status;
+}
+
+// The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches. Times are cycles per step of
+// 16 (of TF32: 8) along the depth, as column_product.cuh counts them.
 template <typename S, TileMath kMath>
-cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const ForwardArguments<S>& arguments, cudaStream_t stream) {
+cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
+                                cudaStream_t stream) {
   constexpr int kDepth = 128 / sizeof(S);
   constexpr int kVector = 16 / sizeof(S);
   using Large = ForwardTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
   using Medium = ForwardTile<S, kMath, 128, 128, kDepth, 2, kVector, 4>;
   using Small = ForwardTile<S, kMath, 64, 128, kDepth, 2, kVector, 1>;
-  // Cycles per step of 16 (of TF32: 8) along the depth, as column_product.cuh counts them.
-  const auto time = [&](auto tile, int64_t busy, int64_t alone) {
-    using Tile = decltype(tile);
-    return Tile::Fits(device) ? TilesTime(device, Tile::Tiles(arguments.shape), busy, alone)
-                              : std::numeric_limits<int64_t>::max();
-  };
-  const int64_t large = time(Large(), 500, 500);
-  const int64_t medium = time(Medium(), 384, 480);
-  const int64_t small = time(Small(), 240, 300);
-  if (large < std::min(medium, small)) return Large::Launch(arguments, stream);
-  if (medium < small) return Medium::Launch(arguments, stream);
-  return Small::Launch(arguments, stream);
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{500, 500}, Candidate<Medium>{384, 480},
+                       Candidate<Small>{240, 300});
+}
+
+// Three products for one: matrix units are the bound, and what is split takes registers. Times as above.
+template <typename S>
+cudaError_t LaunchSplit(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
+                        cudaStream_t stream) {
+  using Large = ForwardTile<S, TileMath::kTf32x3, 128, 128, 32, 1, 4, 2>;
+  using Medium = ForwardTile<S, TileMath::kTf32x3, 64, 128, 16, 2, 4, 1>;
+  using Small = ForwardTile<S, TileMath::kTf32x3, 64, 64, 32, 2, 4, 1>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{620, 640}, Candidate<Medium>{340, 420},
+                       Candidate<Small>{250, 340});
+}
+
+// By ordinary arithmetic, which is the bound; times are in eighths of the large tile's.
+template <typename S>
+cudaError_t LaunchScalar(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
+                         cudaStream_t stream) {
+  using Large = ForwardTile<S, TileMath::kScalar, 128, 128, 16, 1, 4, 2>;
+  using Small = ForwardTile<S, TileMath::kScalar, 64, 64, 16, 3, 4, 1>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{8, 10}, Candidate<Small>{3, 5});
 }
 
 template <typename S>
@@ -225,26 +260,23 @@ cudaError_t LaunchForward(const ForwardArguments<S>& arguments, const GpuOptions
   GpuDevice device;
   if (const cudaError_t error = DescribeGpu(&device)) return error;
   const DeformConvInputs<S>& inputs = arguments.inputs;
+  const GpuTuning& tuning = options.tuning;
+  const bool has_matrix_units = device.capability >= 80;  // for more than float16
   if constexpr (sizeof(S) <= 4) {
     if (CanReadVectors<S>(arguments.shape, {inputs.x, inputs.kernel, arguments.y})) {
       if constexpr (std::is_same_v<S, float>) {
-        if (options.allow_tf32 && device.capability >= 80) {
-          return LaunchOnMatrixUnits<S, TileMath::kTf32>(device, arguments, stream);
-        }
-        // Bound by the arithmetic units, whatever the tile.
-        using Large = ForwardTile<S, TileMath::kScalar, 128, 128, 16, 1, 4, 2>;
-        using Small = ForwardTile<S, TileMath::kScalar, 64, 64, 16, 3, 4, 1>;
-        const bool is_large = TilesTime(device, Large::Tiles(arguments.shape), 4, 5) <=
-                              TilesTime(device, Small::Tiles(arguments.shape), 1, 2);
-        return is_large ? Large::Launch(arguments, stream) : Small::Launch(arguments, stream);
+        if (!has_matrix_units) return LaunchScalar<S>(device, tuning, arguments, stream);
+        return options.allow_tf32 ? LaunchOnMatrixUnits<S, TileMath::kTf32>(device, tuning, arguments, stream)
+                                  : LaunchSplit<S>(device, tuning, arguments, stream);
       } else if constexpr (std::is_same_v<S, Half>) {
-        return LaunchOnMatrixUnits<S, TileMath::kHalf>(device, arguments, stream);
-      } else if (device.capability >= 80) {
-        return LaunchOnMatrixUnits<S, TileMath::kBFloat16>(device, arguments, stream);
+        return LaunchOnMatrixUnits<S, TileMath::kHalf>(device, tuning, arguments, stream);
+      } else if (has_matrix_units) {
+        return LaunchOnMatrixUnits<S, TileMath::kBFloat16>(device, tuning, arguments, stream);
       }
     }
   }
-  return ForwardTile<S, TileMath::kScalar, 64, 64, 16, 2, 1, 1>::Launch(arguments, stream);
+  using General = ForwardTile<S, TileMath::kScalar, 64, 64, 16, 2, 1, 1>;
+  return General::Launch(device, tuning, arguments, stream);
 }
 
 }  // namespace
@@ -257,8 +289,10 @@ cudaError_t DeformConvForwardGpu(const DeformConvShape& shape, const DeformConvI
     return cudaMemsetAsync(y, 0, shape.batch * shape.out_pixels() * shape.out_channels * sizeof(S), stream);
   }
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
-  return LaunchForward<S>({shape, ColumnSizes(shape), inputs, y, static_cast<int>(StripWidth(shape)), 0, 0, 0}, options,
-                          stream);
+  const int slab_steps = options.tuning.slab_steps > 0 ? options.tuning.slab_steps : 2;
+  return LaunchForward<S>(
+      {shape, ColumnSizes(shape), inputs, y, static_cast<int>(StripWidth(shape)), slab_steps, 0, 0, 0}, options,
+      stream);
 }
 
 #define DCNV2_INSTANTIATE(S)                                                                           \

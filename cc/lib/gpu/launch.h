@@ -14,6 +14,7 @@ struct GpuDevice {
   int capability;  // 10 * major + minor
   int multiprocessors;
   int shared_memory_per_block;  // bytes, for kernels that ask for more than the usual 48 KB
+  int shared_memory_per_multiprocessor;
 };
 
 // The device that the calling thread uses.
@@ -26,7 +27,8 @@ inline cudaError_t DescribeGpu(GpuDevice* description) {
   } queries[] = {{&major, cudaDevAttrComputeCapabilityMajor},
                  {&minor, cudaDevAttrComputeCapabilityMinor},
                  {&description->multiprocessors, cudaDevAttrMultiProcessorCount},
-                 {&description->shared_memory_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin}};
+                 {&description->shared_memory_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin},
+                 {&description->shared_memory_per_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor}};
   for (const auto& query : queries) {
     if (const cudaError_t error = cudaDeviceGetAttribute(query.value, query.attribute, device)) return error;
   }

@@ -32,7 +32,7 @@ template <typename S, TileMath kMath>
 using TileElement = std::conditional_t<kMath == TileMath::kScalar, Compute<S>, S>;
 
 // kARounded: the elements of A are known to be TF32 numbers already, because StoreTileElements wrote them. Others are
-// rounded whenever they are read, as those of B always are. Of no meaning to the other kinds of arithmetic.
+// rounded whenever they are read, as those of B always are. Only kTf32 asks.
 template <TileMath kMath, typename Element, int kRows, int kColumns, int kDepth, int kThreads, TileLayout kALayout,
           TileLayout kBLayout, bool kARounded = false>
 using TileProduct = std::conditional_t<
@@ -51,7 +51,7 @@ __device__ __forceinline__ void StoreTileElements(const T (&values)[kCount], boo
     uint32_t words[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if constexpr (kMath == TileMath::kScalar) {
+      if constexpr (kMath == TileMath::kScalar || kMath == TileMath::kTf32x3) {
         words[i] = BitsOf(values[i]);
       } else if constexpr (kMath == TileMath::kTf32) {
         words[i] = ptx::RoundToTf32(values[i]);

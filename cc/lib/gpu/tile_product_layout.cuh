@@ -9,6 +9,7 @@ namespace dcnv2 {
 enum class TileMath {
   kScalar,    // ordinary multiply-add of float or double
   kTf32,      // matrix units; float rounded to TF32; from compute capability 8.0
+  kTf32x3,    // matrix units; float as the sum of two TF32 numbers, three products each; from 8.0
   kHalf,      // matrix units; from 7.5
   kBFloat16,  // matrix units; from 8.0
 };

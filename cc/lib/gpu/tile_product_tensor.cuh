@@ -3,8 +3,14 @@
 // A warp reads the operands of its part of the product from shared memory for every step: (rows + columns) elements of
 // one step's depth for rows x columns sums. With 64 x 64 per warp that is about as much as shared memory delivers while
 // the matrix units work; smaller warp tiles are bound by shared memory. All reads are free of bank conflicts.
+//
+// kTf32x3 multiplies float32 numbers as a = high + low, where high is a rounded to TF32 and low is the exact rest. Of
+// the four products that of both rests, at most 2^-22 of a b, is left out, and low loses what is below 2^-23 of a when
+// the unit ignores its last bits: the error is that of a few roundings to float32.
 #ifndef DCNV2_CC_LIB_GPU_TILE_PRODUCT_TENSOR_CUH_
 #define DCNV2_CC_LIB_GPU_TILE_PRODUCT_TENSOR_CUH_
+
+#include <cmath>
 
 #include "cc/lib/gpu/tile_product_layout.cuh"
 
@@ -17,7 +23,8 @@ namespace dcnv2 {
 template <TileMath kMath, typename Element, int kRows, int kColumns, int kDepth, int kThreads, TileLayout kALayout,
           TileLayout kBLayout, bool kARounded>
 class TensorTileProduct {
-  static constexpr bool kIsTf32 = kMath == TileMath::kTf32;
+  static constexpr bool kIsSplit = kMath == TileMath::kTf32x3;
+  static constexpr bool kIsTf32 = kMath == TileMath::kTf32 || kIsSplit;
   static_assert(sizeof(Element) == (kIsTf32 ? 4 : 2), "an element type that does not fit the arithmetic");
   static constexpr bool kARowMajor = kALayout == TileLayout::kRowMajor;
   static constexpr bool kBRowMajor = kBLayout == TileLayout::kRowMajor;
@@ -113,7 +120,14 @@ class TensorTileProduct {
   static __device__ __forceinline__ int WarpColumn() { return threadIdx.x / 32 % kColumnWarps * kWarpColumns; }
 
   static __device__ __forceinline__ void Multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    if constexpr (kMath == TileMath::kTf32) {
+    if constexpr (kIsSplit) {
+      const Split<4> split_a(a);
+      const Split<2> split_b(b);
+      // Small terms first.
+      ptx::MultiplyTf32(sum, split_a.low, split_b.finite);
+      ptx::MultiplyTf32(sum, split_a.finite, split_b.low);
+      ptx::MultiplyTf32(sum, split_a.high, split_b.high);
+    } else if constexpr (kIsTf32) {
       ptx::MultiplyTf32(sum, a, b);
     } else if constexpr (kMath == TileMath::kHalf) {
       ptx::MultiplyHalf(sum, a, b);
@@ -178,9 +192,27 @@ class TensorTileProduct {
     }
   }
 
+  // Float32 numbers as sums of two of TF32; an infinite one has no rest, and is left out (`finite` is zero) where it
+  // would be multiplied with the other factor's rest, whose sign may be the other one.
+  template <int kCount>
+  struct Split {
+    uint32_t high[kCount], finite[kCount], low[kCount];
+
+    explicit __device__ __forceinline__ Split(const uint32_t (&words)[kCount]) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        // As RoundToTf32 but for NaN, which `low` keeps.
+        high[i] = (words[i] + 0x1000) & 0xffffe000;
+        const bool is_infinite = fabsf(FloatOf(high[i])) == INFINITY;
+        finite[i] = is_infinite ? 0 : high[i];
+        low[i] = is_infinite ? 0 : BitsOf(FloatOf(words[i]) - FloatOf(high[i]));
+      }
+    }
+  };
+
   static __device__ __forceinline__ uint32_t WordOfA(uint32_t word) { return kARounded ? word : Rounded(word); }
   static __device__ __forceinline__ uint32_t Rounded(uint32_t word) {
-    if constexpr (kIsTf32) {
+    if constexpr (kMath == TileMath::kTf32) {
       return ptx::RoundToTf32(FloatOf(word));
     } else {
       return word;
