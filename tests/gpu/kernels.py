@@ -99,12 +99,14 @@ class Kernels:
         count = self.library.emulated_launches(c_void_p(records.ctypes.data), c_int64(len(records)))
         return [tuple(map(int, record)) for record in records[:count]]
 
-    def conv_forward(self, storage, geometry, inputs, *, allow_tf32=True, shift=0, tuning=()) -> np.ndarray:
+    def conv_forward(
+        self, storage, geometry, inputs, *, allow_tf32=True, deterministic=False, shift=0, tuning=()
+    ) -> np.ndarray:
         """`tuning` is (tile, slab_steps, blocks_per_multiprocessor) where the kernels are not to choose themselves."""
         run = _Run(self, storage, shift)
         y = run.output(geometry.y_shape)
         arrays = ConvArraysC(*run.conv_inputs(inputs))
-        run.call("conv_forward", geometry.as_c(), arrays, y, options=OptionsC(allow_tf32, False, *tuning))
+        run.call("conv_forward", geometry.as_c(), arrays, y, options=OptionsC(allow_tf32, deterministic, *tuning))
         return run.results([y])[0]
 
     def conv_backward(

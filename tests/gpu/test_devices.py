@@ -41,6 +41,22 @@ def test_deterministic_results_are_the_same_to_the_bit(gpu, storage, kind):
         assert all(run[name] == first for run in runs), name
 
 
+@pytest.mark.parametrize("storage, tf32", [("float32", False), ("float32", True), ("bfloat16", False)])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_deterministic_results_do_not_depend_on_the_number_of_multiprocessors(emulated, storage, tf32, deterministic):
+    geometry = ConvGeometry((2, 15, 17, 40), (3, 3, 40, 136))
+    inputs, dy = conv_problem(np.random.default_rng(1), storage, geometry).stored()
+    options = {"allow_tf32": tf32, "deterministic": deterministic}
+    runs = set()
+    for multiprocessors in (1, 4, 114, 132):
+        emulated.emulate(multiprocessors=multiprocessors)
+        gradients = emulated.conv_backward(storage, geometry, inputs, dy, **options)
+        y = emulated.conv_forward(storage, geometry, inputs, **options)
+        runs.add((y.tobytes(), *(gradient.tobytes() for gradient in gradients)))
+    # Without the option the kernel's gradient is summed in as many slices as occupy the device.
+    assert (len(runs) == 1) == deterministic
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("kind", CONV)
 def test_only_gradients_of_maps_depend_on_the_order(gpu, storage, kind):

@@ -15,7 +15,7 @@
 //     interpolate and narrow
 //
 // They overlap as far as warps are at different places in the loop. The second-level cache is no bound as long as
-// neighbouring pixels sample neighbouring places: see StripWidth and the slabs of the forward pass.
+// neighbouring pixels sample neighbouring places: see PixelStrips and the slabs of the forward pass.
 #ifndef DCNV2_CC_LIB_GPU_COLUMN_PRODUCT_CUH_
 #define DCNV2_CC_LIB_GPU_COLUMN_PRODUCT_CUH_
 
@@ -26,9 +26,10 @@ namespace dcnv2 {
 // Row major A: pixels x channels, as the forward pass multiplies. Column major A: channels x pixels, as the kernel's
 // gradient does; in memory both are rows of channels. B is row major. kVector is the number of elements that are read
 // and copied together: as many as 16 bytes hold, or one. Gathering a tile takes kRounds rounds, each of which reads
-// its pieces before a part of the product and writes them after it.
+// its pieces before a part of the product and writes them after it. Pixels are planned kPlannedPixels at once, by as
+// many threads: those of one tile or of several that follow each other.
 template <typename S, TileMath kMath, int kRows, int kColumns, int kDepth, int kThreads, TileLayout kALayout,
-          int kVector, int kRounds>
+          int kVector, int kRounds, int kPlannedPixels>
 struct ColumnProduct {
   using T = Compute<S>;
   using Element = TileElement<S, kMath>;
@@ -39,37 +40,45 @@ struct ColumnProduct {
   using Gather = ColumnGather<S, kMath, kPixels, kChannels, Product::kAStride, kThreads, kVector>;
   using Plan = GatherPlan<S>;
   static constexpr int kTileColumns = kColumns;
-  static_assert(kPixels <= kThreads, "every pixel has a thread that plans it");
+  static constexpr int kPlannedPixelsAtOnce = kPlannedPixels;
+  static_assert(kPlannedPixels <= kThreads && kPlannedPixels % kPixels == 0, "pixels have threads, and tiles plans");
   static_assert(Product::kSteps % kRounds == 0 && Gather::kPieces % kRounds == 0, "rounds are alike");
 
-  // Of shared memory: plans, left and right tiles, all of them twice.
-  static constexpr int kPlanBytes = kPixels * sizeof(Plan);
-  static constexpr int kSharedBytes = 2 * (kPlanBytes + Product::kABytes + Product::kBBytes);
+  // Of shared memory: a ring of slots for the plans of a tile each, one more than are planned at once, because the last
+  // one before is still in use; then left and right tiles, both twice.
+  static constexpr int kPlanSlots = kPlannedPixels / kPixels + 1;
+  static constexpr int kPlanBytes = kPlanSlots * kPixels * sizeof(Plan);
+  static constexpr int kSharedBytes = kPlanBytes + 2 * (Product::kABytes + Product::kBBytes);
 
-  static __device__ __forceinline__ Plan* Plans(unsigned char* shared, int buffer) {
-    return reinterpret_cast<Plan*>(shared + buffer * kPlanBytes);
+  static __device__ __forceinline__ int NextSlot(int slot) { return slot + 1 == kPlanSlots ? 0 : slot + 1; }
+  static __device__ __forceinline__ Plan* Plans(unsigned char* shared, int slot) {
+    return reinterpret_cast<Plan*>(shared) + slot * kPixels;
   }
   static __device__ __forceinline__ Element* A(unsigned char* shared, int buffer) {
-    return reinterpret_cast<Element*>(shared + 2 * kPlanBytes + buffer * Product::kABytes);
+    return reinterpret_cast<Element*>(shared + kPlanBytes + buffer * Product::kABytes);
   }
   static __device__ __forceinline__ Element* B(unsigned char* shared, int buffer) {
-    return reinterpret_cast<Element*>(shared + 2 * (kPlanBytes + Product::kABytes) + buffer * Product::kBBytes);
+    return reinterpret_cast<Element*>(shared + kPlanBytes + 2 * Product::kABytes + buffer * Product::kBBytes);
   }
 
   // Adds up the products of all chunks of the depth that `source` knows; there is one at least. It has
-  //   Chunk                       with channel, count (of the columns) and plan_buffer (0 or 1)
+  //   Chunk                       with channel, count (of the columns) and plan_slot
   //   First(), Advance(&chunk)    chunks in their order
   //   IsEnd(chunk)                the one after the last
-  //   NeedsPlan(chunk)            whether its samples are others than those of the chunk before
-  //   ReadInput(chunk)            this thread's share of offset and mask; the pixel is threadIdx.x < kPixels
+  //   NeedsPlan(chunk)            whether planning begins with its pixels: they have plans neither of their own nor of
+  //                               an earlier chunk
+  //   ReadInput(chunk)            this thread's share of offset and mask: the pixel is the chunk's first one and
+  //                               threadIdx.x < kPlannedPixels
   //   MakePlan(chunk, input)
   //   CopyB(chunk, plans, tile)   starts to copy the right tile, all of it: zeros where nothing is
   template <typename Source>
   static __device__ __forceinline__ void Accumulate(const Source& source, unsigned char* shared, Product* product) {
     using Chunk = typename Source::Chunk;
-    const bool plans = threadIdx.x < kPixels;
+    const bool plans = threadIdx.x < kPlannedPixels;
     const auto make_plan = [&](const Chunk& chunk, const SampleInput<T>& input) {
-      Plans(shared, chunk.plan_buffer)[threadIdx.x] = source.MakePlan(chunk, input);
+      int plan = chunk.plan_slot * kPixels + static_cast<int>(threadIdx.x);
+      if (kPlannedPixels > kPixels && plan >= kPlanSlots * kPixels) plan -= kPlanSlots * kPixels;
+      Plans(shared, 0)[plan] = source.MakePlan(chunk, input);
     };
     const int channels = source.channels();
 
@@ -82,12 +91,12 @@ struct ColumnProduct {
       if (!source.IsEnd(planned) && source.NeedsPlan(planned)) make_plan(planned, source.ReadInput(planned));
     }
     __syncthreads();
-    source.CopyB(gathered, Plans(shared, gathered.plan_buffer), B(shared, 0));
+    source.CopyB(gathered, Plans(shared, gathered.plan_slot), B(shared, 0));
     ptx::CopyAsyncCommit();
 #pragma unroll
     for (int piece = 0; piece < Gather::kPieces; ++piece) {
       typename Gather::Piece read;
-      const Plan* plan = Plans(shared, gathered.plan_buffer);
+      const Plan* plan = Plans(shared, gathered.plan_slot);
       Gather::Read(Gather::Locate(plan, gathered.channel, gathered.count, piece), channels, &read);
       Gather::Write(plan, piece, read, A(shared, 0));
     }
@@ -98,7 +107,7 @@ struct ColumnProduct {
     while (!source.IsEnd(planned)) {
       gathered = planned;
       source.Advance(&planned);
-      const Plan* plan = Plans(shared, gathered.plan_buffer);
+      const Plan* plan = Plans(shared, gathered.plan_slot);
       source.CopyB(gathered, plan, B(shared, 1 - buffer));
       ptx::CopyAsyncCommit();
       const bool plans_now = plans && !source.IsEnd(planned) && source.NeedsPlan(planned);

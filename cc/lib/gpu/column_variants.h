@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 #include <limits>
 
 #include "cc/lib/deform_conv.h"
@@ -35,13 +36,6 @@ struct ColumnSizes {
         deformable_group_channels(static_cast<int>(shape.deformable_group_channels())) {}
 };
 
-// Tiles of pixels are parts of vertical strips: two rows of a strip then sample about the same rows of the map at about
-// the same time, which so come from the first-level cache. This is how wide strips are; narrow maps are one strip.
-inline int64_t StripWidth(const DeformConvShape& shape) {
-  constexpr int64_t kWidth = 16;
-  return CeilDiv(shape.out_width, CeilDiv(shape.out_width, kWidth));
-}
-
 // Whether vectors of 16 bytes never cross a border between groups, and start where memory allows it.
 template <typename S>
 bool CanReadVectors(const DeformConvShape& shape, std::initializer_list<const void*> tensors) {
@@ -49,16 +43,6 @@ bool CanReadVectors(const DeformConvShape& shape, std::initializer_list<const vo
   return shape.group_in_channels() % kSize == 0 && shape.group_out_channels() % kSize == 0 &&
          shape.deformable_group_channels() % kSize == 0 &&
          std::all_of(tensors.begin(), tensors.end(), [](const void* tensor) { return IsAligned(tensor, 16); });
-}
-
-// Of the times of candidates the index of the least; or of the one that is asked for, counted from 1, if it can be had.
-constexpr int64_t kCannotBeHad = std::numeric_limits<int64_t>::max();
-inline int ChooseCandidate(std::initializer_list<int64_t> times, int asked_for) {
-  const int64_t* const begin = times.begin();
-  if (asked_for >= 1 && asked_for <= static_cast<int>(times.size()) && begin[asked_for - 1] != kCannotBeHad) {
-    return asked_for - 1;
-  }
-  return static_cast<int>(std::min_element(begin, times.end()) - begin);
 }
 
 // Shared memory for a block that needs `bytes`: more than that where fewer blocks than fit are to share a
@@ -69,10 +53,53 @@ inline int SharedBytes(const GpuDevice& device, const GpuTuning& tuning, int byt
   return std::max(bytes, std::min(too_much_for_another, device.shared_memory_per_block));
 }
 
-// How long `tiles` take, in the units of the arguments, where a multiprocessor that is busy with several of them needs
-// `busy` for each, and one that has a single one `alone`.
-inline int64_t TilesTime(const GpuDevice& device, int64_t tiles, int64_t busy, int64_t alone) {
-  return std::max(CeilDiv(tiles, device.multiprocessors) * busy, alone);
+// How long a tile takes for a step along the depth on a multiprocessor that is busy with several of them, and on one
+// that has no other.
+struct TileCost {
+  int64_t busy, alone;
+};
+
+// How long `tiles` take for a step, in the cost's unit.
+inline int64_t TilesTime(const GpuDevice& device, int64_t tiles, const TileCost& cost) {
+  return std::max(CeilDiv(tiles, device.multiprocessors) * cost.busy, cost.alone);
+}
+
+// One way to cut a problem into tiles. A Tile has
+//   Fits(device)
+//   Time(device, arguments, cost)                            in the unit that all candidates' costs have
+//   Launch(device, tuning, cost, arguments, stream)
+template <typename Tile>
+struct Candidate {
+  TileCost cost;
+};
+
+// Launches the fastest of the candidates that fit, or the one that the tuning asks for, counted from 1.
+template <typename Arguments, typename... Tiles>
+cudaError_t LaunchFastest(const GpuDevice& device, const GpuTuning& tuning, const Arguments& arguments,
+                          cudaStream_t stream, const Candidate<Tiles>&... candidates) {
+  constexpr int64_t kCannotBeHad = std::numeric_limits<int64_t>::max();
+  const int64_t times[] = {Tiles::Fits(device) ? Tiles::Time(device, arguments, candidates.cost) : kCannotBeHad...};
+  auto chosen = std::min_element(std::begin(times), std::end(times)) - std::begin(times);
+  const int asked_for = tuning.tile - 1;
+  if (asked_for >= 0 && asked_for < static_cast<int>(sizeof...(Tiles)) && times[asked_for] != kCannotBeHad) {
+    chosen = asked_for;
+  }
+  cudaError_t status = cudaErrorInvalidValue;
+  int index = 0;
+  const auto launch_if_chosen = [&](auto tile, const TileCost& cost) {
+    if (index++ == chosen) status = decltype(tile)::Launch(device, tuning, cost, arguments, stream);
+  };
+  (launch_if_chosen(Tiles(), candidates.cost), ...);
+  return status;
+}
+
+// The device as far as it may decide how sums are ordered: in deterministic mode multiprocessors are as many as those
+// of one model, so that others with the same compute capability give the same bits.
+inline cudaError_t DescribeGpuFor(const GpuOptions& options, GpuDevice* device) {
+  constexpr int kNominalMultiprocessors = 132;
+  const cudaError_t error = DescribeGpu(device);
+  if (options.deterministic) device->multiprocessors = kNominalMultiprocessors;
+  return error;
 }
 
 }  // namespace dcnv2

@@ -7,6 +7,7 @@
 #include "cc/lib/gpu/column_product.cuh"
 #include "cc/lib/gpu/column_variants.h"
 #include "cc/lib/gpu/deform_conv.h"
+#include "cc/lib/gpu/pixel_strips.cuh"
 
 namespace dcnv2 {
 namespace {
@@ -17,7 +18,7 @@ struct ForwardArguments {
   ColumnSizes sizes;
   DeformConvInputs<S> inputs;
   S* y;
-  int strip_width;
+  PixelStrips strips;
   int slab_steps;
   // Either one group, or part of it, per tile or several groups: one of these two is 1.
   int tiles_per_group, groups_per_tile;
@@ -51,7 +52,7 @@ class ForwardSource {
     int slab, end_of_slab, deformable_group;  // `slab` is its first channel
     int tap;
     int channel, count;
-    int plan_buffer;
+    int plan_slot;
     bool is_new_sample;
   };
 
@@ -75,7 +76,8 @@ class ForwardSource {
   __device__ __forceinline__ void Advance(Chunk* chunk) const {
     chunk->channel += chunk->count;
     chunk->is_new_sample = chunk->channel == chunk->end_of_slab;
-    chunk->plan_buffer ^= chunk->is_new_sample;
+    static_assert(Columns::kPlanSlots == 2, "the other slot is the next");
+    chunk->plan_slot ^= chunk->is_new_sample;
     if (chunk->is_new_sample) {
       chunk->channel = chunk->slab;
       if (++chunk->tap == sizes_.taps) {
@@ -146,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const int64_t first_pixel = int64_t{blockIdx.x / arguments.output_tiles} * Columns::kPixels;
   OutputPixel* pixels = reinterpret_cast<OutputPixel*>(shared_memory);
   if (threadIdx.x < Columns::kPixels) {
-    pixels[threadIdx.x] = LocateInStrips(arguments.shape, arguments.strip_width, first_pixel + threadIdx.x);
+    pixels[threadIdx.x] = arguments.strips.Locate(arguments.shape, first_pixel + threadIdx.x);
   }
 
   Product product;
@@ -174,7 +176,7 @@ template <typename S, TileMath kMath, int kRows, int kTileColumns, int kDepth, i
 struct ForwardTile {
   static constexpr int kThreads = 256;
   using Columns =
-      ColumnProduct<S, kMath, kRows, kTileColumns, kDepth, kThreads, TileLayout::kRowMajor, kVector, kRounds>;
+      ColumnProduct<S, kMath, kRows, kTileColumns, kDepth, kThreads, TileLayout::kRowMajor, kVector, kRounds, kRows>;
 
   static int64_t TilesPerGroup(const DeformConvShape& shape) {
     return CeilDiv(shape.group_out_channels(), kTileColumns);
@@ -190,8 +192,12 @@ struct ForwardTile {
   }
   static bool Fits(const GpuDevice& device) { return kSharedBytes<Columns> <= device.shared_memory_per_block; }
 
-  static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, ForwardArguments<S> arguments,
-                            cudaStream_t stream) {
+  static int64_t Time(const GpuDevice& device, const ForwardArguments<S>& arguments, const TileCost& cost) {
+    return TilesTime(device, Tiles(arguments.shape), cost);
+  }
+
+  static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, const TileCost&,
+                            ForwardArguments<S> arguments, cudaStream_t stream) {
     arguments.tiles_per_group = static_cast<int>(TilesPerGroup(arguments.shape));
     arguments.groups_per_tile = static_cast<int>(GroupsPerTile(arguments.shape));
     arguments.output_tiles = static_cast<int>(OutputTiles(arguments.shape));
@@ -199,27 +205,6 @@ struct ForwardTile {
                         SharedBytes(device, tuning, kSharedBytes<Columns>), stream, arguments);
   }
 };
-
-// A tile, and the time it takes for one step of a fixed depth on a multiprocessor that is busy with several and on one
-// that has no other.
-template <typename Tile>
-struct Candidate {
-  int64_t busy, alone;
-};
-
-// Launches the fastest of the candidates, which are in the order of GpuTuning::tile.
-template <typename S, typename... Tiles>
-cudaError_t LaunchFastest(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
-                          cudaStream_t stream, Candidate<Tiles>... candidates) {
-  const int chosen = ChooseCandidate(
-      {Tiles::Fits(device) ? TilesTime(device, Tiles::Tiles(arguments.shape), candidates.busy, candidates.alone)
-                           : kCannotBeHad...},
-      tuning.tile);
-  cudaError_t status = cudaErrorInvalidValue;
-  int index = 0;
-  ((index++ == chosen ? static_cast<void>(status = Tiles::Launch(device, tuning, arguments, stream)) : void()), ...);
-  return status;
-}
 
 // The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches. Times are cycles per step of
 // 16 (of TF32: 8) along the depth, as column_product.cuh counts them.
@@ -230,9 +215,9 @@ cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning
   constexpr int kVector = 16 / sizeof(S);
   using Large = ForwardTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
   using Medium = ForwardTile<S, kMath, 128, 128, kDepth, 2, kVector, 4>;
-  using Small = ForwardTile<S, kMath, 64, 128, kDepth, 2, kVector, 1>;
-  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{500, 500}, Candidate<Medium>{384, 480},
-                       Candidate<Small>{240, 300});
+  using Small = ForwardTile<S, kMath, 64, 128, kDepth, 2, kVector, 2>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{500, 500}}, Candidate<Medium>{{384, 480}},
+                       Candidate<Small>{{240, 300}});
 }
 
 // Three products for one: matrix units are the bound, and what is split takes registers. Times as above.
@@ -242,8 +227,8 @@ cudaError_t LaunchSplit(const GpuDevice& device, const GpuTuning& tuning, const 
   using Large = ForwardTile<S, TileMath::kTf32x3, 128, 128, 32, 1, 4, 2>;
   using Medium = ForwardTile<S, TileMath::kTf32x3, 64, 128, 16, 2, 4, 1>;
   using Small = ForwardTile<S, TileMath::kTf32x3, 64, 64, 32, 2, 4, 1>;
-  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{620, 640}, Candidate<Medium>{340, 420},
-                       Candidate<Small>{250, 340});
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{620, 640}}, Candidate<Medium>{{340, 420}},
+                       Candidate<Small>{{250, 340}});
 }
 
 // By ordinary arithmetic, which is the bound; times are in eighths of the large tile's.
@@ -252,13 +237,13 @@ cudaError_t LaunchScalar(const GpuDevice& device, const GpuTuning& tuning, const
                          cudaStream_t stream) {
   using Large = ForwardTile<S, TileMath::kScalar, 128, 128, 16, 1, 4, 2>;
   using Small = ForwardTile<S, TileMath::kScalar, 64, 64, 16, 3, 4, 1>;
-  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{8, 10}, Candidate<Small>{3, 5});
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{8, 10}}, Candidate<Small>{{3, 5}});
 }
 
 template <typename S>
 cudaError_t LaunchForward(const ForwardArguments<S>& arguments, const GpuOptions& options, cudaStream_t stream) {
   GpuDevice device;
-  if (const cudaError_t error = DescribeGpu(&device)) return error;
+  if (const cudaError_t error = DescribeGpuFor(options, &device)) return error;
   const DeformConvInputs<S>& inputs = arguments.inputs;
   const GpuTuning& tuning = options.tuning;
   const bool has_matrix_units = device.capability >= 80;  // for more than float16
@@ -276,7 +261,7 @@ cudaError_t LaunchForward(const ForwardArguments<S>& arguments, const GpuOptions
     }
   }
   using General = ForwardTile<S, TileMath::kScalar, 64, 64, 16, 2, 1, 1>;
-  return General::Launch(device, tuning, arguments, stream);
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<General>{});
 }
 
 }  // namespace
@@ -290,9 +275,8 @@ cudaError_t DeformConvForwardGpu(const DeformConvShape& shape, const DeformConvI
   }
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   const int slab_steps = options.tuning.slab_steps > 0 ? options.tuning.slab_steps : 2;
-  return LaunchForward<S>(
-      {shape, ColumnSizes(shape), inputs, y, static_cast<int>(StripWidth(shape)), slab_steps, 0, 0, 0}, options,
-      stream);
+  return LaunchForward<S>({shape, ColumnSizes(shape), inputs, y, PixelStrips::ForGathering(shape), slab_steps, 0, 0, 0},
+                          options, stream);
 }
 
 #define DCNV2_INSTANTIATE(S)                                                                           \

@@ -165,8 +165,8 @@ cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const Task<S>& task, cu
   using Small = ImageGradientTile<S, kMath, 64, 64, kDepth, 128, 4, kVector>;
   // Cycles per step of 32 bytes along the depth, as estimated for the columns of the other passes; here the small tile
   // is bound by the second-level cache.
-  const int64_t large = TilesTime(device, Large::Tiles(task), 384, 480) * Large::Chunks(task);
-  const int64_t small = TilesTime(device, Small::Tiles(task), 160, 250) * Small::Chunks(task);
+  const int64_t large = TilesTime(device, Large::Tiles(task), {384, 480}) * Large::Chunks(task);
+  const int64_t small = TilesTime(device, Small::Tiles(task), {160, 250}) * Small::Chunks(task);
   return Large::Fits(device) && large < small ? Large::Launch(task, stream) : Small::Launch(task, stream);
 }
 
@@ -228,7 +228,7 @@ cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInput
   using T = Compute<S>;
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   GpuDevice device;
-  cudaError_t status = DescribeGpu(&device);
+  cudaError_t status = DescribeGpuFor(options, &device);
   const Workspace<S> parts(shape, options);
   const auto part = [workspace](int64_t offset) { return static_cast<unsigned char*>(workspace) + offset; };
   Task<S> task = {shape, inputs, dy, gradients, nullptr, {}, 0, shape.batch * shape.out_pixels()};

@@ -102,21 +102,23 @@ int64_t MostSlices(const DeformConvShape& shape) {
   return std::max<int64_t>(1, std::min(wanted, room));
 }
 
-template <typename S, TileMath kMath, int kRows, int kTileColumns, int kDepth, int kBlocks, int kVector, int kRounds>
+template <typename S, TileMath kMath, int kRows, int kTileColumns, int kDepth, int kBlocks, int kVector, int kRounds,
+          int kPlannedPixels>
 struct KernelGradientTile {
   static constexpr int kThreads = 256;
   using T = Compute<S>;
-  using Columns =
-      ColumnProduct<S, kMath, kRows, kTileColumns, kDepth, kThreads, TileLayout::kColumnMajor, kVector, kRounds>;
+  using Columns = ColumnProduct<S, kMath, kRows, kTileColumns, kDepth, kThreads, TileLayout::kColumnMajor, kVector,
+                                kRounds, kPlannedPixels>;
+  // To which costs refer: 32 bytes of pixels on matrix units.
+  static constexpr int kStepPixels = kMath == TileMath::kScalar ? 1 : 32 / sizeof(S);
 
   static bool Fits(const GpuDevice& device) { return Columns::kSharedBytes <= device.shared_memory_per_block; }
 
-  // The division into tiles and slices, and how long it takes: `busy` and `alone` per step of `step` pixels.
+  // The division into tiles and slices, and how many cycles it takes.
   struct Division {
     int64_t channel_tiles, output_tiles, slices, slice_pixels, time;
   };
-  static Division Divide(const GpuDevice& device, const DeformConvShape& shape, int64_t busy, int64_t alone,
-                         int64_t step) {
+  static Division Divide(const GpuDevice& device, const DeformConvShape& shape, const TileCost& cost) {
     const int64_t channel_tiles = CeilDiv(shape.deformable_group_channels(), kRows);
     int64_t outputs = 0;
     for (int dg = 0; dg < shape.deformable_groups; ++dg) {
@@ -134,23 +136,29 @@ struct KernelGradientTile {
       const int64_t slices = CeilDiv(pixels, slice_pixels);
       // Writing and reading partial sums; large devices move about 2048 bytes per cycle.
       const int64_t adding = slices == 1 ? 0 : slices * KernelSize(shape) * sizeof(T) / 1024;
-      const int64_t time = TilesTime(device, tiles * slices, busy, alone) * (slice_pixels / step) + adding;
+      const int64_t time = TilesTime(device, tiles * slices, cost) * (slice_pixels / kStepPixels) + adding;
       if (time < best.time) best = {channel_tiles, best.output_tiles, slices, slice_pixels, time};
     }
     return best;
   }
+  static int64_t Time(const GpuDevice& device, const KernelGradientArguments<S>& arguments, const TileCost& cost) {
+    return Divide(device, arguments.shape, cost).time;
+  }
 
-  static cudaError_t Launch(KernelGradientArguments<S> arguments, const Division& division, cudaStream_t stream) {
+  static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, const TileCost& cost,
+                            KernelGradientArguments<S> arguments, cudaStream_t stream) {
     const DeformConvShape& shape = arguments.shape;
+    const Division division = Divide(device, shape, cost);
     arguments.channel_tiles = static_cast<int>(division.channel_tiles);
     arguments.output_tiles = static_cast<int>(division.output_tiles);
-    if (division.slice_pixels > std::numeric_limits<int32_t>::max() - kDepth) return cudaErrorInvalidValue;
+    if (division.slice_pixels > std::numeric_limits<int32_t>::max() - kPlannedPixels) return cudaErrorInvalidValue;
     arguments.slice_pixels = static_cast<int>(division.slice_pixels);
     if (division.slices == 1) arguments.partial_sums = nullptr;
     const int64_t blocks =
         division.slices * shape.taps() * shape.deformable_groups * division.channel_tiles * division.output_tiles;
-    const cudaError_t error = LaunchKernel(KernelGradientKernel<S, Columns, kThreads, kBlocks, kVector>, blocks,
-                                           kThreads, Columns::kSharedBytes, stream, arguments);
+    const cudaError_t error =
+        LaunchKernel(KernelGradientKernel<S, Columns, kThreads, kBlocks, kVector>, blocks, kThreads,
+                     SharedBytes(device, tuning, Columns::kSharedBytes), stream, arguments);
     if (error != cudaSuccess || division.slices == 1) return error;
     const int64_t size = KernelSize(shape);
     return LaunchKernel<const T*, int, int64_t, S*>(AddSlicesKernel<S>, CeilDiv(size, kAddThreads), kAddThreads, 0,
@@ -159,56 +167,58 @@ struct KernelGradientTile {
   }
 };
 
+// Costs are cycles, as of the forward pass. All threads of a large tile plan, 256 pixels at once. Where two blocks are
+// to share a multiprocessor half of them do, so that both still fit on devices of compute capability 8.0.
 template <typename S, TileMath kMath>
-cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const KernelGradientArguments<S>& arguments,
-                                cudaStream_t stream) {
+cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning,
+                                const KernelGradientArguments<S>& arguments, cudaStream_t stream) {
   constexpr int kDepth = 128 / sizeof(S);
   constexpr int kVector = 16 / sizeof(S);
-  constexpr int kStep = 32 / sizeof(S);
-  using Large = KernelGradientTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
-  using Medium = KernelGradientTile<S, kMath, 128, 128, kDepth, 2, kVector, 4>;
-  using Small = KernelGradientTile<S, kMath, 64, 128, kDepth, 2, kVector, 1>;
-  const auto divide = [&](auto tile, int64_t busy, int64_t alone) {
-    using Tile = decltype(tile);
-    if (Tile::Fits(device)) return Tile::Divide(device, arguments.shape, busy, alone, kStep);
-    return typename Tile::Division{0, 0, 0, 0, std::numeric_limits<int64_t>::max()};
-  };
-  // Cycles per step, as of the forward pass.
-  const auto large = divide(Large(), 500, 500);
-  const auto medium = divide(Medium(), 384, 480);
-  const auto small = divide(Small(), 240, 300);
-  if (large.time < std::min(medium.time, small.time)) return Large::Launch(arguments, large, stream);
-  if (medium.time < small.time) return Medium::Launch(arguments, medium, stream);
-  return Small::Launch(arguments, small, stream);
+  using Large = KernelGradientTile<S, kMath, 128, 256, kDepth, 1, kVector, 2, 256>;
+  using Medium = KernelGradientTile<S, kMath, 128, 128, kDepth, 2, kVector, 4, 128>;
+  using Small = KernelGradientTile<S, kMath, 64, 128, kDepth, 2, kVector, 2, 128>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{500, 500}}, Candidate<Medium>{{384, 480}},
+                       Candidate<Small>{{240, 300}});
+}
+
+template <typename S>
+cudaError_t LaunchSplit(const GpuDevice& device, const GpuTuning& tuning, const KernelGradientArguments<S>& arguments,
+                        cudaStream_t stream) {
+  using Large = KernelGradientTile<S, TileMath::kTf32x3, 128, 128, 32, 1, 4, 2, 256>;
+  using Small = KernelGradientTile<S, TileMath::kTf32x3, 64, 128, 16, 2, 4, 1, 128>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{620, 640}}, Candidate<Small>{{340, 420}});
+}
+
+template <typename S>
+cudaError_t LaunchScalar(const GpuDevice& device, const GpuTuning& tuning, const KernelGradientArguments<S>& arguments,
+                         cudaStream_t stream) {
+  using Large = KernelGradientTile<S, TileMath::kScalar, 128, 128, 16, 1, 4, 2, 256>;
+  using Small = KernelGradientTile<S, TileMath::kScalar, 64, 64, 16, 3, 4, 1, 64>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{128, 160}}, Candidate<Small>{{48, 80}});
 }
 
 template <typename S>
 cudaError_t LaunchKernelGradient(const KernelGradientArguments<S>& arguments, const GpuOptions& options,
                                  cudaStream_t stream) {
   GpuDevice device;
-  if (const cudaError_t error = DescribeGpu(&device)) return error;
-  const auto launch = [&](auto tile, int64_t busy, int64_t alone) {
-    using Tile = decltype(tile);
-    return Tile::Launch(arguments, Tile::Divide(device, arguments.shape, busy, alone, 1), stream);
-  };
+  if (const cudaError_t error = DescribeGpuFor(options, &device)) return error;
+  const GpuTuning& tuning = options.tuning;
+  const bool has_matrix_units = device.capability >= 80;  // for more than float16
   if constexpr (sizeof(S) <= 4) {
     if (CanReadVectors<S>(arguments.shape, {arguments.inputs.x, arguments.dy, arguments.dkernel})) {
       if constexpr (std::is_same_v<S, float>) {
-        if (options.allow_tf32 && device.capability >= 80) {
-          return LaunchOnMatrixUnits<S, TileMath::kTf32>(device, arguments, stream);
-        }
-        if (arguments.shape.deformable_group_channels() > 64 && arguments.shape.group_out_channels() > 64) {
-          return launch(KernelGradientTile<S, TileMath::kScalar, 128, 128, 16, 1, 4, 2>(), 128, 160);
-        }
-        return launch(KernelGradientTile<S, TileMath::kScalar, 64, 64, 16, 3, 4, 1>(), 32, 64);
+        if (!has_matrix_units) return LaunchScalar<S>(device, tuning, arguments, stream);
+        return options.allow_tf32 ? LaunchOnMatrixUnits<S, TileMath::kTf32>(device, tuning, arguments, stream)
+                                  : LaunchSplit<S>(device, tuning, arguments, stream);
       } else if constexpr (std::is_same_v<S, Half>) {
-        return LaunchOnMatrixUnits<S, TileMath::kHalf>(device, arguments, stream);
-      } else if (device.capability >= 80) {
-        return LaunchOnMatrixUnits<S, TileMath::kBFloat16>(device, arguments, stream);
+        return LaunchOnMatrixUnits<S, TileMath::kHalf>(device, tuning, arguments, stream);
+      } else if (has_matrix_units) {
+        return LaunchOnMatrixUnits<S, TileMath::kBFloat16>(device, tuning, arguments, stream);
       }
     }
   }
-  return launch(KernelGradientTile<S, TileMath::kScalar, 64, 64, 16, 2, 1, 1>(), 64, 128);
+  using General = KernelGradientTile<S, TileMath::kScalar, 64, 64, 16, 2, 1, 1, 128>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<General>{{64, 128}});
 }
 
 }  // namespace
@@ -228,7 +238,7 @@ cudaError_t KernelGradientGpu(const DeformConvShape& shape, const DeformConvInpu
   }
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   return LaunchKernelGradient<S>({shape, ColumnSizes(shape), inputs, dy, dkernel, static_cast<Compute<S>*>(workspace),
-                                  static_cast<int>(StripWidth(shape)),
+                                  PixelStrips::ForGathering(shape),
                                   /*slice_pixels=*/0, 0, 0},
                                  options, stream);
 }

@@ -4,6 +4,7 @@
 
 #include "cc/lib/gpu/column_product.cuh"
 #include "cc/lib/gpu/column_variants.h"
+#include "cc/lib/gpu/pixel_strips.cuh"
 
 namespace dcnv2 {
 
@@ -15,7 +16,7 @@ struct KernelGradientArguments {
   const S* dy;
   S* dkernel;
   Compute<S>* partial_sums;  // [slice, size of the kernel]; null where there is a single slice
-  int strip_width;
+  PixelStrips strips;
   int slice_pixels;
   int channel_tiles, output_tiles;  // the former per deformable group
 };
@@ -46,7 +47,7 @@ class KernelGradientSource {
   struct Chunk {
     int first_pixel;  // in the slice
     int channel, count;
-    int plan_buffer;
+    int plan_slot;
   };
 
   __device__ __forceinline__ KernelGradientSource(const KernelGradientArguments<S>& arguments, const KernelTile& tile,
@@ -60,11 +61,13 @@ class KernelGradientSource {
   }
   __device__ __forceinline__ void Advance(Chunk* chunk) const {
     chunk->first_pixel += Columns::kPixels;
-    chunk->plan_buffer ^= 1;
+    chunk->plan_slot = Columns::NextSlot(chunk->plan_slot);
   }
   __device__ __forceinline__ bool IsEnd(const Chunk& chunk) const { return chunk.first_pixel >= pixels_; }
 
-  __device__ __forceinline__ bool NeedsPlan(const Chunk&) const { return true; }
+  __device__ __forceinline__ bool NeedsPlan(const Chunk& chunk) const {
+    return chunk.first_pixel % Columns::kPlannedPixelsAtOnce == 0;
+  }
   __device__ __forceinline__ SampleInput<T> ReadInput(const Chunk& chunk) const {
     return ReadSampleInput(arguments_.shape, Pixel(chunk), tile_.deformable_group, tile_.tap, arguments_.inputs.offset,
                            arguments_.inputs.mask);
@@ -90,9 +93,9 @@ class KernelGradientSource {
   }
 
  private:
-  // Slices are whole chunks, except for the last pixels of all, beyond which nothing is located.
+  // Of the thread. What is planned beyond the end of a slice is of no use, and no harm.
   __device__ __forceinline__ OutputPixel Pixel(const Chunk& chunk) const {
-    return LocateInStrips(arguments_.shape, arguments_.strip_width, first_pixel_ + chunk.first_pixel + threadIdx.x);
+    return arguments_.strips.Locate(arguments_.shape, first_pixel_ + chunk.first_pixel + threadIdx.x);
   }
 
   const KernelGradientArguments<S>& arguments_;

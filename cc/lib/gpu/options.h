@@ -19,7 +19,8 @@ struct GpuOptions {
   // Products of float32 numbers may be rounded to TF32, which the matrix units multiply; sums stay float32.
   bool allow_tf32 = true;
   // The gradients of maps are summed in a fixed order instead of by atomic additions: slower, bit for bit repeatable.
-  // Everything else always is.
+  // Everything else always is on one device, and with this option on all devices of one compute capability, however
+  // many multiprocessors they have.
   bool deterministic = false;
   GpuTuning tuning = {};
 };

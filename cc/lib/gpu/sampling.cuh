@@ -20,6 +20,14 @@ struct OutputPixel {
   int64_t top, left;     // of tap (0, 0) without its offset
 };
 
+__device__ __forceinline__ OutputPixel LocateOutput(const DeformConvShape& shape, int64_t image, int64_t row,
+                                                    int64_t column) {
+  const int64_t index = image * shape.out_pixels() + row * shape.out_width + column;
+  return {index, image * shape.in_height * shape.in_width, index * shape.samples_per_pixel(),
+          row * shape.stride.height - shape.padding_before.height,
+          column * shape.stride.width - shape.padding_before.width};
+}
+
 // The pixels of every image in vertical strips of a width, the last of which may be narrower; `ordinal` counts those of
 // the whole batch. Divisions of 64 bits take five times as long as those of 32.
 template <typename Integer>
@@ -34,10 +42,7 @@ __device__ __forceinline__ OutputPixel LocateInStrips(const DeformConvShape& sha
   const auto this_width = min(strip, width - strip_begin);
   const int64_t row = in_strip / this_width;
   const int64_t column = strip_begin + in_strip % this_width;
-  const int64_t index = image * shape.out_pixels() + row * shape.out_width + column;
-  return {index, image * shape.in_height * shape.in_width, index * shape.samples_per_pixel(),
-          row * shape.stride.height - shape.padding_before.height,
-          column * shape.stride.width - shape.padding_before.width};
+  return LocateOutput(shape, image, row, column);
 }
 __device__ __forceinline__ OutputPixel LocateInStrips(const DeformConvShape& shape, int64_t strip_width,
                                                       int64_t ordinal) {
