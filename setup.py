@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "cc" / "tools"))
 
-from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe
+from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe, summary
 from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
 EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
@@ -84,7 +84,7 @@ class OpsBuilder(Builder):
         return library, info_path
 
     def _compile_cuda(self, tensorflow_flags):
-        print(f"with CUDA {self.cuda.version} of {self.cuda.nvcc} for {self.architectures}", flush=True)
+        print(summary(self.cuda, self.architectures), flush=True)
         try:
             glue = self.compile(cuda_sources("cc/kernels"), [*tensorflow_flags, *self.cuda.include_flags])
             return glue + self.compile(cuda_sources("cc/lib"))

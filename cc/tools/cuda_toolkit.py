@@ -1,10 +1,13 @@
 """Finds the CUDA toolkit and says how its compiler is called. Needs nothing but the standard library.
 
     DCNV2_CUDA        auto (the default: the CUDA kernels are built where nvcc is found), 1 (they must be) or 0
-    DCNV2_CUDA_ARCHS  compute capabilities such as "75;80;90", or "native" for those of the GPUs in this machine
+    DCNV2_CUDA_ARCHS  compute capabilities such as "80;90", or "native" for those of the GPUs in this machine
+    CUDA_HOME         the toolkit to build with, likewise CUDA_PATH; without them it is chosen among those installed
 
 The kernels are compiled to machine code for each capability, which runs on GPUs of the same major and at least the same
 minor version, and to PTX for the newest, which drivers compile for GPUs that are newer still.
+
+A library needs a driver of its toolkit's major release, or a newer one: tf_dcnv2/cli/cuda_driver.py knows which.
 
 Run as a program, prints what it chose as a JSON object, or null for the CPU only: Bazel asks in this way.
 """
@@ -22,8 +25,13 @@ from typing import NamedTuple
 
 # What the kernels are written in: vector atomics came to PTX with this release.
 OLDEST_RELEASE = (12, 1)
-DEFAULT_ARCHITECTURES = "75;80;90"
+# TensorFlow 2.20 is built with this one: where TensorFlow runs on a GPU, the driver is new enough for it, but maybe not
+# for the next.
+TENSORFLOW_MAJOR = 12
+# Turing, Ampere and Ada, Hopper, and both of Blackwell.
+DEFAULT_ARCHITECTURES = (75, 80, 90, 100, 120)
 _STATIC_RUNTIME = "libcudart_static.a"
+_INSTALLATIONS = Path("/usr/local")
 _SYSTEM_HEADERS = Path("/usr/include")
 _SYSTEM_LIBRARIES = (*sorted(Path("/usr/lib").glob("*-linux-gnu")), Path("/usr/lib64"))
 
@@ -59,8 +67,7 @@ class Toolkit(NamedTuple):
 
     def compiler(self, architectures: Sequence[int]) -> list[str]:
         """The command that compiles for `architectures`, without the flags of a single file."""
-        host = shlex.split(os.environ.get("CXX", ""))
-        return [self.nvcc, *(["-ccbin", host[0]] if len(host) == 1 else []), *code_flags(architectures)]
+        return [self.nvcc, *_host_compiler(), *code_flags(architectures)]
 
     def architectures(self, text: str) -> list[int]:
         """The compute capabilities named by `text`, 75 for 7.5 and so on, in increasing order.
@@ -69,15 +76,30 @@ class Toolkit(NamedTuple):
             CudaUnavailable: the text is not understood, or this toolkit does not compile for one of them.
         """
         names = _present_architectures() if text.strip() == "native" else re.split(r"[;,\s]+", text.strip())
-        known = re.findall(r"\bsm_(\d+)\b", _output([self.nvcc, "--list-gpu-code"]))
+        known = self.known_architectures()
         for name in names:
-            if name not in known:
+            if not name.isdecimal() or int(name) not in known:
                 raise CudaUnavailable(
-                    'DCNV2_CUDA_ARCHS must be "native" or compute capabilities without the dot, such as '
-                    f'"{DEFAULT_ARCHITECTURES}". CUDA {self.version} knows {", ".join(sorted(known, key=int))}. '
+                    'DCNV2_CUDA_ARCHS must be "native" or compute capabilities without the dot, such as "80;90". '
+                    f"CUDA {self.version} knows {', '.join(map(str, known))}. "
                     f"Received: {name!r} in DCNV2_CUDA_ARCHS={text!r}."
                 )
         return sorted({int(name) for name in names})
+
+    def known_architectures(self) -> list[int]:
+        """The compute capabilities that this toolkit compiles for, in increasing order."""
+        return sorted(map(int, re.findall(r"\bsm_(\d+)\b", _output([self.nvcc, "--list-gpu-code"]))))
+
+
+def summary(toolkit: Toolkit, architectures: Sequence[int]) -> str:
+    """What is going to be built, in a line for the build's output."""
+    capabilities = ", ".join(map(_dotted, architectures))
+    newest = max(architectures)
+    newer = [_dotted(one) for one in DEFAULT_ARCHITECTURES if one > max(toolkit.known_architectures())]
+    unknown = f"; it does not know {', '.join(newer)}, for which drivers compile the PTX of {_dotted(newest)}"
+    return (
+        f"with CUDA {toolkit.version} of {toolkit.nvcc} for compute capability {capabilities}{unknown if newer else ''}"
+    )
 
 
 def describe(toolkit: Toolkit, architectures: Sequence[int]) -> dict[str, object]:
@@ -93,12 +115,15 @@ def code_flags(architectures: Sequence[int]) -> list[str]:
 
 
 def chosen_architectures(toolkit: Toolkit, environment: Mapping[str, str] = os.environ) -> list[int]:
-    """What DCNV2_CUDA_ARCHS asks for.
+    """What DCNV2_CUDA_ARCHS asks for, or those of DEFAULT_ARCHITECTURES that the toolkit knows.
 
     Raises:
         CudaUnavailable: the variable is not understood, or this toolkit does not compile for one of them.
     """
-    return toolkit.architectures(environment.get("DCNV2_CUDA_ARCHS") or DEFAULT_ARCHITECTURES)
+    if text := environment.get("DCNV2_CUDA_ARCHS"):
+        return toolkit.architectures(text)
+    known = toolkit.known_architectures()
+    return [architecture for architecture in DEFAULT_ARCHITECTURES if architecture in known]
 
 
 def chosen_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit | None:
@@ -126,16 +151,40 @@ def chosen_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit | Non
 
 
 def find_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit:
-    """The toolkit at $CUDA_HOME, at $CUDA_PATH, of the nvcc on the path, or in /usr/local/cuda.
+    """The toolkit at $CUDA_HOME or $CUDA_PATH; without them the best of the path's and those in /usr/local.
+
+    The best is the newest of TensorFlow's own major release, and where there is none of that, the newest.
 
     Raises:
-        CudaUnavailable: there is none, it is too old, or parts of it are missing.
+        CudaUnavailable: there is none, or those there are are too old, lack a part or refuse the C++ compiler.
     """
-    homes = [environment[name] for name in ("CUDA_HOME", "CUDA_PATH") if environment.get(name)]
-    candidates = [*(str(Path(home, "bin", "nvcc")) for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
-    nvcc = next(filter(None, (shutil.which(name, path=environment.get("PATH")) for name in candidates)), None)
-    if nvcc is None:
-        raise CudaUnavailable(f"there is no nvcc (looked for {', '.join(candidates)}).")
+    named = next((name for name in ("CUDA_HOME", "CUDA_PATH") if environment.get(name)), None)
+    installed = [_INSTALLATIONS / "cuda", *sorted(_INSTALLATIONS.glob("cuda-*"))]
+    homes = [Path(environment[named])] if named else installed
+    candidates = [*([] if named else ["nvcc"]), *(str(home / "bin" / "nvcc") for home in homes)]
+    found = filter(None, (shutil.which(name, path=environment.get("PATH")) for name in candidates))
+    # /usr/local/cuda is a link to one of the others.
+    compilers = {os.path.realpath(nvcc): nvcc for nvcc in reversed(list(found))}
+    if not compilers:
+        asked = f", as {named}={environment[named]} asks" if named else ""
+        raise CudaUnavailable(f"there is no nvcc (looked for {', '.join(candidates)}{asked}).")
+    toolkits, defects = [], []
+    for nvcc in reversed(compilers.values()):
+        try:
+            toolkits.append(_toolkit_of(nvcc))
+        except CudaUnavailable as error:
+            defects.append(str(error))
+    if not toolkits:
+        raise CudaUnavailable(" ".join(defects))
+    return max(toolkits, key=lambda toolkit: (toolkit.release[0] == TENSORFLOW_MAJOR, toolkit.release))
+
+
+def _toolkit_of(nvcc: str) -> Toolkit:
+    """The toolkit that `nvcc` belongs to.
+
+    Raises:
+        CudaUnavailable: it is too old, parts of it are missing, or it does not work with the host's compiler.
+    """
     release = re.search(r"release (\d+)\.(\d+)", _output([nvcc, "--version"]))
     if release is None:
         raise CudaUnavailable(f"{nvcc} does not tell its version.")
@@ -144,16 +193,42 @@ def find_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit:
         raise CudaUnavailable(
             "{} is of CUDA {}.{}; the kernels need {}.{} or newer.".format(nvcc, *release, *OLDEST_RELEASE)
         )
-    # nvcc knows where its headers and libraries are, but for those that a distribution puts among the system's.
+    # nvcc knows where its headers and libraries are, but for those that a distribution puts among the system's, and the
+    # libraries that packages of PyPI have in lib instead of lib64.
     steps = _output([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull, "-o", os.devnull])
     include_folders = [*_folders(steps, "INCLUDES", "-I"), _SYSTEM_HEADERS]
-    library_folders = [*_folders(steps, "LIBRARIES", "-L"), *_SYSTEM_LIBRARIES]
     headers = next((folder for folder in include_folders if (folder / "cuda_runtime_api.h").exists()), None)
+    beside_headers = [headers.parent / "lib"] if headers else []
+    library_folders = [*_folders(steps, "LIBRARIES", "-L"), *beside_headers, *_SYSTEM_LIBRARIES]
     libraries = next((folder for folder in library_folders if (folder / _STATIC_RUNTIME).exists()), None)
     if headers is None or libraries is None:
         missing = "cuda_runtime_api.h" if headers is None else _STATIC_RUNTIME
         raise CudaUnavailable(f"the CUDA toolkit of {nvcc} has no {missing}.")
+    _check_host_compiler(nvcc)
     return Toolkit(nvcc, release, headers.resolve(), libraries.resolve() / _STATIC_RUNTIME)
+
+
+def _host_compiler() -> list[str]:
+    """nvcc's flags for $CXX, unless it has words that nvcc would not understand."""
+    command = shlex.split(os.environ.get("CXX", ""))
+    return ["-ccbin", command[0]] if len(command) == 1 else []
+
+
+def _check_host_compiler(nvcc: str) -> None:
+    """Every toolkit refuses C++ compilers that are newer than itself, by an error in its headers.
+
+    Raises:
+        CudaUnavailable: it refuses this one; the message says what to do.
+    """
+    try:
+        _output([nvcc, *_host_compiler(), "-M", "-x", "cu", os.devnull])
+    except CudaUnavailable as error:
+        refusal = re.search(r"#error -- (unsupported .*? version!.*?)(?= The nvcc flag|$)", str(error), re.MULTILINE)
+        if refusal is None:
+            raise
+        raise CudaUnavailable(
+            f"{nvcc} does not take this C++ compiler: {refusal[1]} Name an older one, for example with CXX=g++-12."
+        ) from None
 
 
 def _folders(steps: str, setting: str, flag: str) -> list[Path]:
@@ -173,9 +248,14 @@ def _present_architectures() -> list[str]:
     if not found:
         raise CudaUnavailable(
             "DCNV2_CUDA_ARCHS=native asks for the GPUs of this machine, but nvidia-smi shows none. Name their compute "
-            f'capabilities instead, for example DCNV2_CUDA_ARCHS="{DEFAULT_ARCHITECTURES}".'
+            'capabilities instead, for example DCNV2_CUDA_ARCHS="80;90".'
         )
     return [major + minor for major, minor in found]
+
+
+def _dotted(architecture: int) -> str:
+    """75 as it is written in prose: 7.5."""
+    return f"{architecture // 10}.{architecture % 10}"
 
 
 def _output(command: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,25 +22,30 @@ OPS = [
 NVCC = """#!/bin/sh
 case "$*" in
   --version) echo 'Cuda compilation tools, release {release}, V{release}.48' ;;
-  --list-gpu-code) printf 'sm_75\\nsm_80\\nsm_90\\nsm_90a\\nsm_120\\n' ;;
+  --list-gpu-code) printf '{codes}' ;;
   --dryrun*)
     echo '#$ TOP={home}/bin/..' >&2
     echo '#$ INCLUDES="-I{home}/bin/../include"  ' >&2
-    echo '#$ LIBRARIES=  "-L{home}/lib/stubs" "-L{home}/lib"' >&2 ;;
+    echo '#$ LIBRARIES=  "-L{home}/lib64/stubs" "-L{home}/lib64"' >&2 ;;
+  *-M*) {check} ;;
 esac
 """
+BLACKWELL = "sm_100\\nsm_100a\\nsm_103\\nsm_120\\n"
+REFUSAL = "#error -- unsupported GNU version! gcc versions later than 12 are not supported!"
+PARTS = ("include/cuda_runtime_api.h", "lib64/libcudart_static.a")
 
 
 @pytest.fixture
 def make_toolkit(tmp_path):
     """Makes a folder that looks like a CUDA toolkit, and returns it."""
 
-    def make(name="cuda", release="13.0", parts=("include/cuda_runtime_api.h", "lib/libcudart_static.a")):
+    def make(name="cuda", release="13.0", parts=PARTS, codes=BLACKWELL, check="true"):
         home = tmp_path / name
         for part in ("bin/nvcc", *parts):
             (home / part).parent.mkdir(parents=True, exist_ok=True)
             (home / part).touch()
-        (home / "bin" / "nvcc").write_text(NVCC.format(home=home, release=release))
+        known = f"sm_75\\nsm_80\\nsm_90\\nsm_90a\\n{codes}"
+        (home / "bin" / "nvcc").write_text(NVCC.format(home=home, release=release, codes=known, check=check))
         (home / "bin" / "nvcc").chmod(0o755)
         return home
 
@@ -47,17 +53,14 @@ def make_toolkit(tmp_path):
 
 
 @pytest.fixture
-def no_system_toolkit(monkeypatch):
-    """Hides what this machine has, which is looked for last."""
+def no_system_toolkit(monkeypatch, tmp_path):
+    """Hides what this machine has; toolkits that make_toolkit names "local/cuda-12.8" and so on take its place."""
     monkeypatch.setattr(cuda_toolkit, "_SYSTEM_HEADERS", Path("/nowhere"))
     monkeypatch.setattr(cuda_toolkit, "_SYSTEM_LIBRARIES", ())
-    which = cuda_toolkit.shutil.which
-    monkeypatch.setattr(
-        cuda_toolkit.shutil, "which", lambda name, path: None if "/usr/local" in name else which(name, path=path)
-    )
+    monkeypatch.setattr(cuda_toolkit, "_INSTALLATIONS", tmp_path / "local")
 
 
-def test_the_toolkit_of_the_environment_comes_before_that_of_the_path(make_toolkit):
+def test_the_toolkit_of_the_environment_comes_before_that_of_the_path(make_toolkit, no_system_toolkit):
     homes = [str(make_toolkit(name)) for name in ("first", "second", "third")]
     environment = {"CUDA_HOME": homes[0], "CUDA_PATH": homes[1], "PATH": f"{homes[2]}/bin"}
     for name, home in zip(("CUDA_HOME", "CUDA_PATH", "PATH"), homes, strict=True):
@@ -65,8 +68,57 @@ def test_the_toolkit_of_the_environment_comes_before_that_of_the_path(make_toolk
         assert toolkit.nvcc == f"{home}/bin/nvcc"
         assert toolkit.version == "13.0"
         assert toolkit.include_flags == [f"-isystem{home}/include"]
-        assert toolkit.link_flags[0] == f"{home}/lib/libcudart_static.a"
+        assert toolkit.link_flags[0] == f"{home}/lib64/libcudart_static.a"
         del environment[name]
+
+
+@pytest.mark.parametrize(
+    "on_path, installed, chosen",
+    [
+        # What TensorFlow 2.20 runs with is 12: drivers that are good enough for it may be too old for 13.
+        ("13.0", ["12.4", "12.8"], "12.8"),
+        ("12.4", ["13.0"], "12.4"),
+        ("12.4", ["12.8", "13.0"], "12.8"),
+        ("13.0", ["13.1"], "13.1"),
+        ("13.0", ["11.8"], "13.0"),
+        (None, ["12.9", "13.0"], "12.9"),
+    ],
+)
+def test_the_newest_toolkit_of_tensorflows_major_release_is_chosen(
+    make_toolkit, no_system_toolkit, on_path, installed, chosen
+):
+    environment = {"PATH": "/usr/bin:/bin"}
+    if on_path:
+        environment["PATH"] = f"{make_toolkit('path', on_path)}/bin:{environment['PATH']}"
+    for release in installed:
+        make_toolkit(f"local/cuda-{release}", release)
+    assert cuda_toolkit.find_toolkit(environment).version == chosen
+    # The environment's own choice is not questioned.
+    environment["CUDA_HOME"] = str(make_toolkit("home", "12.1"))
+    assert cuda_toolkit.find_toolkit(environment).version == "12.1"
+
+
+def test_a_toolkit_that_refuses_the_c_plus_plus_compiler_is_passed_over(make_toolkit, no_system_toolkit):
+    make_toolkit("local/cuda-12.1", "12.1", check=f"echo 'host_config.h:143: error: {REFUSAL} The nvcc flag'; exit 1")
+    message = f"{REFUSAL.removeprefix('#error -- ')} Name an older one, for example with CXX=g++-12."
+    with pytest.raises(cuda_toolkit.CudaUnavailable, match=rf"cuda-12\.1/bin/nvcc.*{re.escape(message)}$"):
+        cuda_toolkit.find_toolkit({"PATH": "/usr/bin:/bin"})
+    make_toolkit("local/cuda-13.0", "13.0")
+    assert cuda_toolkit.find_toolkit({"PATH": "/usr/bin:/bin"}).version == "13.0"
+
+
+def test_the_static_runtime_may_be_where_packages_of_pypi_have_it(make_toolkit, no_system_toolkit):
+    home = make_toolkit("nvidia/cu13", parts=("include/cuda_runtime_api.h", "lib/libcudart_static.a"))
+    assert cuda_toolkit.find_toolkit({"CUDA_HOME": str(home)}).static_runtime == home / "lib" / "libcudart_static.a"
+
+
+@pytest.mark.parametrize("name", ["CUDA_HOME", "CUDA_PATH"])
+def test_a_folder_without_toolkit_is_not_replaced_by_another(make_toolkit, no_system_toolkit, tmp_path, name):
+    environment = {name: f"{tmp_path}/empty", "PATH": f"{make_toolkit()}/bin"}
+    with pytest.raises(
+        cuda_toolkit.CudaUnavailable, match=f"no nvcc .*/empty/bin/nvcc, as {name}={tmp_path}/empty asks"
+    ):
+        cuda_toolkit.find_toolkit(environment)
 
 
 @pytest.mark.parametrize("wanted", [None, "", "auto"])
@@ -89,7 +141,7 @@ def test_cuda_can_be_declined(make_toolkit):
         (None, "there is no nvcc"),
         ({"release": "11.8"}, "is of CUDA 11.8; the kernels need 12.1 or newer"),
         ({"parts": ["include/cuda_runtime_api.h"]}, "has no libcudart_static.a"),
-        ({"parts": ["lib/libcudart_static.a"]}, "has no cuda_runtime_api.h"),
+        ({"parts": ["lib64/libcudart_static.a"]}, "has no cuda_runtime_api.h"),
     ],
 )
 def test_cuda_that_was_asked_for_and_cannot_be_had_is_an_error_with_what_to_do(
@@ -115,11 +167,30 @@ def test_architectures_are_compiled_to_machine_code_and_the_newest_to_ptx(make_t
     ]
 
 
+@pytest.mark.parametrize(
+    "release, codes, expected, left_out",
+    [
+        ("13.0", BLACKWELL, [75, 80, 90, 100, 120], ""),
+        ("12.4", "", [75, 80, 90], "; it does not know 10.0, 12.0, for which drivers compile the PTX of 9.0"),
+    ],
+)
+def test_without_a_choice_all_that_the_toolkit_knows_of_the_usual_architectures_are_compiled(
+    make_toolkit, release, codes, expected, left_out
+):
+    home = make_toolkit(release=release, codes=codes)
+    toolkit = cuda_toolkit.find_toolkit({"CUDA_HOME": str(home)})
+    assert cuda_toolkit.chosen_architectures(toolkit, {}) == expected
+    assert cuda_toolkit.chosen_architectures(toolkit, {"DCNV2_CUDA_ARCHS": "80"}) == [80]
+    summary = cuda_toolkit.summary(toolkit, expected)
+    assert summary.startswith(f"with CUDA {release} of {home}/bin/nvcc for compute capability 7.5, 8.0, 9.0")
+    assert summary.endswith(left_out or "10.0, 12.0")
+
+
 @pytest.mark.parametrize("text", ["7.5", "sm_75", "75;60", "90a", ";", "all"])
 def test_other_architectures_are_refused_by_name(make_toolkit, text):
     toolkit = cuda_toolkit.find_toolkit({"CUDA_HOME": str(make_toolkit())})
     with pytest.raises(
-        cuda_toolkit.CudaUnavailable, match=r"without the dot.*CUDA 13\.0 knows 75, 80, 90, 120\. Received: "
+        cuda_toolkit.CudaUnavailable, match=r"without the dot.*CUDA 13\.0 knows 75, 80, 90, 100, 103, 120\. Received: "
     ):
         toolkit.architectures(text)
 
@@ -178,7 +249,8 @@ def test_a_cuda_build_is_described(cuda_library):
     assert built["ptx"] == max(built["architectures"])
     # Continuous integration compiles for all architectures that are supported without being asked for.
     if os.environ.get("CI") and "DCNV2_CUDA_ARCHS" not in os.environ:
-        assert built["architectures"] == [75, 80, 90]
+        toolkit = cuda_toolkit.find_toolkit()
+        assert built["architectures"] == [one for one in (75, 80, 90, 100, 120) if one in toolkit.known_architectures()]
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -1,12 +1,15 @@
 """What `tf-dcnv2 doctor` says about GPUs, with a driver's library that is not there."""
 
+import os
+
 import pytest
 
 from tf_dcnv2.cli import cuda_driver, doctor
-from tf_dcnv2.cli.cuda_driver import Driver, DriverError, Gpu, query_driver
+from tf_dcnv2.cli.cuda_driver import Driver, DriverError, Gpu, needed_driver, query_driver
 from tf_dcnv2.ops import native
 
 TURING, AMPERE, ADA, HOPPER = Gpu("T4", (7, 5)), Gpu("A100", (8, 0)), Gpu("L4", (8, 9)), Gpu("H100", (9, 0))
+BLACKWELL = Gpu("B200", (10, 0))
 CUDA = {"version": "13.0", "architectures": [75, 80, 90], "ptx": 90}
 
 
@@ -66,12 +69,48 @@ def test_an_error_of_the_driver_has_its_name(failure, name):
         query_driver(lambda name: FakeLibcuda(failure=failure))
 
 
+@pytest.mark.parametrize(
+    "text, version",
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023", "535.104.05"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)",
+            "580.65.06",
+        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  575.57  Thu May 29 2025", "575.57"),
+        ("unknown", ""),
+        (None, ""),
+    ],
+)
+@pytest.mark.parametrize("gpus", [(), (HOPPER,)])
+def test_the_kernel_module_tells_the_version_of_the_driver(monkeypatch, tmp_path, text, version, gpus):
+    file = tmp_path / "version"
+    if text is not None:
+        file.write_text(f"{text}\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n")
+    monkeypatch.setattr(cuda_driver, "_KERNEL_MODULE", file)
+    assert query_driver(lambda name: FakeLibcuda(gpus=gpus)).version == version
+
+
+@pytest.mark.parametrize(
+    "cuda, driver",
+    [
+        ("12.1", "525.60.13 or newer"),
+        ("12.9", "525.60.13 or newer"),
+        ("13.0", "580.65.06 or newer"),
+        ("13.4", "580.65.06 or newer"),
+        ("14.0", "of CUDA 14 or newer"),
+    ],
+)
+def test_the_oldest_driver_is_that_of_the_major_release(cuda, driver):
+    assert needed_driver(cuda) == driver
+
+
 @pytest.fixture
 def diagnose(monkeypatch):
     """Findings of a check on a machine with this driver, ops built with this CUDA, and GPUs that TensorFlow sees."""
 
     def diagnose(check, gpus=(), cuda=CUDA, driver=(13, 0), visible=None):
-        monkeypatch.setattr(doctor, "query_driver", lambda: driver and Driver(driver, tuple(gpus)))
+        monkeypatch.setattr(doctor, "query_driver", lambda: driver and Driver(driver, tuple(gpus), "575.57.08"))
         monkeypatch.setattr(native, "build_info", lambda: {"cuda": cuda})
         monkeypatch.setattr(native, "is_available", lambda: True)
         seen = ["GPU"] * len(gpus) if visible is None else visible
@@ -87,12 +126,35 @@ def test_a_machine_without_driver_and_gpu_is_healthy(diagnose):
     assert all(finding.ok for finding in findings)
 
 
-@pytest.mark.parametrize("driver, ok", [((12, 9), False), ((13, 0), True), ((13, 2), True), ((14, 0), True)])
-def test_a_driver_of_an_older_major_release_than_the_toolkit_is_a_problem(diagnose, driver, ok):
-    (finding,) = diagnose(doctor._driver, [HOPPER], driver=driver, cuda={**CUDA, "version": "13.1"})
+@pytest.mark.parametrize(
+    "built, driver, ok",
+    [
+        ("12.1", (12, 0), True),  # releases of one major version run on each other's drivers
+        ("12.9", (12, 0), True),
+        ("12.4", (13, 0), True),
+        ("13.1", (13, 0), True),
+        ("13.1", (14, 0), True),
+        ("13.0", (12, 9), False),
+        ("14.0", (13, 2), False),
+        ("12.4", (11, 8), False),
+    ],
+)
+def test_a_driver_of_an_older_major_release_than_the_toolkit_is_a_problem(diagnose, built, driver, ok):
+    (finding,) = diagnose(doctor._driver, [HOPPER], driver=driver, cuda={**CUDA, "version": built})
     assert finding.ok == ok
-    assert ("ops are built with CUDA 13.1" in finding.text) != ok
-    assert ok or "Update the driver" in finding.remedy
+    assert finding.text.startswith("NVIDIA driver 575.57.08, which knows CUDA {}.{} and older".format(*driver))
+    assert (
+        finding.text.endswith(f"; the ops are built with CUDA {built}, which needs driver {needed_driver(built)}") != ok
+    )
+    assert ok or finding.remedy.startswith("Update the driver")
+
+
+def test_ops_of_too_new_a_toolkit_can_be_rebuilt_with_one_of_the_drivers_release(diagnose):
+    (finding,) = diagnose(doctor._driver, [HOPPER], driver=(12, 2))
+    assert "rebuild the ops with a toolkit of CUDA 12: CUDA_HOME=/usr/local/cuda-12 DCNV2_CUDA=1 pip " in finding.remedy
+    # The kernels cannot be built with CUDA 11, and TensorFlow does not run with its drivers.
+    (finding,) = diagnose(doctor._driver, [HOPPER], driver=(11, 8))
+    assert finding.remedy == "Update the driver: TensorFlow needs 525.60.13 or newer too."
 
 
 def test_an_old_driver_does_not_matter_without_gpus_or_cuda_kernels(diagnose):
@@ -109,7 +171,7 @@ def test_an_old_driver_does_not_matter_without_gpus_or_cuda_kernels(diagnose):
         (AMPERE, [75], 75, True),  # compiled by the driver from PTX
         (HOPPER, [75, 80], 80, True),
         (TURING, [80, 90], 90, False),
-        (Gpu("B200", (10, 0)), [75, 80, 90], 90, True),
+        (BLACKWELL, [75, 80, 90], 90, True),
         (Gpu("V100", (7, 0)), [75, 80, 90], 90, False),
         (Gpu("RTX 5090", (12, 0)), [100], 100, True),
         (Gpu("GB300", (10, 3)), [100, 120], 120, True),
@@ -121,6 +183,56 @@ def test_each_gpu_needs_code_that_runs_on_it(diagnose, gpu, architectures, ptx, 
     assert finding.ok == fits
     assert gpu.name in finding.text
     assert fits or "DCNV2_CUDA_ARCHS={}{} ".format(*gpu.capability) in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "gpu, architectures, built, driver, ok, text",
+    [
+        (BLACKWELL, [75, 90], "12.4", (12, 8), True, "the driver compiles PTX for it when an op first runs"),
+        (BLACKWELL, [75, 90], "12.4", (12, 4), True, "the driver compiles PTX for it when an op first runs"),
+        # Machine code of a newer release than the driver's runs, but PTX does not.
+        (
+            BLACKWELL,
+            [75, 90],
+            "12.9",
+            (12, 8),
+            False,
+            "only PTX of CUDA 12.9 for it, which the driver does not compile",
+        ),
+        (BLACKWELL, [75, 100], "12.9", (12, 8), True, "compute capability 10.0"),
+        (
+            BLACKWELL,
+            [75, 90],
+            "13.1",
+            (13, 0),
+            False,
+            "only PTX of CUDA 13.1 for it, which the driver does not compile",
+        ),
+    ],
+)
+def test_ptx_needs_a_driver_that_is_no_older_than_the_toolkit(diagnose, gpu, architectures, built, driver, ok, text):
+    cuda = {"version": built, "architectures": architectures, "ptx": max(architectures)}
+    (finding,) = diagnose(doctor._gpu, [gpu], driver=driver, cuda=cuda)
+    assert finding.ok == ok
+    assert finding.text.endswith(text)
+    assert ok or finding.remedy.startswith("Update the driver, or rebuild")
+    assert ok or "DCNV2_CUDA_ARCHS=100 " in finding.remedy
+
+
+def test_of_each_release_the_compiler_that_is_found_first_is_listed(monkeypatch, tmp_path):
+    for name, release in (("path", "12.4"), ("home", "12.8")):
+        nvcc = tmp_path / name / "bin" / "nvcc"
+        nvcc.parent.mkdir(parents=True)
+        nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.99'\n")
+        nvcc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/path/bin", prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    (finding,) = doctor._cuda_compiler()
+    assert finding.text.startswith(f"CUDA 12.4 at {tmp_path}/path/bin/nvcc")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    (finding,) = doctor._cuda_compiler()
+    assert finding.text == f"CUDA 12.8 at {tmp_path}/home/bin/nvcc"
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_a_problem(diagnose):
@@ -139,7 +251,9 @@ def test_the_report_says_what_was_built(monkeypatch):
     monkeypatch.setattr(native, "load", lambda: None)
     monkeypatch.setattr(native, "build_info", lambda: {"cuda": CUDA})
     (finding,) = doctor._ops()
-    assert finding.text.endswith("for CPU and CUDA 13.0 (compute capability 7.5, 8.0, 9.0, PTX 9.0)")
+    assert finding.text.endswith(
+        "for CPU and CUDA 13.0 (compute capability 7.5, 8.0, 9.0, PTX 9.0), which needs driver 580.65.06 or newer"
+    )
     monkeypatch.setattr(native, "build_info", lambda: {})
     (finding,) = doctor._ops()
     assert finding.text.endswith("for the CPU only")

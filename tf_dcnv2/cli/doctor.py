@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_dcnv2.cli.console import say
-from tf_dcnv2.cli.cuda_driver import Gpu, query_driver
+from tf_dcnv2.cli.cuda_driver import Driver, Gpu, needed_driver, query_driver
 
 SUMMARY = "check the installation and say what is wrong with it"
 
@@ -135,16 +135,17 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _cuda_compiler() -> Iterator[Finding]:
-    # Where cc/tools/cuda_toolkit.py looks for it.
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    candidates = [*(os.path.join(home, "bin", "nvcc") for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
-    nvcc = next(filter(None, map(shutil.which, candidates)), None)
-    if nvcc is None:
-        yield Finding("nvcc", "not found; only needed to build the custom ops for GPUs")
-        return
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-    release = re.search(r"release [\d.]+", version)
-    yield Finding("nvcc", f"{nvcc}, {release[0] if release else 'of unknown version'}")
+    """What cc/tools/cuda_toolkit.py chooses from: of each release the first that is found."""
+    named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    homes = [named] if named else sorted(map(str, Path("/usr/local").glob("cuda*")))
+    candidates = [*([] if named else ["nvcc"]), *(f"{home}/bin/nvcc" for home in homes)]
+    compilers: dict[str, str] = {}
+    for nvcc in filter(None, map(shutil.which, candidates)):
+        version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+        release = re.search(r"release ([\d.]+)", version)
+        compilers.setdefault(f"CUDA {release[1]}" if release else "an unknown release", nvcc)
+    text = ", ".join(f"{release} at {nvcc}" for release, nvcc in compilers.items())
+    yield Finding("nvcc", text or "not found; only needed to build the custom ops for GPUs")
 
 
 def _ops() -> Iterator[Finding]:
@@ -156,29 +157,38 @@ def _ops() -> Iterator[Finding]:
         yield Finding("ops", "the custom ops cannot be used", False, str(error))
     else:
         cuda = native.build_info().get("cuda")
-        built = f"CPU and CUDA {cuda['version']} ({_architectures(cuda)})" if cuda else "the CPU only"
+        built = f"CPU and {_cuda_build(cuda)}" if cuda else "the CPU only"
         yield Finding("ops", f"{native.library_path()}, built for this TensorFlow, for {built}")
 
 
 def _driver() -> Iterator[Finding]:
-    """The NVIDIA driver, which must know the release of CUDA that the ops were built with."""
+    """The NVIDIA driver, which must be new enough for the release of CUDA that the ops were built with."""
     from tf_dcnv2.ops import native
 
     driver = query_driver()
     if driver is None:
         yield Finding("driver", "no NVIDIA driver")
         return
-    text = "NVIDIA driver for programs of CUDA {}.{} and older".format(*driver.cuda)
+    text = f"NVIDIA driver {driver.version}".rstrip() + ", which knows CUDA {}.{} and older".format(*driver.cuda)
     cuda = native.build_info().get("cuda")
-    # Releases of one major version run on each other's drivers.
-    if cuda and driver.gpus and driver.cuda[0] < _major(cuda["version"]):
-        remedy = (
-            f"Update the driver, or rebuild the ops with the toolkit of CUDA {driver.cuda[0]}: "
-            f"CUDA_HOME=/usr/local/cuda-{driver.cuda[0]} {_REBUILD}"
-        )
-        yield Finding("driver", f"{text}, but the ops are built with CUDA {cuda['version']}", False, remedy)
+    if cuda and driver.gpus and not driver.runs(cuda["version"]):
+        need = f"the ops are built with CUDA {cuda['version']}, which needs driver {needed_driver(cuda['version'])}"
+        yield Finding("driver", f"{text}; {need}", False, _driver_remedy(driver))
     else:
         yield Finding("driver", text)
+
+
+def _driver_remedy(driver: Driver) -> str:
+    """What to do about a driver that is too old for the ops."""
+    # cc/tools/cuda_toolkit.py, OLDEST_RELEASE, and TensorFlow itself.
+    oldest_major = 12
+    if driver.cuda[0] < oldest_major:
+        return f"Update the driver: TensorFlow needs {needed_driver(f'{oldest_major}.0')} too."
+    major = driver.cuda[0]
+    return (
+        f"Update the driver, or rebuild the ops with a toolkit of CUDA {major}: "
+        f"CUDA_HOME=/usr/local/cuda-{major} DCNV2_CUDA=1 {_REBUILD}"
+    )
 
 
 def _gpu() -> Iterator[Finding]:
@@ -192,11 +202,17 @@ def _gpu() -> Iterator[Finding]:
     cuda = native.build_info().get("cuda")
     for gpu in gpus:
         text = "{}, compute capability {}.{}".format(gpu.name, *gpu.capability)
-        if cuda and not _has_code_for(gpu, cuda):
-            remedy = "DCNV2_CUDA_ARCHS={}{} {}".format(*gpu.capability, _REBUILD)
-            yield Finding("gpu", f"{text}; the ops are built for {_architectures(cuda)}", False, remedy)
-        else:
+        compile_for_it = "DCNV2_CUDA_ARCHS={}{} {}".format(*gpu.capability, _REBUILD)
+        if not cuda or _has_machine_code_for(gpu, cuda):
             yield Finding("gpu", text)
+        elif not _has_ptx_for(gpu, cuda):
+            yield Finding("gpu", f"{text}; the ops are built for {_architectures(cuda)}", False, compile_for_it)
+        elif driver.runs(cuda["version"]) and not driver.compiles(cuda["version"]):
+            problem = f"the ops have only PTX of CUDA {cuda['version']} for it, which the driver does not compile"
+            remedy = f"Update the driver, or rebuild the ops with machine code for this GPU: {compile_for_it}"
+            yield Finding("gpu", f"{text}; {problem}", False, remedy)
+        else:
+            yield Finding("gpu", f"{text}; the driver compiles PTX for it when an op first runs")
     visible = tf.config.get_visible_devices("GPU")
     if not gpus and not visible:
         yield Finding("gpu", "none")
@@ -211,21 +227,27 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("gpu", "TensorFlow computes on it, but the custom ops do not", False, remedy)
 
 
-def _has_code_for(gpu: Gpu, cuda: dict[str, Any]) -> bool:
-    """Machine code runs on GPUs of its major and at least its minor version, PTX on every GPU that is not older."""
+def _has_machine_code_for(gpu: Gpu, cuda: dict[str, Any]) -> bool:
+    """Machine code runs on GPUs of its major and at least its minor version."""
     major, minor = gpu.capability
-    has_machine_code = any(code // 10 == major and code % 10 <= minor for code in cuda["architectures"])
-    return has_machine_code or cuda["ptx"] <= 10 * major + minor
+    return any(code // 10 == major and code % 10 <= minor for code in cuda["architectures"])
+
+
+def _has_ptx_for(gpu: Gpu, cuda: dict[str, Any]) -> bool:
+    """PTX runs on every GPU that is not older."""
+    major, minor = gpu.capability
+    return cuda["ptx"] <= 10 * major + minor
+
+
+def _cuda_build(cuda: dict[str, Any]) -> str:
+    """Such as "CUDA 12.4 (compute capability 7.5, 8.0, PTX 8.0), which needs driver 525.60.13 or newer"."""
+    return f"CUDA {cuda['version']} ({_architectures(cuda)}), which needs driver {needed_driver(cuda['version'])}"
 
 
 def _architectures(cuda: dict[str, Any]) -> str:
     """Such as "compute capability 7.5, 8.0, 9.0, PTX 9.0"."""
     codes = ", ".join(f"{code // 10}.{code % 10}" for code in cuda["architectures"])
     return f"compute capability {codes}, PTX {cuda['ptx'] // 10}.{cuda['ptx'] % 10}"
-
-
-def _major(version: str) -> int:
-    return int(version.split(".")[0])
 
 
 def _self_check() -> Iterator[Finding]:
