@@ -37,7 +37,8 @@ def _cuda_repository_impl(repository_ctx):
         fail(result.stderr)
     chosen = json.decode(result.stdout)
     if chosen:
-        repository_ctx.symlink(chosen["include"], "include")
+        if chosen["include"]:
+            repository_ctx.symlink(chosen["include"], "include")
         repository_ctx.symlink(chosen["static_runtime"], "libcudart_static.a")
     repository_ctx.file("BUILD", _BUILD if chosen else "")
     repository_ctx.file("cuda.bzl", """

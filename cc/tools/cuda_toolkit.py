@@ -277,7 +277,8 @@ def main() -> None:
     architectures = chosen_architectures(toolkit)
     chosen = {
         "compiler": toolkit.compiler(architectures),
-        "include": str(toolkit.include_folder),
+        # None: the C++ compiler finds them by itself, and must not be told of the same folder once more.
+        "include": str(toolkit.include_folder) if toolkit.include_flags else None,
         "static_runtime": str(toolkit.static_runtime),
         "build_info": describe(toolkit, architectures),
     }
