@@ -67,7 +67,7 @@ class Toolkit(NamedTuple):
 
     def compiler(self, architectures: Sequence[int]) -> list[str]:
         """The command that compiles for `architectures`, without the flags of a single file."""
-        return [self.nvcc, *_host_compiler(), *code_flags(architectures)]
+        return [self.nvcc, *_host_compiler(), *code_flags(architectures), "-Xfatbin=-compress-all"]
 
     def architectures(self, text: str) -> list[int]:
         """The compute capabilities named by `text`, 75 for 7.5 and so on, in increasing order.

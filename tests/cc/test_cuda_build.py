@@ -1,6 +1,7 @@
 """How the CUDA toolkit is found and asked, and what an op library that is built with it contains."""
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import cuda_toolkit
 import pytest
-from toolchain import ROOT
+from toolchain import LANGUAGE_FLAGS, ROOT, cuda_sources
 
 from tf_dcnv2.ops import native
 
@@ -156,14 +157,29 @@ def test_cuda_that_was_asked_for_and_cannot_be_had_is_an_error_with_what_to_do(
     assert "CUDA_HOME" in str(caught.value) and "DCNV2_CUDA=0" in str(caught.value)
 
 
+def test_headers_that_the_compiler_finds_by_itself_are_not_named_again(make_toolkit, monkeypatch, capsys):
+    home = make_toolkit()
+    for name in ("DCNV2_CUDA", "DCNV2_CUDA_ARCHS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_HOME", str(home))
+    cuda_toolkit.main()
+    assert json.loads(capsys.readouterr().out)["include"] == str(home / "include")
+    # #include_next would not find what is beside them.
+    monkeypatch.setattr(cuda_toolkit, "_SYSTEM_HEADERS", home / "include")
+    cuda_toolkit.main()
+    assert json.loads(capsys.readouterr().out)["include"] is None
+    assert cuda_toolkit.find_toolkit().include_flags == []
+
+
 def test_architectures_are_compiled_to_machine_code_and_the_newest_to_ptx(make_toolkit):
     toolkit = cuda_toolkit.find_toolkit({"CUDA_HOME": str(make_toolkit())})
     for text in ("75;90", "90 75", "90,75,90"):
         assert toolkit.architectures(text) == [75, 90]
-    assert toolkit.compiler([75, 90])[-3:] == [
+    assert toolkit.compiler([75, 90])[-4:] == [
         "-gencode=arch=compute_75,code=sm_75",
         "-gencode=arch=compute_90,code=sm_90",
         "-gencode=arch=compute_90,code=compute_90",
+        "-Xfatbin=-compress-all",
     ]
 
 
@@ -227,6 +243,25 @@ def test_setup_refuses_wrong_values_before_it_builds(make_toolkit, variables, me
     assert done.returncode != 0
     assert f"tf-dcnv2: {message}" in done.stderr or message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [source for source in cuda_sources("cc/lib") if source.endswith(".cu")])
+def test_kernels_need_no_instruction_that_is_newer_than_the_oldest_toolkit(source, tmp_path):
+    try:
+        nvcc = cuda_toolkit.find_toolkit().nvcc
+    except cuda_toolkit.CudaUnavailable as error:
+        pytest.skip(str(error))
+    ptx = tmp_path / "kernels.ptx"
+    subprocess.run([nvcc, *LANGUAGE_FLAGS, "-arch=compute_90", "-ptx", source, "-o", str(ptx)], cwd=ROOT, check=True)
+    # CUDA 12.1 has release 8.1 of PTX; the assembler refuses what came later.
+    text, versions = re.subn(r"^\.version \d+\.\d+$", ".version 8.1", ptx.read_text(), flags=re.MULTILINE)
+    assert versions == 1
+    # Newer compilers add hints of their own.
+    ptx.write_text(re.sub(r"^\s*\.pragma .*$", "", text, flags=re.MULTILINE))
+    command = [nvcc, "-arch=sm_90", "-Xptxas=-O0", "-cubin", str(ptx), "-o", os.devnull]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
