@@ -1,4 +1,5 @@
-// dcolumn = dy * kernel^T of a tile of pixels at one tap, chunk by chunk of channels, left in shared memory.
+// dcolumn = dy * kernel^T of a tile of pixels, for one tap and a chunk of channels after the other, left in shared
+// memory.
 #ifndef DCNV2_CC_LIB_GPU_COLUMN_GRADIENT_CUH_
 #define DCNV2_CC_LIB_GPU_COLUMN_GRADIENT_CUH_
 
@@ -9,6 +10,32 @@
 #include "cc/lib/gpu/vector.cuh"
 
 namespace dcnv2 {
+
+// A rectangle of output pixels, part of it perhaps beyond the map's right or lower edge.
+struct PixelTile {
+  int64_t first;      // pixel of the batch
+  int width;          // pixels of a row
+  int rows, columns;  // that exist
+  int64_t map_width;
+
+  static constexpr uint32_t kNone = 0xffffffffu;
+
+  // Of the i-th pixel from the first; kNone where it does not exist.
+  __device__ __forceinline__ uint32_t Offset(int i) const {
+    const int row = static_cast<int>(static_cast<uint32_t>(i) / static_cast<uint32_t>(width));
+    const int column = i - row * width;
+    return row < rows && column < columns ? static_cast<uint32_t>(row * map_width + column) : kNone;
+  }
+};
+
+// dcolumn of the tile's pixels at one tap and a chunk of channels, in shared memory.
+template <typename T>
+struct ColumnChunk {
+  const T* data;
+  int stride;  // from pixel to pixel
+  int64_t first_channel;
+  int channels;
+};
 
 // Up to kPixels x kChannels at once, kDepth output channels a step. kVector is the number of elements that are copied
 // together: as many as 16 bytes hold, or one.
@@ -29,18 +56,22 @@ class ColumnGradient {
 
   // From one pixel of the product to the next. Rows of the fragments that are written together lie in different banks.
   static constexpr int kStride = kChannels + 8;
-  // Two stages of both factors, then in their place the product.
-  static constexpr int kSharedBytes = std::max(2 * kStageBytes, kPixels * kStride * static_cast<int>(sizeof(T)));
+  // Two places, each for a stage of both factors or for the product.
+  static constexpr int kPlaceBytes = std::max(kStageBytes, kPixels * kStride * static_cast<int>(sizeof(T)));
+  static constexpr int kSharedBytes = 2 * kPlaceBytes;
 
-  // `dy` begins at the tile's first pixel.
-  __device__ __forceinline__ ColumnGradient(const DeformConvShape& shape, const S* kernel, int tap, const S* dy,
-                                            int pixels)
+  // `memory` has kSharedBytes, aligned to 16.
+  __device__ __forceinline__ ColumnGradient(const DeformConvShape& shape, const S* kernel, const S* dy,
+                                            const PixelTile& tile, unsigned char* memory)
       : group_in_(static_cast<int>(shape.group_in_channels())),
         group_out_(static_cast<int>(shape.group_out_channels())),
         out_channels_(static_cast<int>(shape.out_channels)),
-        pixels_(pixels),
-        kernel_(kernel + static_cast<int64_t>(tap) * group_in_ * out_channels_),
-        dy_(dy) {}
+        kernel_(kernel),
+        dy_(dy + tile.first * out_channels_),
+        memory_(memory) {
+#pragma unroll
+    for (int pass = 0; pass < kPixelPasses; ++pass) pixel_[pass] = tile.Offset(Line(pass));
+  }
 
   // The next channels from `first` on, before `end`. Small groups share a chunk, whose product then is block diagonal:
   // a channel's weights for other groups' outputs are zero. (So in dx of the channels that share a chunk, what is not
@@ -52,27 +83,40 @@ class ColumnGradient {
     return {first, chunk_end - first, first / group_in_ * group_out_, ((chunk_end - 1) / group_in_ + 1) * group_out_};
   }
 
-  // Called by all threads, which have to wait for each other before they use the product, and afterwards again.
-  // `memory` is aligned to 16 bytes. Pixels and channels of which there are none are zeros.
-  __device__ __forceinline__ T* Multiply(const Chunk& chunk, unsigned char* memory) const {
-    const auto a = [memory](int stage) { return reinterpret_cast<Element*>(memory + stage * kStageBytes); };
-    const auto b = [memory](int stage) {
-      return reinterpret_cast<Element*>(memory + stage * kStageBytes + Product::kABytes);
-    };
-    const KernelRows rows = LocateRows(chunk);
+  // The chunk that Begin and Multiply are called for from now on.
+  __device__ __forceinline__ void Select(const Chunk& chunk) {
+#pragma unroll
+    for (int pass = 0; pass < kChannelPasses; ++pass) {
+      const int channel = chunk.first + Line(pass);
+      const int group = channel / group_in_;
+      row_[pass] = channel - group * group_in_;
+      first_out_[pass] = Line(pass) < chunk.count ? group * group_out_ : kNoOutput;
+    }
+  }
+
+  // Starts to read what Multiply will need first. A product that is still in use is left alone.
+  __device__ __forceinline__ void Begin(const Chunk& chunk, int tap) {
+    tap_ = kernel_ + int64_t{tap} * group_in_ * out_channels_;
+    Load(chunk, chunk.first_out);
+  }
+
+  // Multiplies what has begun. Called by all threads, which have to wait for each other before they use the product; it
+  // stays until the product after it is multiplied. Pixels and channels of which there are none are zeros, unless they
+  // come from factors that are not finite.
+  __device__ __forceinline__ ColumnChunk<T> Multiply(const Chunk& chunk) {
     Product product;
     product.Clear();
-    Load(chunk, rows, chunk.first_out, a(0), b(0));
-    int stage = 0;
-    for (int out = chunk.first_out; out < chunk.end_out; out += kDepth, stage ^= 1) {
+    for (int out = chunk.first_out; out < chunk.end_out; out += kDepth) {
       ptx::CopyAsyncWait<0>();
-      // What was loaded last is there for everybody, and nobody needs the other stage any more.
+      // What was loaded last is there for everybody, and nobody needs the other place any more.
       __syncthreads();
-      if (out + kDepth < chunk.end_out) Load(chunk, rows, out + kDepth, a(stage ^ 1), b(stage ^ 1));
-      product.Accumulate(a(stage), b(stage));
+      const int place = place_;
+      place_ ^= 1;
+      if (out + kDepth < chunk.end_out) Load(chunk, out + kDepth);
+      product.Accumulate(A(place), B(place));
     }
     __syncthreads();
-    T* const columns = reinterpret_cast<T*>(memory);
+    T* const columns = reinterpret_cast<T*>(Place(place_ ^ 1));
     product.ForEach([columns](int row, int column, const T(&values)[Product::kRun]) {
       struct alignas(Product::kRun * sizeof(T)) Run {
         T values[Product::kRun];
@@ -81,7 +125,7 @@ class ColumnGradient {
       for (int i = 0; i < Product::kRun; ++i) run.values[i] = values[i];
       *reinterpret_cast<Run*>(columns + row * kStride + column) = run;
     });
-    return columns;
+    return {columns, kStride, chunk.first, chunk.count};
   }
 
  private:
@@ -91,45 +135,33 @@ class ColumnGradient {
   static constexpr int kPixelPasses = kPixels / kLinesPerPass, kChannelPasses = kChannels / kLinesPerPass;
   static_assert(kPixels % kLinesPerPass == 0 && kChannels % kLinesPerPass == 0, "all threads copy alike");
 
-  // Of the channels that a thread copies: the row within the tap, and the first output of the channel's group, which is
-  // kNoOutput beyond the chunk.
   static constexpr int kNoOutput = 0x7fffffff;
-  struct KernelRows {
-    int row[kChannelPasses], first_out[kChannelPasses];
-  };
 
   static __device__ __forceinline__ int Line(int pass) {
     return static_cast<int>(threadIdx.x) / kThreadsPerLine + pass * kLinesPerPass;
   }
-
-  __device__ __forceinline__ KernelRows LocateRows(const Chunk& chunk) const {
-    KernelRows rows;
-#pragma unroll
-    for (int pass = 0; pass < kChannelPasses; ++pass) {
-      const int channel = chunk.first + Line(pass);
-      const int group = channel / group_in_;
-      rows.row[pass] = channel - group * group_in_;
-      rows.first_out[pass] = Line(pass) < chunk.count ? group * group_out_ : kNoOutput;
-    }
-    return rows;
+  __device__ __forceinline__ unsigned char* Place(int place) const { return memory_ + place * kPlaceBytes; }
+  __device__ __forceinline__ Element* A(int place) const { return reinterpret_cast<Element*>(Place(place)); }
+  __device__ __forceinline__ Element* B(int place) const {
+    return reinterpret_cast<Element*>(Place(place) + Product::kABytes);
   }
 
-  // Starts copying kDepth output channels of both factors.
-  __device__ __forceinline__ void Load(const Chunk& chunk, const KernelRows& rows, int first_out, Element* a,
-                                       Element* b) const {
+  // Starts copying kDepth output channels of both factors to the next place.
+  __device__ __forceinline__ void Load(const Chunk& chunk, int first_out) const {
     const int k = static_cast<int>(threadIdx.x) % kThreadsPerLine * kVector;
     const int out = first_out + k;
+    // The product of two numbers of 32 bits and the sum of 64 are one instruction.
 #pragma unroll
     for (int pass = 0; pass < kPixelPasses; ++pass) {
-      const bool valid = Line(pass) < pixels_ && out < chunk.end_out;
-      Copy(dy_ + (valid ? static_cast<int64_t>(Line(pass)) * out_channels_ + out : 0), valid,
-           a + Line(pass) * Product::kAStride + k);
+      const bool valid = pixel_[pass] != PixelTile::kNone && out < chunk.end_out;
+      Copy(dy_ + (valid ? uint64_t{pixel_[pass]} * static_cast<uint32_t>(out_channels_) + out : 0), valid,
+           A(place_) + Line(pass) * Product::kAStride + k);
     }
 #pragma unroll
     for (int pass = 0; pass < kChannelPasses; ++pass) {
-      const bool valid = out >= rows.first_out[pass] && out - rows.first_out[pass] < group_out_;
-      Copy(kernel_ + (valid ? static_cast<int64_t>(rows.row[pass]) * out_channels_ + out : 0), valid,
-           b + Line(pass) * Product::kBStride + k);
+      const bool valid = out >= first_out_[pass] && out - first_out_[pass] < group_out_;
+      Copy(tap_ + (valid ? int64_t{row_[pass]} * out_channels_ + out : 0), valid,
+           B(place_) + Line(pass) * Product::kBStride + k);
     }
     ptx::CopyAsyncCommit();
   }
@@ -142,9 +174,16 @@ class ColumnGradient {
     }
   }
 
-  const int group_in_, group_out_, out_channels_, pixels_;
-  const S* const kernel_;  // of the tap
-  const S* const dy_;
+  const int group_in_, group_out_, out_channels_;
+  const S* const kernel_;
+  const S* const dy_;  // at the tile's first pixel
+  unsigned char* const memory_;
+  uint32_t pixel_[kPixelPasses];  // that the thread copies, from the first
+  // Of the channels that it copies: the row within the tap, and the first output of the channel's group, which is
+  // kNoOutput beyond the chunk.
+  int row_[kChannelPasses], first_out_[kChannelPasses];
+  const S* tap_ = nullptr;  // of the kernel
+  int place_ = 0;           // of the stage that is loaded next, or was last
 };
 
 }  // namespace dcnv2

@@ -1,21 +1,27 @@
 // The gradients of x, offset and mask on CUDA devices, from dcolumn = dy * kernel^T.
 //
-// A block owns a tile of output pixels at one tap of one deformable group. It multiplies dy with the tap's slice of the
-// kernel, chunk by chunk of channels, leaves the product in shared memory and spreads it from there. So it sees all
-// channels that the gradients of its samples' positions and modulations sum over, and writes those once, by itself; dx,
-// to which many blocks contribute, takes atomic additions. In fixed order instead: see
+// A block owns a tile of output pixels and, for one deformable group, all taps or some. Chunk by chunk of channels, and
+// within a chunk tap by tap, it multiplies dy with its slice of the kernel and leaves the product in shared memory. Two
+// warps then sum what it adds to dx in a window of the map; the others form its products with x, of which the gradients
+// of offset and mask are made when all channels have been seen. Those a block writes once, by itself. To dx, where the
+// windows of neighbouring blocks overlap, it adds atomically. In fixed order instead: see
 // deform_conv_ordered_gradient.h.
+//
+// With a 3 x 3 kernel and offsets of about two pixels the windows of 8 x 8 pixels add about a ninth of the numbers that
+// the samples do, of which there are 36 for every output pixel and channel.
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
+#include "cc/lib/gpu/column_dots.cuh"
 #include "cc/lib/gpu/column_gradient.cuh"
-#include "cc/lib/gpu/column_spread.cuh"
 #include "cc/lib/gpu/column_variants.h"
 #include "cc/lib/gpu/deform_conv_backward.h"
 #include "cc/lib/gpu/deform_conv_ordered_gradient.h"
+#include "cc/lib/gpu/gradient_tiling.h"
+#include "cc/lib/gpu/gradient_window.cuh"
 #include "cc/lib/gpu/narrow.cuh"
 
 namespace dcnv2 {
@@ -27,64 +33,91 @@ struct Task {
   DeformConvInputs<S> inputs;
   const S* dy;
   DeformConvGradients<S> gradients;
-  Compute<S>* dx;                      // the sums for gradients.x
+  Compute<S>* dx;                      // the sums for gradients.x, if they are wanted
   OrderedColumns<Compute<S>> ordered;  // where columns go instead of dx, if anywhere
-  int64_t first_pixel, pixels;         // of the batch
+  int64_t first_pixel;                 // of the batch
+  PixelMaps maps;                      // from there on
+  GradientTiling tiling;
+
+  __host__ __device__ bool has_window() const { return dx != nullptr && ordered.columns == nullptr; }
+  __host__ __device__ bool has_dots() const { return gradients.offset != nullptr; }
 };
 
-// What a block works on: a slot, which is a tap of a deformable group, of some pixels.
-struct Tile {
-  int64_t first;  // of the task's pixels
-  int pixels;
-  int slot, deformable_group, tap;
+// What a block works on.
+struct Part {
+  PixelTile tile;
+  int deformable_group, first_tap, end_tap;
+  WindowPlace window;
 };
 
 template <typename S>
-__device__ __forceinline__ Tile LocateTile(const Task<S>& task, int pixels_per_tile) {
+__device__ __forceinline__ WindowPlace PlaceWindow(const Task<S>& task, int64_t row, int64_t column, int first_tap) {
+  const DeformConvShape& shape = task.shape;
+  const GradientTiling& tiling = task.tiling;
+  const auto kernel_width = static_cast<int>(shape.kernel_width);
+  const int tap_row = first_tap / kernel_width, tap_column = first_tap - tap_row * kernel_width;
+  const int64_t top = row * shape.stride.height - shape.padding_before.height + tap_row * shape.dilation.height;
+  const int64_t left = column * shape.stride.width - shape.padding_before.width + tap_column * shape.dilation.width;
+  // All of it lies on the map.
+  const auto place = [](int64_t first, int window, int64_t size) {
+    const int64_t last = size - window;
+    return static_cast<int32_t>(first < 0 ? 0 : first < last ? first : last);
+  };
+  return {place(top - tiling.margin_above, tiling.window_rows, shape.in_height),
+          place(left - tiling.margin_left, tiling.window_columns, shape.in_width), tiling.window_rows,
+          tiling.window_columns};
+}
+
+template <typename S>
+__device__ __forceinline__ Part LocatePart(const Task<S>& task) {
+  const GradientTiling& tiling = task.tiling;
   // Blocks of the same pixels are neighbours: they read the same dy and much of the same x, and meet in dx.
-  const auto slots = static_cast<uint32_t>(task.shape.samples_per_pixel());
-  const uint32_t number = blockIdx.x / slots;
-  const auto slot = static_cast<int>(blockIdx.x - number * slots);
-  const auto taps = static_cast<int>(task.shape.taps());
-  const int64_t first = int64_t{number} * pixels_per_tile;
-  const int64_t left = task.pixels - first;
-  const int deformable_group = slot / taps;
-  return {first, static_cast<int>(left < pixels_per_tile ? left : pixels_per_tile), slot, deformable_group,
-          slot - deformable_group * taps};
+  const auto parts = static_cast<uint32_t>(tiling.parts);
+  const uint32_t parts_of_tile = parts * static_cast<uint32_t>(task.shape.deformable_groups);
+  const uint32_t number = blockIdx.x / parts_of_tile, part = blockIdx.x - number * parts_of_tile;
+  const auto tiles_per_map = static_cast<uint32_t>(tiling.tiles_per_map);
+  const auto tiles_per_row = static_cast<uint32_t>(tiling.tiles_per_row);
+  const uint32_t map = number / tiles_per_map, in_map = number - map * tiles_per_map;
+  const int64_t row = int64_t{in_map / tiles_per_row} * tiling.rows;
+  const int64_t column = int64_t{in_map % tiles_per_row} * tiling.columns;
+
+  Part located;
+  located.tile.first = task.first_pixel + (map * task.maps.height + row) * task.maps.width + column;
+  located.tile.width = tiling.columns;
+  located.tile.rows = static_cast<int>(min(int64_t{tiling.rows}, task.maps.height - row));
+  located.tile.columns = static_cast<int>(min(int64_t{tiling.columns}, task.maps.width - column));
+  located.tile.map_width = task.maps.width;
+  located.deformable_group = static_cast<int>(part / parts);
+  located.first_tap = static_cast<int>(part % parts) * tiling.taps;
+  located.end_tap = min(located.first_tap + tiling.taps, static_cast<int>(task.shape.taps()));
+  located.window = PlaceWindow(task, row, column, located.first_tap);
+  return located;
 }
 
-// The i-th pixel of the tile, or the one that does not exist.
-template <typename S>
-__device__ __forceinline__ OutputPixel LocateInTile(const Task<S>& task, const Tile& tile, int i) {
-  const int64_t nowhere = task.shape.batch * task.shape.out_pixels();
-  return LocatePixel(task.shape, i < tile.pixels ? task.first_pixel + tile.first + i : nowhere);
-}
+// What a block keeps in shared memory, one after the other. All of it begins at multiples of 16 bytes.
+template <typename T, typename Columns, typename Window, int kPixels>
+struct BlockMemory {
+  unsigned char* columns;
+  unsigned char* shares;
+  int4* corners;  // of every pixel's sample at the current tap
+  OutputPixel* pixels;
+  int64_t* origins;  // the first elements of their images in x
+  T* dots;           // [tap of the block, pixel, corner]
+  unsigned char* window;
 
-template <typename S>
-__device__ __forceinline__ PlannedGradient<Compute<S>> PlanInTile(const Task<S>& task, const Tile& tile,
-                                                                  const OutputPixel& pixel) {
-  return PlanGradient(
-      task.shape, pixel, tile.tap,
-      ReadSampleInput(task.shape, pixel, tile.deformable_group, tile.tap, task.inputs.offset, task.inputs.mask));
-}
+  static constexpr int kBytes = Columns::kSharedBytes + Window::kShareBytes +
+                                kPixels * static_cast<int>(sizeof(int4) + sizeof(OutputPixel) + sizeof(int64_t));
+  static constexpr int kBytesPerTap = 4 * kPixels * sizeof(T);  // of dots, where they are wanted
 
-template <typename S>
-__device__ __forceinline__ void PlanSpread(const Task<S>& task, const Tile& tile, int i,
-                                           const SpreadPlan<Compute<S>>& plan) {
-  const OutputPixel pixel = LocateInTile(task, tile, i);
-  const PlannedGradient<Compute<S>> planned = PlanInTile(task, tile, pixel);
-  plan.Set(i, planned, pixel.image_begin * task.shape.in_channels);
-  if (i < tile.pixels && task.ordered.columns != nullptr) {
-    task.ordered.first_corner[(tile.first + i) * task.shape.samples_per_pixel() + tile.slot] = planned.corner[0];
-  }
-}
-
-// Where the columns of the tile's first pixel go instead of dx, if anywhere.
-template <typename S>
-__device__ __forceinline__ Compute<S>* OrderedTarget(const Task<S>& task, const Tile& tile) {
-  if (task.ordered.columns == nullptr) return nullptr;
-  return task.ordered.columns + (tile.first * task.shape.taps() + tile.tap) * task.shape.in_channels;
-}
+  __device__ __forceinline__ BlockMemory(unsigned char* memory, int dots_taps)
+      : columns(memory),
+        shares(columns + Columns::kSharedBytes),
+        corners(reinterpret_cast<int4*>(shares + Window::kShareBytes)),
+        pixels(reinterpret_cast<OutputPixel*>(corners + kPixels)),
+        origins(reinterpret_cast<int64_t*>(pixels + kPixels)),
+        dots(reinterpret_cast<T*>(origins + kPixels)),
+        window(reinterpret_cast<unsigned char*>(dots) + dots_taps * kBytesPerTap) {}
+};
 
 template <typename T>
 __device__ __forceinline__ T Apply(const T (&form)[4], const T* dots) {
@@ -92,82 +125,177 @@ __device__ __forceinline__ T Apply(const T (&form)[4], const T* dots) {
 }
 
 template <typename S>
-__device__ __forceinline__ void WriteSampleGradients(const Task<S>& task, const Tile& tile, int i,
-                                                     const Compute<S>* dots) {
-  const OutputPixel pixel = LocateInTile(task, tile, i);
+__device__ __forceinline__ void WriteSampleGradients(const Task<S>& task, int deformable_group, int tap,
+                                                     const OutputPixel& pixel, const Compute<S>* dots) {
+  using T = Compute<S>;
   // Planned once more, because registers and shared memory are short in between.
-  const PlannedGradient<Compute<S>> planned = PlanInTile(task, tile, pixel);
-  const int64_t sample = pixel.first_sample + tile.slot;
+  const PlannedGradient<T> planned =
+      PlanGradient(task.shape, pixel, tap,
+                   ReadSampleInput(task.shape, pixel, deformable_group, tap, task.inputs.offset, task.inputs.mask));
+  const int64_t sample = pixel.first_sample + deformable_group * task.shape.taps() + tap;
   task.gradients.offset[2 * sample] = Apply(planned.row_slope, dots);
   task.gradients.offset[2 * sample + 1] = Apply(planned.column_slope, dots);
   if (task.gradients.mask != nullptr) task.gradients.mask[sample] = Apply(planned.interpolation, dots);
 }
 
-// Shared memory: the plan, then the columns.
-template <typename S, typename Columns, int kPixels>
-constexpr int kSharedBytes = kPixels * SpreadPlan<Compute<S>>::kBytesPerPixel + Columns::kSharedBytes;
-
-template <typename S, typename Columns, typename Spread, int kPixels, int kThreads, int kBlocksPerMultiprocessor>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
-    ImageGradientKernel(const __grid_constant__ Task<S> task) {
+template <typename S, typename Columns, typename Window, typename Dots, int kPixels, int kThreads>
+__global__ void __launch_bounds__(kThreads, 2) ImageGradientKernel(const __grid_constant__ Task<S> task) {
   using T = Compute<S>;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   static_assert(kPixels <= kThreads, "every pixel has a thread that plans it");
-  const SpreadPlan<T> plan(shared_memory, kPixels);
-  unsigned char* const memory = shared_memory + kPixels * SpreadPlan<T>::kBytesPerPixel;
   const DeformConvShape& shape = task.shape;
-  const Tile tile = LocateTile(task, kPixels);
+  const Part part = LocatePart(task);
   const int own = static_cast<int>(threadIdx.x);
-  if (own < kPixels) PlanSpread(task, tile, own, plan);
+  const BlockMemory<T, Columns, Window, kPixels> memory(shared_memory, task.has_dots() ? task.tiling.taps : 0);
 
-  const Columns columns(shape, task.inputs.kernel, tile.tap,
-                        task.dy + (task.first_pixel + tile.first) * shape.out_channels, tile.pixels);
   const int group_channels = static_cast<int>(shape.deformable_group_channels());
-  const int end = (tile.deformable_group + 1) * group_channels;
-  for (int channel = end - group_channels; channel < end;) {
-    const typename Columns::Chunk chunk = columns.Divide(channel, end);
-    const T* product = columns.Multiply(chunk, memory);
-    __syncthreads();
-    const Spread spread(task.inputs.x, task.dx, shape.in_channels, OrderedTarget(task, tile),
-                        shape.taps() * shape.in_channels);
-    spread({product, Columns::kStride, chunk.first, chunk.count}, plan);
-    __syncthreads();
-    channel += chunk.count;
+  const int first_channel = part.deformable_group * group_channels, end_channel = first_channel + group_channels;
+  Columns columns(shape, task.inputs.kernel, task.dy, part.tile, memory.columns);
+  typename Columns::Chunk chunk = columns.Divide(first_channel, end_channel);
+  int tap = part.first_tap;
+  columns.Select(chunk);
+  columns.Begin(chunk, tap);
+
+  const Window window(part.window, memory.shares, memory.window);
+  const MapSums<T> map = {task.dx, static_cast<int32_t>(shape.in_width), shape.in_channels};
+  if (task.has_window()) window.Clear();
+  if (task.has_dots()) {
+    for (int i = own; i < 4 * kPixels * task.tiling.taps; i += kThreads) memory.dots[i] = T(0);
   }
-  if (own < tile.pixels) WriteSampleGradients(task, tile, own, plan.dots + 4 * own);
+  OutputPixel pixel;
+  if (own < kPixels) {
+    const uint32_t offset = part.tile.Offset(own);
+    const int64_t nowhere = shape.batch * shape.out_pixels();
+    pixel = LocatePixel(shape, offset == PixelTile::kNone ? nowhere : part.tile.first + offset);
+    memory.pixels[own] = pixel;
+    memory.origins[own] = pixel.image_begin * shape.in_channels;
+  }
+  // Owners have the window to do, others the products with x. Without a window all threads are others.
+  const int first_other = task.has_window() ? Window::kOwners : 0;
+  const Dots dots(task.inputs.x, shape.in_channels, memory.corners, memory.origins, first_other);
+
+  for (bool more = true; more;) {
+    SampleInput<T> input = {};
+    if (own < kPixels) {
+      input =
+          ReadSampleInput(shape, memory.pixels[own], part.deformable_group, tap, task.inputs.offset, task.inputs.mask);
+    }
+    const ColumnChunk<T> product = columns.Multiply(chunk);
+    // All taps of a chunk come before the next one.
+    const bool last_tap = tap + 1 == part.end_tap;
+    const int next_tap = last_tap ? part.first_tap : tap + 1;
+    const int next_channel = last_tap ? chunk.first + chunk.count : chunk.first;
+    more = next_channel < end_channel;
+    if (more) {
+      if (last_tap) {
+        chunk = columns.Divide(next_channel, end_channel);
+        columns.Select(chunk);
+      }
+      columns.Begin(chunk, next_tap);
+    }
+    if (own < kPixels) {
+      const BilinearSample<T> sample = LocateSample(shape, memory.pixels[own], tap, input);
+      const PlannedGradient<T> planned = PlanGradient(shape, memory.pixels[own], sample, input.modulation);
+      memory.corners[own] = make_int4(planned.corner[0], planned.corner[1], planned.corner[2], planned.corner[3]);
+      if (task.has_window()) window.Plan(own, sample, planned);
+      if (task.ordered.columns != nullptr && memory.pixels[own].first_sample >= 0) {
+        const int64_t sample_of_band = (part.tile.first - task.first_pixel + own) * shape.samples_per_pixel() +
+                                       part.deformable_group * shape.taps() + tap;
+        task.ordered.first_corner[sample_of_band] = planned.corner[0];
+      }
+    }
+    __syncthreads();
+    if (own < first_other) {
+      window.Add(product, map, memory.origins);
+    } else {
+      if (task.has_dots()) dots.Add(product, memory.dots + 4 * kPixels * (tap - part.first_tap));
+      if (task.ordered.columns != nullptr) {
+        const int64_t first = (part.tile.first - task.first_pixel) * shape.taps() + tap;
+        dots.Store(product, task.ordered.columns + first * shape.in_channels, shape.taps() * shape.in_channels);
+      }
+    }
+    if (last_tap && task.has_window()) {
+      __syncthreads();
+      window.Flush(product, map, memory.origins[0]);
+    }
+    tap = next_tap;
+  }
+
+  if (!task.has_dots()) return;
+  __syncthreads();
+  for (int i = own; i < kPixels * (part.end_tap - part.first_tap); i += kThreads) {
+    const OutputPixel& located = memory.pixels[i % kPixels];
+    if (located.first_sample < 0) continue;
+    WriteSampleGradients(task, part.deformable_group, part.first_tap + i / kPixels, located, memory.dots + 4 * i);
+  }
 }
 
 // kVector is 1 where nothing can be read as vectors.
-template <typename S, TileMath kMath, int kPixels, int kChannels, int kDepth, int kThreads, int kBlocks, int kVector>
-struct ImageGradientTile {
+template <typename S, TileMath kMath, int kPixels, int kChannels, int kDepth, int kThreads, int kVector>
+struct ImageGradientBlocks {
+  using T = Compute<S>;
   using Columns = ColumnGradient<S, kMath, kPixels, kChannels, kDepth, kThreads, kVector>;
   // Where 16 bytes are more than four channels, lanes have four all the same: additions to dx are of 16 bytes.
   static constexpr int kWidth = std::min(kVector, 4);
-  using Spread = ColumnSpread<S, kPixels, kThreads, kChannels / kWidth, kWidth>;
-  static constexpr int kBytes = kSharedBytes<S, Columns, kPixels>;
+  using Window = GradientWindow<T, kPixels, kChannels, kThreads, kWidth>;
+  using Dots = ColumnDots<S, kPixels, kThreads, kChannels / kWidth, kWidth>;
+  using Memory = BlockMemory<T, Columns, Window, kPixels>;
 
-  static int64_t Tiles(const Task<S>& task) { return CeilDiv(task.pixels, kPixels) * task.shape.samples_per_pixel(); }
-  static int64_t Chunks(const Task<S>& task) { return CeilDiv(task.shape.deformable_group_channels(), kChannels); }
-  static bool Fits(const GpuDevice& device) { return kBytes <= device.shared_memory_per_block; }
-  static cudaError_t Launch(const Task<S>& task, cudaStream_t stream) {
-    return LaunchKernel(ImageGradientKernel<S, Columns, Spread, kPixels, kThreads, kBlocks>, Tiles(task), kThreads,
-                        kBytes, stream, task);
+  static int DotsBytes(const Task<S>& task, int taps) { return task.has_dots() ? taps * Memory::kBytesPerTap : 0; }
+
+  static GradientBlock Describe(const Task<S>& task) {
+    const DeformConvShape& shape = task.shape;
+    const int64_t groups = CeilDiv(kChannels, shape.group_in_channels());
+    const auto outputs = static_cast<double>(std::min(groups, shape.groups) * shape.group_out_channels());
+    // Operands are written to shared memory once and read about twice.
+    const double operands = 3.0 * (kPixels + kChannels) * sizeof(S) / (128.0 * kPixels);
+    const double multiplying = kMath == TileMath::kScalar ? kChannels / 128.0 : 0;
+    return {kPixels,
+            Memory::kBytes,
+            DotsBytes(task, 1),
+            task.has_window() ? Window::kPixelBytes : 0,
+            CeilDiv(shape.deformable_group_channels(), kChannels),
+            0.6 * kChannels + outputs * std::max(operands, multiplying),
+            1.2 * kChannels,
+            0.4 * kChannels};
+  }
+
+  static cudaError_t Launch(Task<S> task, const GradientTiling& tiling, cudaStream_t stream) {
+    task.tiling = tiling;
+    const int window = task.has_window() ? Window::Bytes(tiling.window_rows * tiling.window_columns) : 0;
+    return LaunchKernel(ImageGradientKernel<S, Columns, Window, Dots, kPixels, kThreads>, tiling.blocks, kThreads,
+                        Memory::kBytes + DotsBytes(task, tiling.taps) + window, stream, task);
   }
 };
 
-// The large tile reads dy and the kernel half as often. Two blocks are to share a multiprocessor, so that one
-// multiplies while the other spreads. The depth of a step is 128 bytes of outputs: whole lines of the caches.
-template <typename S, TileMath kMath>
-cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const Task<S>& task, cudaStream_t stream) {
+// Launches the first of these kinds of blocks whose window is as large as it should be, or else the fastest. Two blocks
+// are to share a multiprocessor, so that one multiplies while the other adds.
+template <typename... Blocks, typename S>
+cudaError_t LaunchFirstFitting(const GpuDevice& device, const Task<S>& task, cudaStream_t stream) {
+  const GradientTilingSearch search(task.shape, task.maps, device, task.has_window());
+  GradientTiling best = {};
+  cudaError_t (*launch)(Task<S>, const GradientTiling&, cudaStream_t) = nullptr;
+  const auto consider = [&](auto blocks, int blocks_per_multiprocessor) {
+    if (best.covers_usual_offsets) return;
+    const GradientTiling found = search.Best(blocks.Describe(task), blocks_per_multiprocessor);
+    if (found.blocks == 0) return;
+    if (launch == nullptr || found.covers_usual_offsets || found.cycles < best.cycles) {
+      best = found;
+      launch = blocks.Launch;
+    }
+  };
+  for (const int blocks_per_multiprocessor : {2, 1}) (consider(Blocks(), blocks_per_multiprocessor), ...);
+  return launch == nullptr ? cudaErrorInvalidConfiguration : launch(task, best, stream);
+}
+
+// The wide block reads dy and the kernel half as often, but its window takes twice the memory. The depth of a step is
+// 128 bytes of outputs: whole lines of the caches.
+template <TileMath kMath, typename S>
+cudaError_t LaunchVectors(const GpuDevice& device, const Task<S>& task, cudaStream_t stream) {
   constexpr int kDepth = 128 / sizeof(S);
   constexpr int kVector = 16 / sizeof(S);
-  using Large = ImageGradientTile<S, kMath, 128, 128, kDepth, 256, 2, kVector>;
-  using Small = ImageGradientTile<S, kMath, 64, 64, kDepth, 128, 4, kVector>;
-  // Cycles per step of 32 bytes along the depth, as estimated for the columns of the other passes; here the small tile
-  // is bound by the second-level cache.
-  const int64_t large = TilesTime(device, Large::Tiles(task), {384, 480}) * Large::Chunks(task);
-  const int64_t small = TilesTime(device, Small::Tiles(task), {160, 250}) * Small::Chunks(task);
-  return Large::Fits(device) && large < small ? Large::Launch(task, stream) : Small::Launch(task, stream);
+  return LaunchFirstFitting<ImageGradientBlocks<S, kMath, 64, 64, kDepth, 128, kVector>,
+                            ImageGradientBlocks<S, kMath, 64, 32, kDepth, 128, kVector>>(device, task, stream);
 }
 
 template <typename S>
@@ -176,18 +304,16 @@ cudaError_t SpreadColumns(const GpuDevice& device, const Task<S>& task, const Gp
   if constexpr (sizeof(S) <= 4) {
     if (CanReadVectors<S>(task.shape, {task.inputs.x, task.inputs.kernel, task.dy, task.dx})) {
       if constexpr (std::is_same_v<S, float>) {
-        if (options.allow_tf32 && device.capability >= 80) {
-          return LaunchOnMatrixUnits<S, TileMath::kTf32>(device, task, stream);
-        }
-        return ImageGradientTile<S, TileMath::kScalar, 64, 64, 32, 128, 3, 4>::Launch(task, stream);
+        return options.allow_tf32 && device.capability >= 80 ? LaunchVectors<TileMath::kTf32>(device, task, stream)
+                                                             : LaunchVectors<TileMath::kScalar>(device, task, stream);
       } else if constexpr (std::is_same_v<S, Half>) {
-        return LaunchOnMatrixUnits<S, TileMath::kHalf>(device, task, stream);
+        return LaunchVectors<TileMath::kHalf>(device, task, stream);
       } else if (device.capability >= 80) {
-        return LaunchOnMatrixUnits<S, TileMath::kBFloat16>(device, task, stream);
+        return LaunchVectors<TileMath::kBFloat16>(device, task, stream);
       }
     }
   }
-  return ImageGradientTile<S, TileMath::kScalar, 64, 32, 16, 128, 2, 1>::Launch(task, stream);
+  return LaunchFirstFitting<ImageGradientBlocks<S, TileMath::kScalar, 64, 32, 16, 128, 1>>(device, task, stream);
 }
 
 // Where the parts of the workspace begin.
@@ -226,12 +352,18 @@ cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInput
                              const DeformConvGradients<S>& gradients, void* workspace, const GpuOptions& options,
                              cudaStream_t stream) {
   using T = Compute<S>;
+  if (gradients.x == nullptr && gradients.offset == nullptr) return cudaSuccess;
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   GpuDevice device;
   cudaError_t status = DescribeGpuFor(options, &device);
+  Task<S> task = {shape, inputs, dy, gradients, nullptr, {}, 0, {shape.batch, shape.out_height, shape.out_width}, {}};
+  if (gradients.x == nullptr) {
+    if (status == cudaSuccess) status = SpreadColumns(device, task, options, stream);
+    return status;
+  }
+
   const Workspace<S> parts(shape, options);
   const auto part = [workspace](int64_t offset) { return static_cast<unsigned char*>(workspace) + offset; };
-  Task<S> task = {shape, inputs, dy, gradients, nullptr, {}, 0, shape.batch * shape.out_pixels()};
   if constexpr (std::is_same_v<S, T>) {
     task.dx = gradients.x;
   } else {
@@ -243,13 +375,15 @@ cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInput
     if (status == cudaSuccess) status = SpreadColumns(device, task, options, stream);
   } else {
     task.ordered = {reinterpret_cast<T*>(part(parts.columns)), reinterpret_cast<int32_t*>(part(parts.corners))};
-    const int64_t pixels = task.pixels;
-    for (int64_t first = 0; first < pixels && status == cudaSuccess; first += task.pixels) {
+    const int64_t pixels = shape.batch * shape.out_pixels();
+    for (int64_t first = 0; first < pixels && status == cudaSuccess; first += parts.band_pixels) {
+      // Of the pixels of all images in a row.
       task.first_pixel = first;
-      task.pixels = std::min(parts.band_pixels, pixels - first);
+      task.maps = {1, 1, std::min(parts.band_pixels, pixels - first)};
       status = SpreadColumns(device, task, options, stream);
       if (status != cudaSuccess) break;
-      status = AddColumnsInOrder(shape, inputs.offset, inputs.mask, task.ordered, first, task.pixels, task.dx, stream);
+      status =
+          AddColumnsInOrder(shape, inputs.offset, inputs.mask, task.ordered, first, task.maps.width, task.dx, stream);
     }
   }
   if constexpr (!std::is_same_v<S, T>) {

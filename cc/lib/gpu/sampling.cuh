@@ -125,12 +125,11 @@ struct alignas(16) PlannedGradient {
 
 template <typename T>
 __device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConvShape& shape, const OutputPixel& pixel,
-                                                           int tap, const SampleInput<T>& input) {
-  const BilinearSample<T> sample = LocateSample(shape, pixel, tap, input);
+                                                           const BilinearSample<T>& sample, T modulation) {
   const T validity = sample.validity();
   const bool outside = validity == T(0);
   // There are no gradients outside, whatever the modulation.
-  const T scale = outside ? T(0) : validity * input.modulation;
+  const T scale = outside ? T(0) : validity * modulation;
   const bool absent = pixel.first_sample < 0 || outside || validity != validity;
   PlannedGradient<T> plan;
 #pragma unroll
@@ -143,6 +142,11 @@ __device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConvShape
     plan.column_slope[i] = scale * sample.column_slope(i);
   }
   return plan;
+}
+template <typename T>
+__device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConvShape& shape, const OutputPixel& pixel,
+                                                           int tap, const SampleInput<T>& input) {
+  return PlanGradient(shape, pixel, LocateSample(shape, pixel, tap, input), input.modulation);
 }
 
 }  // namespace dcnv2

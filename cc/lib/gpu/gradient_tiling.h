@@ -1,0 +1,151 @@
+// How the input gradient is divided among blocks: which pixels and taps a block deals with, and how much of the map its
+// window covers (see gradient_window.cuh).
+#ifndef DCNV2_CC_LIB_GPU_GRADIENT_TILING_H_
+#define DCNV2_CC_LIB_GPU_GRADIENT_TILING_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cc/lib/deform_conv.h"
+#include "cc/lib/gpu/column_variants.h"
+#include "cc/lib/gpu/launch.h"
+
+namespace dcnv2 {
+
+// Maps of output pixels, one after the other.
+struct PixelMaps {
+  int64_t count, height, width;
+};
+
+struct GradientTiling {
+  int rows, columns;  // of a tile of pixels
+  int taps;           // of a block, in their order: all, whole rows of the kernel, or one
+  int window_rows, window_columns;
+  int margin_above, margin_left;  // of the window around what the tile samples without offsets; may be negative
+
+  int parts;  // into which the taps are divided
+  int64_t tiles_per_row, tiles_per_map, blocks;
+  double cycles;              // that all blocks take, as estimated
+  bool covers_usual_offsets;  // in the window
+};
+
+// What a block needs, and how long that takes.
+struct GradientBlock {
+  int pixels;  // of its tile, at most
+  int bytes, bytes_per_tap, bytes_per_window_pixel;
+  int64_t chunks;  // of channels
+  // Cycles of a multiprocessor for a chunk, counted and not measured: for a sample, what is added to that where the
+  // sample falls outside of the window, and for a pixel of the window.
+  double sample, outside, window_pixel;
+};
+
+class GradientTilingSearch {
+ public:
+  // `windowed`: there are windows. Without, tiles are runs of pixels.
+  GradientTilingSearch(const DeformConvShape& shape, const PixelMaps& maps, const GpuDevice& device, bool windowed)
+      : shape_(shape), maps_(maps), device_(device), windowed_(windowed) {}
+
+  // The fastest with so many blocks at once on a multiprocessor; of no blocks if they do not fit.
+  GradientTiling Best(const GradientBlock& block, int blocks_per_multiprocessor) const {
+    GradientTiling best = {};
+    // Of the memory of a multiprocessor each block takes 1 KB for itself.
+    const int memory = (device_.shared_memory_per_block + 1024) / blocks_per_multiprocessor - 1024;
+    const auto consider = [&](int64_t taps) {
+      const int64_t free = memory - block.bytes - block.bytes_per_window_pixel - taps * block.bytes_per_tap;
+      if (free < 0) return;
+      // Tiles that are near to squares, unless the map is narrow.
+      const int64_t first = windowed_ ? 4 : 1, last = windowed_ ? std::max<int64_t>(16, block.pixels / maps_.width) : 1;
+      for (int64_t rows = first; rows <= last; ++rows) {
+        GradientTiling tiling = {};
+        tiling.taps = static_cast<int>(taps);
+        ChooseTile(block.pixels, rows, &tiling);
+        if (windowed_) ChooseWindow(free / block.bytes_per_window_pixel, &tiling);
+        Estimate(block, blocks_per_multiprocessor, &tiling);
+        if (best.blocks == 0 || tiling.cycles < best.cycles) best = tiling;
+      }
+    };
+    for (int64_t rows = 1; rows <= shape_.kernel_height; ++rows) consider(rows * shape_.kernel_width);
+    if (shape_.kernel_width > 1) consider(1);
+    return best;
+  }
+
+ private:
+  // Offsets that windows leave room for, and those that are taken for usual, in pixels.
+  static constexpr int64_t kMaxMargin = 4, kUsualMargin = 2;
+
+  struct Extent {
+    int64_t rows, columns;
+  };
+
+  // Of as many rows, or less where so the tiles become more alike.
+  void ChooseTile(int64_t pixels, int64_t rows, GradientTiling* tiling) const {
+    const auto divide = [](int64_t size, int64_t most) { return CeilDiv(size, CeilDiv(size, most)); };
+    // Pixels of a tile are counted in 32 bits.
+    if (maps_.width > std::numeric_limits<int32_t>::max() / pixels) rows = 1;
+    tiling->rows = static_cast<int>(divide(maps_.height, rows));
+    tiling->columns = static_cast<int>(divide(maps_.width, pixels / tiling->rows));
+    tiling->parts = static_cast<int>(CeilDiv(shape_.taps(), tiling->taps));
+    tiling->tiles_per_row = CeilDiv(maps_.width, tiling->columns);
+    tiling->tiles_per_map = CeilDiv(maps_.height, tiling->rows) * tiling->tiles_per_row;
+    tiling->blocks = maps_.count * tiling->tiles_per_map * shape_.deformable_groups * tiling->parts;
+  }
+
+  // What a tile samples at the taps of a block without offsets.
+  Extent Footprint(const GradientTiling& tiling) const {
+    const int64_t tap_rows = CeilDiv(tiling.taps, shape_.kernel_width);
+    const int64_t tap_columns = tiling.taps == 1 ? 1 : shape_.kernel_width;
+    return {(tiling.rows - 1) * shape_.stride.height + (tap_rows - 1) * shape_.dilation.height + 1,
+            (tiling.columns - 1) * shape_.stride.width + (tap_columns - 1) * shape_.dilation.width + 1};
+  }
+
+  Extent WithMargin(const Extent& footprint, int64_t margin) const {
+    return {std::min(footprint.rows + 2 * margin, shape_.in_height),
+            std::min(footprint.columns + 2 * margin, shape_.in_width)};
+  }
+
+  // The footprint with margins, as far as `pixels` go; where they do not, as square as possible.
+  void ChooseWindow(int64_t pixels, GradientTiling* tiling) const {
+    const Extent footprint = Footprint(*tiling);
+    Extent window = WithMargin(footprint, kMaxMargin);
+    const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(pixels)));
+    window.rows = std::min(window.rows, std::max(side, pixels / window.columns));
+    if (window.rows > 0) window.columns = std::min(window.columns, pixels / window.rows);
+    tiling->window_rows = static_cast<int>(window.rows);
+    tiling->window_columns = window.rows > 0 ? static_cast<int>(window.columns) : 0;
+    // Samples between two pixels need the second.
+    tiling->margin_above = static_cast<int>((window.rows - footprint.rows) / 2);
+    tiling->margin_left = static_cast<int>((window.columns - footprint.columns) / 2);
+  }
+
+  void Estimate(const GradientBlock& block, int blocks_per_multiprocessor, GradientTiling* tiling) const {
+    double sample = block.sample;
+    tiling->covers_usual_offsets = true;
+    if (windowed_) {
+      const Extent usual = WithMargin(Footprint(*tiling), kUsualMargin);
+      const auto covered = [](int window, int64_t samples) {
+        return std::min(1.0, static_cast<double>(window) / static_cast<double>(samples));
+      };
+      const double inside = covered(tiling->window_rows, usual.rows) * covered(tiling->window_columns, usual.columns);
+      tiling->covers_usual_offsets = inside == 1;
+      sample += (1 - inside) * block.outside;
+    }
+    const double chunk =
+        sample * tiling->taps * block.pixels + block.window_pixel * tiling->window_rows * tiling->window_columns;
+    const double busy = chunk * static_cast<double>(block.chunks);
+    // A block that has a multiprocessor for itself leaves it idle at times.
+    const double alone = 1.5 * busy;
+    const auto rounds = static_cast<double>(CeilDiv(tiling->blocks, device_.multiprocessors));
+    tiling->cycles = std::max(rounds * (blocks_per_multiprocessor > 1 ? busy : alone), alone);
+  }
+
+  const DeformConvShape& shape_;
+  const PixelMaps maps_;
+  const GpuDevice& device_;
+  const bool windowed_;
+};
+
+}  // namespace dcnv2
+
+#endif  // DCNV2_CC_LIB_GPU_GRADIENT_TILING_H_
