@@ -57,6 +57,15 @@ class RoiGradients(NamedTuple):
     mask: np.ndarray | None
 
 
+class Launch(NamedTuple):
+    """What the emulated device did for one launch of a kernel."""
+
+    blocks: int
+    threads: int  # of a block
+    shared_bytes: int  # of a block
+    additions: int  # of numbers to global memory, atomically
+
+
 class KernelError(RuntimeError):
     """A function of the library returned an error."""
 
@@ -93,11 +102,11 @@ class Kernels:
         """Chooses what the emulated device is, and the order in which it runs things."""
         self.library.emulated_device(*capability, multiprocessors, ctypes.c_uint64(seed))
 
-    def launches(self) -> list[tuple[int, int, int]]:
-        """Blocks, threads per block and shared bytes of the emulated device's launches since the last call."""
-        records = np.empty((1000, 3), np.uint64)
+    def launches(self) -> list[Launch]:
+        """The emulated device's launches since the last call."""
+        records = np.empty((1000, 4), np.uint64)
         count = self.library.emulated_launches(c_void_p(records.ctypes.data), c_int64(len(records)))
-        return [tuple(map(int, record)) for record in records[:count]]
+        return [Launch(*map(int, record)) for record in records[:count]]
 
     def conv_forward(
         self, storage, geometry, inputs, *, allow_tf32=True, deterministic=False, shift=0, tuning=()
@@ -110,14 +119,29 @@ class Kernels:
         return run.results([y])[0]
 
     def conv_backward(
-        self, storage, geometry, inputs, dy, *, allow_tf32=True, deterministic=False, shift=0, tuning=()
+        self,
+        storage,
+        geometry,
+        inputs,
+        dy,
+        *,
+        allow_tf32=True,
+        deterministic=False,
+        shift=0,
+        tuning=(),
+        wanted=("x", "kernel", "offset"),
     ) -> ConvArrays:
+        """Gradients that are not `wanted` are None; that of the mask is wanted with the offset's."""
         run = _Run(self, storage, shift)
         options = OptionsC(allow_tf32, deterministic, *tuning)
         arrays = ConvArraysC(*run.conv_inputs(inputs))
-        outputs = [run.output(geometry.x_shape), run.output(geometry.kernel_shape)]
-        outputs.append(run.output(geometry.offset_shape, computed=True))
-        outputs.append(None if inputs.mask is None else run.output(geometry.mask_shape, computed=True))
+        has_mask = "offset" in wanted and inputs.mask is not None
+        outputs = [
+            run.output(geometry.x_shape) if "x" in wanted else None,
+            run.output(geometry.kernel_shape) if "kernel" in wanted else None,
+            run.output(geometry.offset_shape, computed=True) if "offset" in wanted else None,
+            run.output(geometry.mask_shape, computed=True) if has_mask else None,
+        ]
         gradients = ConvArraysC(*(None if buffer is None else buffer.address for buffer in outputs))
         shape = geometry.as_c()
         workspace = run.workspace("conv", shape, options)

@@ -112,7 +112,7 @@ def test_tiles_of_all_sizes_are_right(emulated, rng, storage, capability, tf32, 
             emulated.emulate(capability, multiprocessors)
             emulated.launches()
             check_conv_values(problem, cpu, emulated, tf32=tf32)
-            tiles |= {launch[1:] for launch in emulated.launches()}
+            tiles |= {(launch.threads, launch.shared_bytes) for launch in emulated.launches()}
             check_conv_gradients(problem, cpu, emulated, tf32=tf32)
     # Few multiprocessors are best used by large tiles, many by small ones.
     assert len(tiles) == kinds

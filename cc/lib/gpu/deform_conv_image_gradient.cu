@@ -160,6 +160,7 @@ __global__ void __launch_bounds__(kThreads, 2) ImageGradientKernel(const __grid_
   const MapSums<T> map = {task.dx, static_cast<int32_t>(shape.in_width), shape.in_channels};
   if (task.has_window()) window.Clear();
   if (task.has_dots()) {
+#pragma unroll 1
     for (int i = own; i < 4 * kPixels * task.tiling.taps; i += kThreads) memory.dots[i] = T(0);
   }
   OutputPixel pixel;
@@ -249,7 +250,10 @@ struct ImageGradientBlocks {
     const auto outputs = static_cast<double>(std::min(groups, shape.groups) * shape.group_out_channels());
     // Operands are written to shared memory once and read about twice.
     const double operands = 3.0 * (kPixels + kChannels) * sizeof(S) / (128.0 * kPixels);
-    const double multiplying = kMath == TileMath::kScalar ? kChannels / 128.0 : 0;
+    // As tile_product_tensor.cuh and its scalar sibling multiply; other kinds of arithmetic are bound by operands.
+    const double multiplying = kMath == TileMath::kScalar   ? kChannels / 128.0
+                               : kMath == TileMath::kTf32x3 ? kChannels / 220.0
+                                                            : 0;
     return {kPixels,
             Memory::kBytes,
             DotsBytes(task, 1),
@@ -260,23 +264,29 @@ struct ImageGradientBlocks {
             0.4 * kChannels};
   }
 
-  static cudaError_t Launch(Task<S> task, const GradientTiling& tiling, cudaStream_t stream) {
+  static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, Task<S> task,
+                            const GradientTiling& tiling, cudaStream_t stream) {
     task.tiling = tiling;
     const int window = task.has_window() ? Window::Bytes(tiling.window_rows * tiling.window_columns) : 0;
+    const int bytes = Memory::kBytes + DotsBytes(task, tiling.taps) + window;
     return LaunchKernel(ImageGradientKernel<S, Columns, Window, Dots, kPixels, kThreads>, tiling.blocks, kThreads,
-                        Memory::kBytes + DotsBytes(task, tiling.taps) + window, stream, task);
+                        SharedBytes(device, tuning, bytes), stream, task);
   }
 };
 
 // Launches the first of these kinds of blocks whose window is as large as it should be, or else the fastest. Two blocks
-// are to share a multiprocessor, so that one multiplies while the other adds.
+// are to share a multiprocessor, so that one multiplies while the other adds. The kinds are in the order of
+// GpuTuning::tile.
 template <typename... Blocks, typename S>
-cudaError_t LaunchFirstFitting(const GpuDevice& device, const Task<S>& task, cudaStream_t stream) {
+cudaError_t LaunchFirstFitting(const GpuDevice& device, const GpuTuning& tuning, const Task<S>& task,
+                               cudaStream_t stream) {
+  using Launch = cudaError_t(const GpuDevice&, const GpuTuning&, Task<S>, const GradientTiling&, cudaStream_t);
   const GradientTilingSearch search(task.shape, task.maps, device, task.has_window());
   GradientTiling best = {};
-  cudaError_t (*launch)(Task<S>, const GradientTiling&, cudaStream_t) = nullptr;
-  const auto consider = [&](auto blocks, int blocks_per_multiprocessor) {
-    if (best.covers_usual_offsets) return;
+  Launch* launch = nullptr;
+  const auto consider = [&](auto blocks, int number, int blocks_per_multiprocessor) {
+    const bool other_is_asked_for = tuning.tile >= 1 && tuning.tile <= int{sizeof...(Blocks)} && tuning.tile != number;
+    if (other_is_asked_for || best.covers_usual_offsets) return;
     const GradientTiling found = search.Best(blocks.Describe(task), blocks_per_multiprocessor);
     if (found.blocks == 0) return;
     if (launch == nullptr || found.covers_usual_offsets || found.cycles < best.cycles) {
@@ -284,36 +294,43 @@ cudaError_t LaunchFirstFitting(const GpuDevice& device, const Task<S>& task, cud
       launch = blocks.Launch;
     }
   };
-  for (const int blocks_per_multiprocessor : {2, 1}) (consider(Blocks(), blocks_per_multiprocessor), ...);
-  return launch == nullptr ? cudaErrorInvalidConfiguration : launch(task, best, stream);
+  for (int blocks = tuning.blocks_per_multiprocessor == 1 ? 1 : 2; blocks > 0; --blocks) {
+    int number = 0;
+    (consider(Blocks(), ++number, blocks), ...);
+  }
+  return launch == nullptr ? cudaErrorInvalidConfiguration : launch(device, tuning, task, best, stream);
 }
 
 // The wide block reads dy and the kernel half as often, but its window takes twice the memory. The depth of a step is
 // 128 bytes of outputs: whole lines of the caches.
 template <TileMath kMath, typename S>
-cudaError_t LaunchVectors(const GpuDevice& device, const Task<S>& task, cudaStream_t stream) {
+cudaError_t LaunchVectors(const GpuDevice& device, const GpuTuning& tuning, const Task<S>& task, cudaStream_t stream) {
   constexpr int kDepth = 128 / sizeof(S);
   constexpr int kVector = 16 / sizeof(S);
   return LaunchFirstFitting<ImageGradientBlocks<S, kMath, 64, 64, kDepth, 128, kVector>,
-                            ImageGradientBlocks<S, kMath, 64, 32, kDepth, 128, kVector>>(device, task, stream);
+                            ImageGradientBlocks<S, kMath, 64, 32, kDepth, 128, kVector>>(device, tuning, task, stream);
 }
 
 template <typename S>
 cudaError_t SpreadColumns(const GpuDevice& device, const Task<S>& task, const GpuOptions& options,
                           cudaStream_t stream) {
+  const GpuTuning& tuning = options.tuning;
   if constexpr (sizeof(S) <= 4) {
+    const bool has_matrix_units = device.capability >= 80 || std::is_same_v<S, Half>;
     if (CanReadVectors<S>(task.shape, {task.inputs.x, task.inputs.kernel, task.dy, task.dx})) {
       if constexpr (std::is_same_v<S, float>) {
-        return options.allow_tf32 && device.capability >= 80 ? LaunchVectors<TileMath::kTf32>(device, task, stream)
-                                                             : LaunchVectors<TileMath::kScalar>(device, task, stream);
+        if (!has_matrix_units) return LaunchVectors<TileMath::kScalar>(device, tuning, task, stream);
+        return options.allow_tf32 ? LaunchVectors<TileMath::kTf32>(device, tuning, task, stream)
+                                  : LaunchVectors<TileMath::kTf32x3>(device, tuning, task, stream);
       } else if constexpr (std::is_same_v<S, Half>) {
-        return LaunchVectors<TileMath::kHalf>(device, task, stream);
-      } else if (device.capability >= 80) {
-        return LaunchVectors<TileMath::kBFloat16>(device, task, stream);
+        return LaunchVectors<TileMath::kHalf>(device, tuning, task, stream);
+      } else if (has_matrix_units) {
+        return LaunchVectors<TileMath::kBFloat16>(device, tuning, task, stream);
       }
     }
   }
-  return LaunchFirstFitting<ImageGradientBlocks<S, TileMath::kScalar, 64, 32, 16, 128, 1>>(device, task, stream);
+  using General = ImageGradientBlocks<S, TileMath::kScalar, 64, 32, 16, 128, 1>;
+  return LaunchFirstFitting<General>(device, tuning, task, stream);
 }
 
 // Where the parts of the workspace begin.

@@ -43,21 +43,23 @@ struct GradientBlock {
 
 class GradientTilingSearch {
  public:
-  // `windowed`: there are windows. Without, tiles are runs of pixels.
+  // `windowed`: whether there are windows at all.
   GradientTilingSearch(const DeformConvShape& shape, const PixelMaps& maps, const GpuDevice& device, bool windowed)
       : shape_(shape), maps_(maps), device_(device), windowed_(windowed) {}
 
   // The fastest with so many blocks at once on a multiprocessor; of no blocks if they do not fit.
   GradientTiling Best(const GradientBlock& block, int blocks_per_multiprocessor) const {
     GradientTiling best = {};
-    // Of the memory of a multiprocessor each block takes 1 KB for itself.
-    const int memory = (device_.shared_memory_per_block + 1024) / blocks_per_multiprocessor - 1024;
+    // From compute capability 8.0 on a block takes 1 KB for itself.
+    const int reserved = device_.capability >= 80 ? 1024 : 0;
+    const int memory = std::min(device_.shared_memory_per_multiprocessor / blocks_per_multiprocessor - reserved,
+                                device_.shared_memory_per_block);
     const auto consider = [&](int64_t taps) {
       const int64_t free = memory - block.bytes - block.bytes_per_window_pixel - taps * block.bytes_per_tap;
       if (free < 0) return;
       // Tiles that are near to squares, unless the map is narrow.
-      const int64_t first = windowed_ ? 4 : 1, last = windowed_ ? std::max<int64_t>(16, block.pixels / maps_.width) : 1;
-      for (int64_t rows = first; rows <= last; ++rows) {
+      const int64_t last = std::max<int64_t>(16, block.pixels / maps_.width);
+      for (int64_t rows = 4; rows <= last; ++rows) {
         GradientTiling tiling = {};
         tiling.taps = static_cast<int>(taps);
         ChooseTile(block.pixels, rows, &tiling);
@@ -66,7 +68,8 @@ class GradientTilingSearch {
         if (best.blocks == 0 || tiling.cycles < best.cycles) best = tiling;
       }
     };
-    for (int64_t rows = 1; rows <= shape_.kernel_height; ++rows) consider(rows * shape_.kernel_width);
+    // All taps first: of equals the first is chosen.
+    for (int64_t rows = shape_.kernel_height; rows > 0; --rows) consider(rows * shape_.kernel_width);
     if (shape_.kernel_width > 1) consider(1);
     return best;
   }

@@ -72,6 +72,7 @@ class GradientWindow {
   __device__ __forceinline__ void Clear() const {
     T zeros[kWidth] = {};
     const int size = Spare() + kChannels;
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x) * kWidth; i < size; i += kThreads * kWidth) {
       Vector<T, kWidth>::Store(zeros, sums_ + i);
     }

@@ -229,6 +229,11 @@ void Fail(const char* format, ...) {
   std::abort();
 }
 
+bool IsShared(const void* address) {
+  const auto distance = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(shared);
+  return distance < kSharedMemoryBytes;
+}
+
 int Lane() { return current->lane(); }
 
 void SynchronizeBlock() { Wait(State::kAtBarrier); }

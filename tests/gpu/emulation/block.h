@@ -19,6 +19,8 @@ constexpr size_t kSharedMemoryBytes = 232448;
 std::string RunBlock(const std::function<void()>& thread, uint3 index, dim3 size, dim3 grid, size_t shared_bytes,
                      std::mt19937_64& order);
 
+bool IsShared(const void* address);
+
 }  // namespace emulation
 
 #endif  // DCNV2_TESTS_GPU_EMULATION_BLOCK_H_

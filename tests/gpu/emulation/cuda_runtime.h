@@ -124,6 +124,7 @@ T __ldg(const T* address) {
 
 template <typename T>
 std::enable_if_t<std::is_arithmetic_v<T>, T> atomicAdd(T* address, std::common_type_t<T> value) {
+  if constexpr (std::is_floating_point_v<T>) emulation::CountAddition(address);
   const T old = *address;
   *address = old + value;
   return old;

@@ -20,7 +20,7 @@ std::string launch_failure;
 std::map<const void*, size_t> shared_bytes_of_kernel;
 
 struct LaunchRecord {
-  uint64_t blocks, threads, shared_bytes;
+  uint64_t blocks, threads, shared_bytes, additions;
 };
 std::vector<LaunchRecord> launches;
 
@@ -81,7 +81,7 @@ cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const s
   }
   std::mt19937_64 order(CurrentDevice().seed);
   std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
-  launches.push_back({blocks.size(), uint64_t{size.x} * size.y * size.z, config.dynamicSmemBytes});
+  launches.push_back({blocks.size(), uint64_t{size.x} * size.y * size.z, config.dynamicSmemBytes, 0});
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), order);
   for (const uint64_t block : blocks) {
@@ -91,6 +91,10 @@ cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const s
     if (!launch_failure.empty()) return Remember(cudaErrorLaunchFailure);
   }
   return cudaSuccess;
+}
+
+void CountAddition(const void* address) {
+  if (!IsShared(address)) ++launches.back().additions;
 }
 
 }  // namespace emulation

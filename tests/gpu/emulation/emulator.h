@@ -27,8 +27,8 @@ struct Device {
 // The device in use. It starts with the numbers in the environment variables DCNV2_EMULATED_CAPABILITY ("8.0"),
 // DCNV2_EMULATED_MULTIPROCESSORS and DCNV2_EMULATED_SEED, where they are set; libraries export C functions:
 // emulated_device(major, minor, multiprocessors, seed) replaces it, emulated_launches(records, capacity) writes blocks,
-// threads per block and bytes of shared memory (all uint64) of the launches since the last call, and returns how many
-// there were.
+// threads per block, bytes of shared memory and atomic additions of floating-point numbers to global memory (all
+// uint64) of the launches since the last call, and returns how many there were.
 Device& CurrentDevice();
 
 cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
@@ -54,6 +54,9 @@ const unsigned char* Exchange(Collective kind, const void* post, size_t bytes);
 void StartCopy(void* target, const void* source);
 void CommitCopies();
 void WaitForCopies(size_t pending_groups);
+
+// The calling thread adds a floating-point number atomically.
+void CountAddition(const void* address);
 
 }  // namespace emulation
 
