@@ -81,7 +81,7 @@ class ColumnDots {
   }
 
  private:
-  static_assert(kPixels % (kThreads / kLanes) == 0 && 32 % kLanes == 0, "threads share pixels evenly");
+  static_assert(32 % kLanes == 0 && kPixels % (32 / kLanes) == 0, "all lanes of a warp have a pixel");
   using Pack = Vector<S, kWidth>;
   using Column = Vector<T, kWidth>;
 

@@ -23,7 +23,7 @@ cudaError_t KernelGradientGpu(const DeformConvShape& shape, const DeformConvInpu
 template <typename S>
 int64_t ImageGradientGpuWorkspace(const DeformConvShape& shape, const GpuOptions& options);
 
-// The gradients of x, offset and mask; `gradients.kernel` is not touched.
+// The gradients of x, offset and mask, except those that are null; `gradients.kernel` is not touched.
 template <typename S>
 cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
                              const DeformConvGradients<S>& gradients, void* workspace, const GpuOptions& options,

@@ -7,8 +7,8 @@
 // windows of neighbouring blocks overlap, it adds atomically. In fixed order instead: see
 // deform_conv_ordered_gradient.h.
 //
-// With a 3 x 3 kernel and offsets of about two pixels the windows of 8 x 8 pixels add about a ninth of the numbers that
-// the samples do, of which there are 36 for every output pixel and channel.
+// With a 3 x 3 kernel and offsets of two pixels' deviation, windows of 8 x 8 output pixels add a tenth of the numbers
+// that their samples would, which are 36 for every output pixel and channel (counted on the emulated device).
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -138,8 +138,13 @@ __device__ __forceinline__ void WriteSampleGradients(const Task<S>& task, int de
   if (task.gradients.mask != nullptr) task.gradients.mask[sample] = Apply(planned.interpolation, dots);
 }
 
+// As many as there are registers for.
+template <int kThreads>
+constexpr int kBlocksPerMultiprocessor = 256 / kThreads;
+
 template <typename S, typename Columns, typename Window, typename Dots, int kPixels, int kThreads>
-__global__ void __launch_bounds__(kThreads, 2) ImageGradientKernel(const __grid_constant__ Task<S> task) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<kThreads>)
+    ImageGradientKernel(const __grid_constant__ Task<S> task) {
   using T = Compute<S>;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   static_assert(kPixels <= kThreads, "every pixel has a thread that plans it");
@@ -163,11 +168,10 @@ __global__ void __launch_bounds__(kThreads, 2) ImageGradientKernel(const __grid_
 #pragma unroll 1
     for (int i = own; i < 4 * kPixels * task.tiling.taps; i += kThreads) memory.dots[i] = T(0);
   }
-  OutputPixel pixel;
   if (own < kPixels) {
     const uint32_t offset = part.tile.Offset(own);
     const int64_t nowhere = shape.batch * shape.out_pixels();
-    pixel = LocatePixel(shape, offset == PixelTile::kNone ? nowhere : part.tile.first + offset);
+    const OutputPixel pixel = LocatePixel(shape, offset == PixelTile::kNone ? nowhere : part.tile.first + offset);
     memory.pixels[own] = pixel;
     memory.origins[own] = pixel.image_begin * shape.in_channels;
   }
@@ -241,27 +245,33 @@ struct ImageGradientBlocks {
   using Window = GradientWindow<T, kPixels, kChannels, kThreads, kWidth>;
   using Dots = ColumnDots<S, kPixels, kThreads, kChannels / kWidth, kWidth>;
   using Memory = BlockMemory<T, Columns, Window, kPixels>;
+  static constexpr int kMostBlocks = kBlocksPerMultiprocessor<kThreads>;
 
   static int DotsBytes(const Task<S>& task, int taps) { return task.has_dots() ? taps * Memory::kBytesPerTap : 0; }
 
   static GradientBlock Describe(const Task<S>& task) {
     const DeformConvShape& shape = task.shape;
-    const int64_t groups = CeilDiv(kChannels, shape.group_in_channels());
-    const auto outputs = static_cast<double>(std::min(groups, shape.groups) * shape.group_out_channels());
-    // Operands are written to shared memory once and read about twice.
-    const double operands = 3.0 * (kPixels + kChannels) * sizeof(S) / (128.0 * kPixels);
-    // As tile_product_tensor.cuh and its scalar sibling multiply; other kinds of arithmetic are bound by operands.
-    const double multiplying = kMath == TileMath::kScalar   ? kChannels / 128.0
-                               : kMath == TileMath::kTf32x3 ? kChannels / 220.0
-                                                            : 0;
-    return {kPixels,
-            Memory::kBytes,
+    const int64_t groups = std::min(CeilDiv(kChannels, shape.group_in_channels()), shape.groups);
+    const auto outputs = static_cast<double>(groups * shape.group_out_channels());
+    // For a sample and an output. Operands are written to shared memory once and read about twice, 128 bytes a cycle.
+    // Units multiply as tile_product_tensor.cuh and its scalar sibling count; others than these are faster.
+    constexpr double kOperands = sizeof(S) * static_cast<double>(kPixels + kChannels) / kPixels;
+    constexpr double kMultiplying = kMath == TileMath::kScalar   ? kChannels / 128.0
+                                    : kMath == TileMath::kTf32x3 ? kChannels / 220.0
+                                                                 : 0;
+    const double sample = 0.6 * kChannels + outputs * std::max(3 * kOperands / 128, kMultiplying);
+    // A multiprocessor's share of the second-level cache is about 24 bytes a cycle, or 2.4 atomic additions: four for a
+    // sample and channel, one for a pixel of the window. Half of what samples read is assumed to come from the
+    // first-level cache.
+    const double bandwidth = (outputs * kOperands + 2.0 * kChannels * sizeof(S)) / 24;
+    return {Memory::kBytes,
             DotsBytes(task, 1),
             task.has_window() ? Window::kPixelBytes : 0,
             CeilDiv(shape.deformable_group_channels(), kChannels),
-            0.6 * kChannels + outputs * std::max(operands, multiplying),
-            1.2 * kChannels,
-            0.4 * kChannels};
+            std::max(sample, bandwidth),
+            2.0 * kChannels,
+            0.5 * kChannels,
+            1 + 64.0 / kThreads};
   }
 
   static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, Task<S> task,
@@ -274,41 +284,44 @@ struct ImageGradientBlocks {
   }
 };
 
-// Launches the first of these kinds of blocks whose window is as large as it should be, or else the fastest. Two blocks
-// are to share a multiprocessor, so that one multiplies while the other adds. The kinds are in the order of
-// GpuTuning::tile.
-template <typename... Blocks, typename S>
-cudaError_t LaunchFirstFitting(const GpuDevice& device, const GpuTuning& tuning, const Task<S>& task,
-                               cudaStream_t stream) {
+// Launches the fastest of these kinds of blocks, which are in the order of GpuTuning::tile. Two blocks are to share a
+// multiprocessor if they can, so that one multiplies while the other adds.
+template <int kPixels, typename... Blocks, typename S>
+cudaError_t LaunchFastestBlocks(const GpuDevice& device, const GpuTuning& tuning, const Task<S>& task,
+                                cudaStream_t stream) {
   using Launch = cudaError_t(const GpuDevice&, const GpuTuning&, Task<S>, const GradientTiling&, cudaStream_t);
-  const GradientTilingSearch search(task.shape, task.maps, device, task.has_window());
+  const GradientTilingSearch<kPixels> search(task.shape, task.maps, device, task.has_window());
   GradientTiling best = {};
   Launch* launch = nullptr;
-  const auto consider = [&](auto blocks, int number, int blocks_per_multiprocessor) {
-    const bool other_is_asked_for = tuning.tile >= 1 && tuning.tile <= int{sizeof...(Blocks)} && tuning.tile != number;
-    if (other_is_asked_for || best.covers_usual_offsets) return;
-    const GradientTiling found = search.Best(blocks.Describe(task), blocks_per_multiprocessor);
-    if (found.blocks == 0) return;
-    if (launch == nullptr || found.covers_usual_offsets || found.cycles < best.cycles) {
-      best = found;
-      launch = blocks.Launch;
+  const auto consider = [&](auto kind) {
+    const GradientBlock block = kind.Describe(task);
+    for (int blocks = tuning.blocks_per_multiprocessor == 1 ? 1 : kind.kMostBlocks; blocks > 0; --blocks) {
+      const GradientTiling found = search.Best(block, blocks);
+      if (found.blocks > 0 && (launch == nullptr || found.cycles < best.cycles)) {
+        best = found;
+        launch = kind.Launch;
+      }
     }
   };
-  for (int blocks = tuning.blocks_per_multiprocessor == 1 ? 1 : 2; blocks > 0; --blocks) {
-    int number = 0;
-    (consider(Blocks(), ++number, blocks), ...);
-  }
+  const int asked_for = tuning.tile <= int{sizeof...(Blocks)} ? tuning.tile : 0;
+  int number = 0;
+  ((++number, asked_for == 0 || asked_for == number ? consider(Blocks()) : void()), ...);
+  // The device may have too little memory for what is asked for.
+  if (launch == nullptr) (consider(Blocks()), ...);
   return launch == nullptr ? cudaErrorInvalidConfiguration : launch(device, tuning, task, best, stream);
 }
 
-// The wide block reads dy and the kernel half as often, but its window takes twice the memory. The depth of a step is
-// 128 bytes of outputs: whole lines of the caches.
+// Wide blocks read dy less often, but their windows take more memory. The depth of a step is 128 bytes of outputs:
+// whole lines of the caches.
 template <TileMath kMath, typename S>
 cudaError_t LaunchVectors(const GpuDevice& device, const GpuTuning& tuning, const Task<S>& task, cudaStream_t stream) {
+  constexpr int kPixels = 64;
   constexpr int kDepth = 128 / sizeof(S);
   constexpr int kVector = 16 / sizeof(S);
-  return LaunchFirstFitting<ImageGradientBlocks<S, kMath, 64, 64, kDepth, 128, kVector>,
-                            ImageGradientBlocks<S, kMath, 64, 32, kDepth, 128, kVector>>(device, tuning, task, stream);
+  using Large = ImageGradientBlocks<S, kMath, kPixels, 128, kDepth, 256, kVector>;
+  using Medium = ImageGradientBlocks<S, kMath, kPixels, 64, kDepth, 128, kVector>;
+  using Small = ImageGradientBlocks<S, kMath, kPixels, 32, kDepth, 128, kVector>;
+  return LaunchFastestBlocks<kPixels, Large, Medium, Small>(device, tuning, task, stream);
 }
 
 template <typename S>
@@ -329,8 +342,9 @@ cudaError_t SpreadColumns(const GpuDevice& device, const Task<S>& task, const Gp
       }
     }
   }
-  using General = ImageGradientBlocks<S, TileMath::kScalar, 64, 32, 16, 128, 1>;
-  return LaunchFirstFitting<General>(device, tuning, task, stream);
+  constexpr int kPixels = 64;
+  using General = ImageGradientBlocks<S, TileMath::kScalar, kPixels, 32, 16, 128, 1>;
+  return LaunchFastestBlocks<kPixels, General>(device, tuning, task, stream);
 }
 
 // Where the parts of the workspace begin.

@@ -27,25 +27,30 @@ struct GradientTiling {
 
   int parts;  // into which the taps are divided
   int64_t tiles_per_row, tiles_per_map, blocks;
-  double cycles;              // that all blocks take, as estimated
-  bool covers_usual_offsets;  // in the window
+  double cycles;  // that all blocks take, as estimated
 };
 
 // What a block needs, and how long that takes.
 struct GradientBlock {
-  int pixels;  // of its tile, at most
   int bytes, bytes_per_tap, bytes_per_window_pixel;
   int64_t chunks;  // of channels
   // Cycles of a multiprocessor for a chunk, counted and not measured: for a sample, what is added to that where the
   // sample falls outside of the window, and for a pixel of the window.
   double sample, outside, window_pixel;
+  double alone;  // how much longer it takes on a multiprocessor that has no other block
 };
 
+// For tiles of at most kPixels pixels.
+template <int kPixels>
 class GradientTilingSearch {
  public:
   // `windowed`: whether there are windows at all.
   GradientTilingSearch(const DeformConvShape& shape, const PixelMaps& maps, const GpuDevice& device, bool windowed)
-      : shape_(shape), maps_(maps), device_(device), windowed_(windowed) {}
+      : shape_(shape), maps_(maps), device_(device), windowed_(windowed) {
+    // Near to squares, unless the map is narrow.
+    const int64_t most = std::max<int64_t>(kMostRows, kPixels / maps.width);
+    for (int i = 0; i < kTiles; ++i) tiles_[i] = ChooseTile(most - i);
+  }
 
   // The fastest with so many blocks at once on a multiprocessor; of no blocks if they do not fit.
   GradientTiling Best(const GradientBlock& block, int blocks_per_multiprocessor) const {
@@ -57,12 +62,10 @@ class GradientTilingSearch {
     const auto consider = [&](int64_t taps) {
       const int64_t free = memory - block.bytes - block.bytes_per_window_pixel - taps * block.bytes_per_tap;
       if (free < 0) return;
-      // Tiles that are near to squares, unless the map is narrow.
-      const int64_t last = std::max<int64_t>(16, block.pixels / maps_.width);
-      for (int64_t rows = 4; rows <= last; ++rows) {
-        GradientTiling tiling = {};
+      for (GradientTiling tiling : tiles_) {
         tiling.taps = static_cast<int>(taps);
-        ChooseTile(block.pixels, rows, &tiling);
+        tiling.parts = static_cast<int>(CeilDiv(shape_.taps(), taps));
+        tiling.blocks = maps_.count * tiling.tiles_per_map * shape_.deformable_groups * tiling.parts;
         if (windowed_) ChooseWindow(free / block.bytes_per_window_pixel, &tiling);
         Estimate(block, blocks_per_multiprocessor, &tiling);
         if (best.blocks == 0 || tiling.cycles < best.cycles) best = tiling;
@@ -75,6 +78,8 @@ class GradientTilingSearch {
   }
 
  private:
+  static constexpr int kLeastRows = 4, kMostRows = 16;  // of a tile
+  static constexpr int kTiles = kMostRows - kLeastRows + 1;
   // Offsets that windows leave room for, and those that are taken for usual, in pixels.
   static constexpr int64_t kMaxMargin = 4, kUsualMargin = 2;
 
@@ -83,16 +88,16 @@ class GradientTilingSearch {
   };
 
   // Of as many rows, or less where so the tiles become more alike.
-  void ChooseTile(int64_t pixels, int64_t rows, GradientTiling* tiling) const {
+  GradientTiling ChooseTile(int64_t rows) const {
     const auto divide = [](int64_t size, int64_t most) { return CeilDiv(size, CeilDiv(size, most)); };
     // Pixels of a tile are counted in 32 bits.
-    if (maps_.width > std::numeric_limits<int32_t>::max() / pixels) rows = 1;
-    tiling->rows = static_cast<int>(divide(maps_.height, rows));
-    tiling->columns = static_cast<int>(divide(maps_.width, pixels / tiling->rows));
-    tiling->parts = static_cast<int>(CeilDiv(shape_.taps(), tiling->taps));
-    tiling->tiles_per_row = CeilDiv(maps_.width, tiling->columns);
-    tiling->tiles_per_map = CeilDiv(maps_.height, tiling->rows) * tiling->tiles_per_row;
-    tiling->blocks = maps_.count * tiling->tiles_per_map * shape_.deformable_groups * tiling->parts;
+    if (maps_.width > std::numeric_limits<int32_t>::max() / kPixels) rows = 1;
+    GradientTiling tiling = {};
+    tiling.rows = static_cast<int>(divide(maps_.height, rows));
+    tiling.columns = static_cast<int>(divide(maps_.width, kPixels / tiling.rows));
+    tiling.tiles_per_row = CeilDiv(maps_.width, tiling.columns);
+    tiling.tiles_per_map = CeilDiv(maps_.height, tiling.rows) * tiling.tiles_per_row;
+    return tiling;
   }
 
   // What a tile samples at the taps of a block without offsets.
@@ -124,21 +129,18 @@ class GradientTilingSearch {
 
   void Estimate(const GradientBlock& block, int blocks_per_multiprocessor, GradientTiling* tiling) const {
     double sample = block.sample;
-    tiling->covers_usual_offsets = true;
     if (windowed_) {
       const Extent usual = WithMargin(Footprint(*tiling), kUsualMargin);
       const auto covered = [](int window, int64_t samples) {
         return std::min(1.0, static_cast<double>(window) / static_cast<double>(samples));
       };
       const double inside = covered(tiling->window_rows, usual.rows) * covered(tiling->window_columns, usual.columns);
-      tiling->covers_usual_offsets = inside == 1;
       sample += (1 - inside) * block.outside;
     }
     const double chunk =
-        sample * tiling->taps * block.pixels + block.window_pixel * tiling->window_rows * tiling->window_columns;
+        sample * tiling->taps * kPixels + block.window_pixel * tiling->window_rows * tiling->window_columns;
     const double busy = chunk * static_cast<double>(block.chunks);
-    // A block that has a multiprocessor for itself leaves it idle at times.
-    const double alone = 1.5 * busy;
+    const double alone = block.alone * busy;
     const auto rounds = static_cast<double>(CeilDiv(tiling->blocks, device_.multiprocessors));
     tiling->cycles = std::max(rounds * (blocks_per_multiprocessor > 1 ? busy : alone), alone);
   }
@@ -147,6 +149,7 @@ class GradientTilingSearch {
   const PixelMaps maps_;
   const GpuDevice& device_;
   const bool windowed_;
+  GradientTiling tiles_[kTiles];  // without what depends on the block
 };
 
 }  // namespace dcnv2

@@ -3,12 +3,12 @@
 // Nothing here is atomic: shared memory of any device up to compute capability 12.0 adds floats by a loop of
 // compare-and-swap only. Instead every number of the window has one owner. The two rows of pixels that a sample touches
 // are neighbours, so one of them is even and one odd: a warp owns the even rows, another the odd rows, and a lane of it
-// one channel of every 32. Each owner goes through the samples in their order, so that sums within a block are also
+// a thirty-second of the channels. Each owner goes through the samples in their order, so the sums of a block are
 // always the same.
 //
 // In cycles of shared memory (128 bytes each) per sample and 64 float32 channels, counted and not measured: 16 to read
-// and write four pixels, 4 to read the column twice, 2 to read the shares. That replaces 8 atomic additions of 128
-// bytes in the second-level cache, which a device of compute capability 9.0 does at about a quarter of that rate.
+// and write four pixels, 4 to read the column twice, 2 to read the shares. They replace 256 atomic additions in the
+// second-level cache, which take about 100 cycles of a multiprocessor's share of it on compute capability 9.0.
 #ifndef DCNV2_CC_LIB_GPU_GRADIENT_WINDOW_CUH_
 #define DCNV2_CC_LIB_GPU_GRADIENT_WINDOW_CUH_
 
@@ -212,7 +212,7 @@ class GradientWindow {
     }
   }
 
-  // Zeros need no addition: what is at whole-numbered positions has three corners without a share.
+  // Zeros need no addition: at whole-numbered positions three of the four corners have no share.
   static __device__ __forceinline__ void AddToMemory(const T (&values)[kWidth], T* to) {
     bool any = false;
 #pragma unroll
