@@ -5,7 +5,8 @@
     python cc/tools/gpu_library.py cuda                they run on a GPU; DCNV2_CUDA_ARCHS says which, by default those
                                                        of this machine
 
-The library goes to build/gpu-*/libdcnv2_gpu.so. Only what changed is compiled again.
+The library goes to build/gpu-*/libdcnv2_gpu.so. Only what changed is compiled again. DCNV2_GPU_LIBRARY names one
+that was built before, perhaps on another machine: it is taken as it is, whatever the device.
 """
 
 import os
@@ -48,16 +49,23 @@ def build(device: str) -> Path:
     """Returns the library for `device`, rebuilt where it is out of date.
 
     Raises:
+        BuildError: a compiler failed, or DCNV2_GPU_LIBRARY names no file.
         CudaUnavailable: the device is "cuda", and there is no toolkit or no GPU to ask for its architecture.
     """
+    if os.environ.get("DCNV2_GPU_LIBRARY"):
+        library = Path(os.environ["DCNV2_GPU_LIBRARY"])
+        if not library.is_file():
+            raise BuildError(f"DCNV2_GPU_LIBRARY must be the path of a library. Received: {library}, which is no file.")
+        return library.resolve()
     directory = ROOT / "build" / f"gpu-{device}"
     if device == "cuda":
         toolkit = find_toolkit()
         architectures = toolkit.architectures(os.environ.get("DCNV2_CUDA_ARCHS") or "native")
-        builder = Builder(directory, toolkit.compiler(architectures))
-        builder.jobs = os.cpu_count() or 1
         # So that compute-sanitizer and profilers can name lines.
-        objects = builder.compile(_kernels(), ["-lineinfo"]) + builder.compile(sources("cc/lib"))
+        builder = Builder(directory, [*toolkit.compiler(architectures), "-lineinfo"])
+        builder.jobs = os.cpu_count() or 1
+        # All at once: nvcc takes longest, so its files come first.
+        objects = builder.compile([*_kernels(), *sources("cc/lib")])
         # PyTorch has symbols of the same names.
         flags = [*toolkit.link_flags, "-Wl,--exclude-libs,ALL"]
     else:
