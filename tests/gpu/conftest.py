@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from kernels import Kernels
+from lost_device import pytest_runtest_teardown  # noqa: F401, a hook
 
 from tests.reference_vectors import deform_conv_vectors, psroi_vectors  # noqa: F401, fixtures
 
