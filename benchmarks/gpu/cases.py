@@ -11,8 +11,15 @@ BINS = 7
 SAMPLES = 2
 
 FORWARD = "forward"
+INPUT_GRADIENT = "input gradient"
+OFFSET_GRADIENTS = "offset and mask gradients"
+KERNEL_GRADIENT = "kernel gradient"
+BACKWARD = "backward"
 BOTH = "forward + backward"
-WORKS = (FORWARD, BOTH)
+
+# In the order in which they are measured: where a gradient fails, the others are known before all are computed at once.
+CONV_WORKS = (FORWARD, INPUT_GRADIENT, OFFSET_GRADIENTS, KERNEL_GRADIENT, BOTH)
+ROI_WORKS = (FORWARD, BACKWARD, BOTH)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +47,14 @@ class Precision:
 # Sums of thousands of terms in another order; where factors have 11 or 8 bits, a few roundings of them.
 FLOAT32 = Precision("float32", "float32", 4, 1e-4)
 TF32 = Precision("TF32", "float32", 4, 2e-3, allow_tf32=True)
-FLOAT16 = Precision("float16", "float16", 2, 2e-3)
 BFLOAT16 = Precision("bfloat16", "bfloat16", 2, 1.6e-2)
+FLOAT16 = Precision("float16", "float16", 2, 2e-3)
 
-CONV_PRECISIONS = (FLOAT32, TF32, FLOAT16, BFLOAT16)
+CONV_PRECISIONS = (FLOAT32, TF32, BFLOAT16, FLOAT16)
 # Pooling multiplies no matrices.
-ROI_PRECISIONS = (FLOAT32, FLOAT16, BFLOAT16)
+ROI_PRECISIONS = (FLOAT32, BFLOAT16, FLOAT16)
+# What float16 would tell, bfloat16 tells too.
+VARIANT_PRECISIONS = (FLOAT32, TF32, BFLOAT16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +65,14 @@ class ConvCase:
     height: int
     width: int
     batch: int
+    groups: int = 1
+    deformable_groups: int = 1
 
     def __str__(self) -> str:
-        return f"{self.channels} ch, {self.height} x {self.width}, batch {self.batch}"
+        text = f"{self.channels} ch, {self.height} x {self.width}, batch {self.batch}"
+        if self.groups > 1:
+            text += ", depthwise" if self.groups == self.channels else f", {self.groups} groups"
+        return text + (f", {self.deformable_groups} deformable groups" if self.deformable_groups > 1 else "")
 
     @property
     def pixels(self) -> int:
@@ -72,7 +86,12 @@ class ConvCase:
 
     @property
     def kernel_elements(self) -> int:
-        return TAPS * self.channels**2
+        return TAPS * self.channels**2 // self.groups
+
+    @property
+    def coordinates(self) -> int:
+        """Of offset and mask together."""
+        return 3 * TAPS * self.deformable_groups * self.pixels
 
     def column_bytes(self, precision: Precision) -> int:
         """What the sampled values of all taps would take if they were kept at once."""
@@ -110,10 +129,18 @@ class RoICase:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """The cases, and the sizes by which the device's two rates are measured."""
+    """What is measured on a device.
 
-    conv: tuple[ConvCase, ...]
-    roi: tuple[RoICase, ...]
+    Attributes:
+        cases: the most important first: time may run out.
+        variants: cases on which the library's choices are compared with others.
+        memory: cases of which the workspace is looked at.
+        copy_bytes, matrix_side: sizes by which the device's two rates are measured.
+    """
+
+    cases: tuple[ConvCase | RoICase, ...]
+    variants: tuple[ConvCase, ...]
+    memory: tuple[ConvCase, ...]
     copy_bytes: int
     matrix_side: int
 
@@ -122,22 +149,42 @@ class Sizes:
 _STAGES = ((128, 100, 168, 8), (256, 50, 84, 16), (512, 25, 42, 32))
 _ROIS_PER_IMAGE = 512
 
+# By stage.
+CONV_OF_TWO_IMAGES, CONV_OF_SIXTEEN_IMAGES = (
+    tuple(ConvCase(*stage[:3], batch) for stage in _STAGES) for batch in (2, 16)
+)
+_ROI_OF_TWO_IMAGES, _ROI_OF_SIXTEEN_IMAGES = (
+    tuple(RoICase(*stage, batch, _ROIS_PER_IMAGE) for stage in _STAGES) for batch in (2, 16)
+)
+# ResNeXt's stage 4, MobileNet's kind of convolution, and the deformable groups of R-FCN.
+_CONV_OF_GROUPS = (
+    ConvCase(512, 50, 84, 2, groups=32),
+    ConvCase(256, 50, 84, 2, groups=256),
+    ConvCase(256, 50, 84, 2, deformable_groups=4),
+)
+
 FULL = Sizes(
-    conv=tuple(ConvCase(*stage[:3], batch) for batch in (2, 16) for stage in _STAGES),
-    roi=tuple(RoICase(*stage, batch, _ROIS_PER_IMAGE) for batch in (2, 16) for stage in _STAGES),
+    cases=(
+        *(*CONV_OF_TWO_IMAGES, *_ROI_OF_TWO_IMAGES),
+        *(*CONV_OF_SIXTEEN_IMAGES, *_ROI_OF_SIXTEEN_IMAGES, *_CONV_OF_GROUPS),
+    ),
+    variants=CONV_OF_TWO_IMAGES,
+    memory=CONV_OF_TWO_IMAGES,
     copy_bytes=2**31,
     matrix_side=8192,
 )
 QUICK = Sizes(
-    conv=(ConvCase(128, 25, 42, 2), ConvCase(256, 13, 21, 2)),
-    roi=(RoICase(256, 25, 42, 32, 2, 64),),
+    cases=(ConvCase(128, 25, 42, 2), RoICase(256, 25, 42, 32, 2, 64), ConvCase(256, 13, 21, 2, groups=32)),
+    variants=(ConvCase(128, 25, 42, 2),),
+    memory=(ConvCase(128, 25, 42, 2),),
     copy_bytes=2**28,
     matrix_side=2048,
 )
 # The emulator runs kernels thread by thread.
 TINY = Sizes(
-    conv=(ConvCase(16, 5, 7, 2),),
-    roi=(RoICase(16, 6, 9, 16, 2, 3),),
+    cases=(ConvCase(16, 5, 7, 2), RoICase(16, 6, 9, 16, 2, 3), ConvCase(16, 5, 7, 2, groups=4, deformable_groups=2)),
+    variants=(ConvCase(16, 5, 7, 2),),
+    memory=(ConvCase(16, 5, 7, 2),),
     copy_bytes=2**20,
     matrix_side=64,
 )

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.agreement import largest_error
+from benchmarks.gpu.bench import Attempt, Bench
 from benchmarks.gpu.cases import BOTH, FLOAT32, FORWARD, TF32, Precision
-from benchmarks.gpu.device import Device, use_tf32
-from benchmarks.gpu.findings import contender
+from benchmarks.gpu.device import use_tf32
+from benchmarks.gpu.findings import Measurement, contender
+from benchmarks.gpu.floors import Floor
 from tf_dcnv2.benchmark.results import Group
 from tf_dcnv2.benchmark.timing import measure
 
@@ -28,13 +30,15 @@ class Contender:
         precision: of its numbers.
         runs: by work.
         comparable: turns what a run returns into the reference's layouts; None where there is nothing to compare.
-        ours: wrong values are ours to answer for; others only lose their place.
+        reset: forgets what earlier runs wrote, where runs write to the same tensors.
+        ours: wrong values and failures are ours to answer for; others only lose their place.
     """
 
     who: str
     precision: Precision
     runs: Mapping[str, Run]
     comparable: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+    reset: Callable[[], None] = lambda: None
     ours: bool = False
 
     @property
@@ -42,57 +46,77 @@ class Contender:
         return contender(self.who, self.precision)
 
 
-@dataclasses.dataclass
 class Contest:
-    """Who takes part in one work on one problem.
+    """One work on one problem, and who takes part in it.
 
     Attributes:
-        work, case: their names.
         admitted: contenders whose values are right, or not to be compared.
         absent: by the others' names, why not.
         errors: by contender's name, its largest error as a fraction of the largest value.
-        wrong: in words, our wrong values.
+        wrong: in words, our wrong values and failures.
     """
 
-    work: str
-    case: str
-    admitted: list[Contender] = dataclasses.field(default_factory=list)
-    absent: dict[str, str] = dataclasses.field(default_factory=dict)
-    errors: dict[str, float] = dataclasses.field(default_factory=dict)
-    wrong: list[str] = dataclasses.field(default_factory=list)
+    def __init__(self, bench: Bench, subject: str, work: str, case: str):
+        self._bench, self._subject, self._work, self._case = bench, subject, work, case
+        self.admitted: list[Contender] = []
+        self.absent: dict[str, str] = {}
+        self.errors: dict[str, float] = {}
+        self.wrong: list[str] = []
 
     def admit(self, candidate: Contender, expected: Sequence[Tensor]) -> None:
-        """Runs a candidate once and compares what it gives with the reference's output and gradients.
+        """Runs a candidate once, if it does this work, and compares what it gives with the reference.
 
         Others compute positions in 16 bits where we use 32, so that their 16-bit results are not held against them.
-        """
-        try:
-            outputs = with_precision(candidate, self.work)()
-        except (ImportError, RuntimeError) as reason:
-            if candidate.ours:
-                raise
-            self.absent[candidate.name] = _in_a_word(reason)
-            return
-        if candidate.comparable is not None:
-            error = largest_error(candidate.comparable(outputs), expected)
-            self.errors[candidate.name] = error
-            tolerance = candidate.precision.tolerance
-            binding = candidate.ours or candidate.precision in (FLOAT32, TF32)
-            # Written so that infinity and NaN fail too.
-            if binding and not error <= tolerance:
-                self.absent[candidate.name] = f"error {error:.1e}"
-                if candidate.ours:
-                    self.wrong.append(
-                        f"{candidate.name}, {self.work}, {self.case}: the largest error is {error:.2g} of the largest "
-                        f"value, allowed are {tolerance:.2g}."
-                    )
-                return
-        self.admitted.append(candidate)
 
-    def measure(self, device: Device, rounds: int) -> Group:
-        """Times those who were admitted, by turns."""
-        watches = {item.name: device.stopwatch(with_precision(item, self.work)) for item in self.admitted}
-        return Group(self.work, self.case, measure(watches, rounds, budget_s=_BUDGET_S), self.absent)
+        Raises:
+            RuntimeError: the candidate's failure has left the device unusable.
+        """
+        if self._work not in candidate.runs:
+            return
+        attempt = Attempt(self._subject, self._work, candidate.name)
+        if attempt in self._bench.ruled_out:
+            self.absent[candidate.name] = "ended its process"
+            return
+        self._bench.send(attempt)
+        try:
+            candidate.reset()
+            outputs = with_precision(candidate, self._work)()
+            self._bench.device.synchronize()
+        except (ImportError, RuntimeError) as reason:
+            self._bench.device.synchronize()
+            self.absent[candidate.name] = _in_a_word(reason)
+            if candidate.ours:
+                self._note_wrong(candidate, f"{type(reason).__name__}: {str(reason).splitlines()[0]}")
+            return
+        if candidate.comparable is None or self._is_right(candidate, candidate.comparable(outputs), expected):
+            self.admitted.append(candidate)
+
+    def measure(self, floors: Mapping[str, Floor], estimates: Mapping[str, float]) -> None:
+        """Times those who were admitted, by turns, and sends the measurement."""
+        bench = self._bench
+        bench.send(Attempt(self._subject, self._work))
+        watches = {item.name: bench.device.stopwatch(with_precision(item, self._work)) for item in self.admitted}
+        group = Group(self._work, self._case, measure(watches, bench.rounds, budget_s=_BUDGET_S), self.absent)
+        bench.send(Measurement(self._subject, group, floors, estimates, self.errors, self.wrong))
+
+    def _is_right(self, candidate: Contender, outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+        error = largest_error(outputs, expected)
+        self.errors[candidate.name] = error
+        tolerance = candidate.precision.tolerance
+        # Written so that infinity and NaN fail too.
+        if error <= tolerance:
+            return True
+        if not candidate.ours and candidate.precision not in (FLOAT32, TF32):
+            return True
+        self.absent[candidate.name] = f"error {error:.1e}"
+        if candidate.ours:
+            self._note_wrong(
+                candidate, f"the largest error is {error:.2g} of the largest value, allowed are {tolerance:.2g}."
+            )
+        return False
+
+    def _note_wrong(self, candidate: Contender, what: str) -> None:
+        self.wrong.append(f"{candidate.name}, {self._subject}, {self._work}, {self._case}: {what}")
 
 
 def with_precision(candidate: Contender, work: str) -> Run:

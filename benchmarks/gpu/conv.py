@@ -1,5 +1,6 @@
 """Deformable convolution against torchvision's and against cuDNN's dense one, in all precisions by turns."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,12 +9,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu import reference
-from benchmarks.gpu.cases import BOTH, CONV_PRECISIONS, FORWARD, KERNEL_SIZE, TAPS, WORKS, ConvCase, Precision
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.cases import (
+    BOTH,
+    CONV_PRECISIONS,
+    CONV_WORKS,
+    FORWARD,
+    INPUT_GRADIENT,
+    KERNEL_GRADIENT,
+    KERNEL_SIZE,
+    OFFSET_GRADIENTS,
+    TAPS,
+    ConvCase,
+    Precision,
+)
 from benchmarks.gpu.contenders import Contender, Contest, differentiated
-from benchmarks.gpu.device import Device
-from benchmarks.gpu.findings import CONV, DENSE, OURS, TORCHVISION, Measurement
-from benchmarks.gpu.floors import Rates, conv_floor
-from benchmarks.gpu.kernels import ConvCall, Kernels
+from benchmarks.gpu.estimates import conv_estimate
+from benchmarks.gpu.findings import CONV, DENSE, OURS, TORCHVISION, contender
+from benchmarks.gpu.floors import Floor, Rates, conv_floor
+from benchmarks.gpu.kernels import ConvCall, KernelOptions, Kernels
+
+# Which of the reference's results a work has: y, and the gradients of x, kernel, offset and mask.
+RESULTS = {
+    FORWARD: (0,),
+    INPUT_GRADIENT: (1,),
+    KERNEL_GRADIENT: (2,),
+    OFFSET_GRADIENTS: (3, 4),
+    BOTH: (0, 1, 2, 3, 4),
+}
 
 _OFFSET_DEVIATION_PX = 2.0
 # Offsets are odd multiples of half of this: positions are exact in float32, and none is a whole number, where bilinear
@@ -22,7 +45,10 @@ _OFFSET_GRID_PX = 2.0**-10
 
 
 class ConvData(NamedTuple):
-    """Tensors of a `ConvCase`: `(B, H, W, C)`, `(3, 3, C, C)`, `(B, H, W, 18)`, `(B, H, W, 9)`, `(B, H, W, C)`."""
+    """Tensors of a `ConvCase` with G deformable groups.
+
+    `(B, H, W, C)`, `(3, 3, C / groups, C)`, `(B, H, W, 18 G)`, `(B, H, W, 9 G)`, `(B, H, W, C)`.
+    """
 
     x: Tensor
     kernel: Tensor
@@ -44,56 +70,62 @@ def make_data(case: ConvCase, device: str, seed: int = 0) -> ConvData:
         return torch.randn(shape, generator=random, device=device)
 
     grid = (case.batch, case.height, case.width)
-    fan_in = TAPS * case.channels
-    steps = torch.round(normal(*grid, 2 * TAPS) * (_OFFSET_DEVIATION_PX / _OFFSET_GRID_PX))
+    group_channels = case.channels // case.groups
+    taps = case.deformable_groups * TAPS
+    steps = torch.round(normal(*grid, 2 * taps) * (_OFFSET_DEVIATION_PX / _OFFSET_GRID_PX))
     return ConvData(
         x=normal(*grid, case.channels),
-        kernel=normal(KERNEL_SIZE, KERNEL_SIZE, case.channels, case.channels) / fan_in**0.5,
+        kernel=normal(KERNEL_SIZE, KERNEL_SIZE, group_channels, case.channels) / (TAPS * group_channels) ** 0.5,
         offset=(steps + 0.5) * _OFFSET_GRID_PX,
-        mask=torch.rand((*grid, TAPS), generator=random, device=device),
+        mask=torch.rand((*grid, taps), generator=random, device=device),
         dy=normal(*grid, case.channels),
     )
 
 
-def measure_case(
-    case: ConvCase, device: Device, kernels: Kernels, rates: Rates, rounds: int
-) -> tuple[list[Measurement], list[str]]:
-    """Checks and measures both works on one case.
-
-    Returns:
-        The measurements, and in words what was wrong with our values.
-    """
-    contests = {work: Contest(work, str(case)) for work in WORKS}
-    data = make_data(case, device.name)
-    for storage in dict.fromkeys(precision.storage for precision in CONV_PRECISIONS):
-        sharing = [precision for precision in CONV_PRECISIONS if precision.storage == storage]
-        stored = data.stored(sharing[0])
-        expected = reference.deform_conv(*stored)
-        for precision in sharing:
-            for candidate in candidates(stored, precision, kernels):
-                for work in WORKS:
-                    contests[work].admit(candidate, expected[: 1 if work == FORWARD else None])
-    measurements = [
-        Measurement(
-            CONV,
-            contest.measure(device, rounds),
-            {precision.name: conv_floor(case, precision, work, rates) for precision in CONV_PRECISIONS},
-            contest.errors,
-        )
-        for work, contest in contests.items()
-    ]
-    return measurements, [text for contest in contests.values() for text in contest.wrong]
+def measure_case(case: ConvCase, bench: Bench) -> None:
+    """Checks and measures all works on one case, and sends each measurement."""
+    data = make_data(case, bench.device.name)
+    candidates = {
+        precision: [ours(stored, precision, bench.kernels), torchvision(stored, precision), _dense(stored, precision)]
+        for precision, stored in all_stored(data, CONV_PRECISIONS).items()
+    }
+    expected = expected_results(data, CONV_PRECISIONS)
+    for work in CONV_WORKS:
+        if not bench.wants(CONV, work):
+            continue
+        contest = Contest(bench, CONV, work, str(case))
+        for precision in CONV_PRECISIONS:
+            for candidate in candidates[precision]:
+                contest.admit(candidate, [expected[precision][index] for index in RESULTS[work]])
+        floors = floors_of(case, CONV_PRECISIONS, work, bench.rates)
+        contest.measure(floors, _estimates(case, work))
 
 
-def candidates(data: ConvData, precision: Precision, kernels: Kernels) -> list[Contender]:
-    """Everybody, in one precision; `data` is stored in it."""
-    return [ours(data, precision, kernels), torchvision(data, precision), _dense(data, precision)]
+def all_stored(data: ConvData, precisions: Sequence[Precision]) -> dict[Precision, ConvData]:
+    """The data in each precision's type, one copy for those that share it."""
+    copies = {precision.storage: data.stored(precision) for precision in precisions}
+    return {precision: copies[precision.storage] for precision in precisions}
 
 
-def ours(data: ConvData, precision: Precision, kernels: Kernels) -> Contender:
-    """Our kernels, with everything that they write allocated beforehand."""
-    call = ConvCall(kernels, data, precision.allow_tf32)
-    return Contender(OURS, precision, {FORWARD: call.forward, BOTH: call.forward_backward}, list, ours=True)
+def expected_results(data: ConvData, precisions: Sequence[Precision]) -> dict[Precision, list[Tensor]]:
+    """By precision what `RESULTS` counts: output and all gradients in float64, of numbers rounded to its type."""
+    stored = all_stored(data, precisions)
+    results = {precision.storage: reference.deform_conv(*stored[precision]) for precision in precisions}
+    return {precision: results[precision.storage] for precision in precisions}
+
+
+def floors_of(case: ConvCase, precisions: Sequence[Precision], work: str, rates: Rates | None) -> dict[str, Floor]:
+    """By precision's name; none where the rates are unknown."""
+    return {item.name: conv_floor(case, item, work, rates) for item in precisions} if rates else {}
+
+
+def ours(
+    data: ConvData, precision: Precision, kernels: Kernels, who: str = OURS, options: KernelOptions | None = None
+) -> Contender:
+    """Our kernels, with everything that they write allocated beforehand; `options` add to those of the precision."""
+    options = dataclasses.replace(options or KernelOptions(), allow_tf32=precision.allow_tf32)
+    call = ConvCall(kernels, data, options)
+    return Contender(who, precision, call.runs, list, call.reset, ours=True)
 
 
 def torchvision(data: ConvData, precision: Precision) -> Contender:
@@ -118,10 +150,19 @@ def torchvision(data: ConvData, precision: Precision) -> Contender:
 
 def _dense(data: ConvData, precision: Precision) -> Contender:
     """PyTorch's convolution with channels last, which is another function of as many multiplications."""
-    x, dy = (tensor.permute(0, 3, 1, 2) for tensor in (data.x, data.dy))
+    x = data.x.permute(0, 3, 1, 2)
     kernel = data.kernel.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    groups = x.shape[1] // kernel.shape[1]
+    return Contender(
+        DENSE, precision, {FORWARD: lambda: [F.conv2d(x, kernel, padding=KERNEL_SIZE // 2, groups=groups)]}
+    )
 
-    def op(x: Tensor, kernel: Tensor) -> Tensor:
-        return F.conv2d(x, kernel, padding=KERNEL_SIZE // 2)
 
-    return Contender(DENSE, precision, differentiated(op, [x, kernel], dy))
+def _estimates(case: ConvCase, work: str) -> dict[str, float]:
+    """By contender's name, where there is one."""
+    estimates = {
+        contender(who, precision): conv_estimate(case, who, precision, work)
+        for who in (OURS, TORCHVISION)
+        for precision in CONV_PRECISIONS
+    }
+    return {name: seconds for name, seconds in estimates.items() if seconds is not None}

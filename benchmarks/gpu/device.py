@@ -32,6 +32,13 @@ class Device(Protocol):
     def stopwatch(self, run: Callable[[], object]) -> Stopwatch:
         """A function that runs `run` once, with nothing of its data in the cache, and returns the seconds."""
 
+    def synchronize(self) -> None:
+        """Waits for all work.
+
+        Raises:
+            RuntimeError: some of it failed.
+        """
+
     def taken_by_others(self) -> int:
         """Bytes of the device that somebody other than PyTorch has."""
 
@@ -66,6 +73,9 @@ class CudaDevice:
             return self._seconds(run)
 
         return seconds
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize()
 
     def taken_by_others(self) -> int:
         torch.cuda.synchronize()
@@ -114,6 +124,9 @@ class EmulatedDevice:
 
     def stopwatch(self, run: Callable[[], object]) -> Stopwatch:
         return stopwatch(run)
+
+    def synchronize(self) -> None:
+        pass
 
     def taken_by_others(self) -> int:
         return 0

@@ -4,13 +4,25 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu.cases import BOTH, CONV_PRECISIONS, FLOAT32, FORWARD, ROI_PRECISIONS, TF32, Precision
+from benchmarks.gpu.cases import (
+    BOTH,
+    CONV_PRECISIONS,
+    FLOAT32,
+    FORWARD,
+    ROI_PRECISIONS,
+    TF32,
+    VARIANT_PRECISIONS,
+    Precision,
+)
 from benchmarks.gpu.floors import Floor, Rates
 from tf_dcnv2.benchmark.results import Goal, Group, speed_goal, time_goal
 
 CONV = "convolution"
 POOLING = "RoIAlign"
 MODULATED_POOLING = "modulated pooling"
+# Convolutions with options that the library would have chosen by itself.
+VARIANTS = "variants"
+DEFAULT = "default"
 
 OURS = "tf-dcnv2"
 TORCHVISION = "torchvision"
@@ -34,20 +46,24 @@ class Measurement:
     """Contenders of all precisions that took turns on one problem.
 
     Attributes:
-        subject: `CONV`, `POOLING` or `MODULATED_POOLING`.
+        subject: `CONV`, `POOLING`, `MODULATED_POOLING` or `VARIANTS`.
         group: their times.
         floors: by precision's name.
+        estimates: by contender, the seconds that were expected of it on an H100.
         errors: by contender, its largest error as a fraction of the largest value.
+        wrong: in words, wrong values and failures of ours.
     """
 
     subject: str
     group: Group
     floors: Mapping[str, Floor]
+    estimates: Mapping[str, float]
     errors: Mapping[str, float]
+    wrong: Sequence[str] = ()
 
     @property
     def precisions(self) -> Sequence[Precision]:
-        return CONV_PRECISIONS if self.subject == CONV else ROI_PRECISIONS
+        return {CONV: CONV_PRECISIONS, VARIANTS: VARIANT_PRECISIONS}.get(self.subject, ROI_PRECISIONS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data in milliseconds."""
@@ -59,6 +75,7 @@ class Measurement:
             "subject": self.subject,
             **self.group.to_dict(),
             "floor_milliseconds": floors,
+            "estimate_milliseconds": {name: 1e3 * seconds for name, seconds in self.estimates.items()},
             "errors": dict(self.errors),
         }
 
@@ -87,24 +104,42 @@ class Memory:
     torchvision: int | None
 
 
+@dataclasses.dataclass(frozen=True)
+class DeviceFacts:
+    """Name, versions, clocks."""
+
+    facts: Mapping[str, Any]
+
+
 @dataclasses.dataclass
 class Findings:
     """Everything, filled in as it becomes known.
 
     Attributes:
         device: name, driver, versions, clocks.
-        steps: by step, what came of it: "passed in 12 s".
         rates: of the device.
         measurements, memory: see there.
-        wrong: in words, every wrong value of ours, and every step that failed.
+        wrong: in words, every wrong value and failure of ours, and whatever could not be measured.
     """
 
     device: dict[str, Any] = dataclasses.field(default_factory=dict)
-    steps: dict[str, str] = dataclasses.field(default_factory=dict)
     rates: Rates | None = None
     measurements: list[Measurement] = dataclasses.field(default_factory=list)
     memory: list[Memory] = dataclasses.field(default_factory=list)
     wrong: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, finding: DeviceFacts | Rates | Measurement | Memory) -> None:
+        """Puts a finding where it belongs."""
+        match finding:
+            case DeviceFacts():
+                self.device.update(finding.facts)
+            case Rates():
+                self.rates = finding
+            case Measurement():
+                self.measurements.append(finding)
+                self.wrong += finding.wrong
+            case Memory():
+                self.memory.append(finding)
 
     def goals(self) -> list[Goal]:
         """All that can be judged of what was measured."""
@@ -117,7 +152,6 @@ class Findings:
         """Plain data."""
         return {
             "device": self.device,
-            "steps": self.steps,
             "rates": dataclasses.asdict(self.rates) if self.rates else None,
             "measurements": [measurement.to_dict() for measurement in self.measurements],
             "memory": [dataclasses.asdict(memory) for memory in self.memory],
@@ -127,8 +161,9 @@ class Findings:
 
 
 def _goals(measurement: Measurement) -> list[Goal]:
-    judge = _conv_goals if measurement.subject == CONV else _roi_goals
-    return judge(measurement)
+    if measurement.subject == VARIANTS or measurement.group.work not in LEAST_SPEED_UP:
+        return []
+    return _conv_goals(measurement) if measurement.subject == CONV else _roi_goals(measurement)
 
 
 def _conv_goals(measurement: Measurement) -> list[Goal]:

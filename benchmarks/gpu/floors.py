@@ -7,10 +7,25 @@ of the matrix products alone: sampling and interpolation cost something on top, 
 import dataclasses
 from collections.abc import Mapping
 
-from benchmarks.gpu.cases import BINS, BOTH, TAPS, ConvCase, Precision, RoICase
+from benchmarks.gpu.cases import (
+    BACKWARD,
+    BINS,
+    BOTH,
+    FLOAT32,
+    FORWARD,
+    INPUT_GRADIENT,
+    KERNEL_GRADIENT,
+    OFFSET_GRADIENTS,
+    TF32,
+    ConvCase,
+    Precision,
+    RoICase,
+)
 
 _COORDINATE_BYTES = 4
 _INDEX_BYTES = 4
+# Products in TF32 that make one in float32: high times high, high times low, low times high.
+_TF32_PRODUCTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +39,11 @@ class Rates:
 
     bandwidth: float
     matrix: Mapping[str, float]
+
+    def of(self, precision: Precision) -> float:
+        """Operations per second that a precision allows: float32 also by way of three products in TF32."""
+        rate = self.matrix[precision.name]
+        return max(rate, self.matrix[TF32.name] / _TF32_PRODUCTS) if precision == FLOAT32 else rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +65,7 @@ class Floor:
 
 def conv_floor(case: ConvCase, precision: Precision, work: str, rates: Rates) -> Floor:
     """Of modulated deformable convolution."""
-    operations = conv_operations(case, work)
-    return Floor(conv_bytes(case, precision, work) / rates.bandwidth, operations / rates.matrix[precision.name])
+    return Floor(conv_bytes(case, precision, work) / rates.bandwidth, conv_operations(case, work) / rates.of(precision))
 
 
 def roi_floor(case: RoICase, precision: Precision, work: str, modulated: bool, rates: Rates) -> Floor:
@@ -55,15 +74,27 @@ def roi_floor(case: RoICase, precision: Precision, work: str, modulated: bool, r
 
 
 def conv_operations(case: ConvCase, work: str) -> int:
-    """A multiplication and an addition for each pixel and weight; three times that with both gradients."""
+    """A multiplication and an addition for each pixel and weight, for the output and for each gradient.
+
+    Those of input, offset and mask come from the same product.
+    """
     return (3 if work == BOTH else 1) * 2 * case.kernel_elements * case.pixels
 
 
 def conv_bytes(case: ConvCase, precision: Precision, work: str) -> int:
-    """Of x, kernel, offset and mask, and of y; backward those again, dy, and a gradient for each of the four."""
-    inputs = (case.elements + case.kernel_elements) * precision.bytes + 3 * TAPS * case.pixels * _COORDINATE_BYTES
-    output = case.elements * precision.bytes
-    return inputs + output + ((inputs + output + inputs) if work == BOTH else 0)
+    """Of what a work reads and writes: maps, kernel, offset and mask, and their gradients."""
+    maps = case.elements * precision.bytes
+    kernel = case.kernel_elements * precision.bytes
+    coordinates = case.coordinates * _COORDINATE_BYTES
+    inputs = maps + kernel + coordinates
+    return {
+        FORWARD: inputs + maps,
+        INPUT_GRADIENT: kernel + coordinates + maps + maps,
+        OFFSET_GRADIENTS: inputs + maps + coordinates,
+        KERNEL_GRADIENT: maps + coordinates + maps + kernel,
+        # The output, and all gradients by the inputs, which are read once more, and dy.
+        BOTH: (inputs + maps) + (inputs + maps + inputs),
+    }[work]
 
 
 def roi_bytes(case: RoICase, precision: Precision, work: str, modulated: bool) -> int:
@@ -75,8 +106,6 @@ def roi_bytes(case: RoICase, precision: Precision, work: str, modulated: bool) -
     boxes = case.all_rois * (4 * _COORDINATE_BYTES + _INDEX_BYTES)
     deformation = 3 * case.all_rois * BINS * BINS * _COORDINATE_BYTES if modulated else 0
     output = case.pooled_elements * precision.bytes
-    total = features + boxes + deformation + output
-    if work == BOTH:
-        total += output + boxes + features
-        total += features + 2 * deformation if modulated else 0
-    return total
+    forward = features + boxes + deformation + output
+    backward = output + boxes + features + (features + 2 * deformation if modulated else 0)
+    return {FORWARD: forward, BACKWARD: backward, BOTH: forward + backward}[work]

@@ -1,5 +1,7 @@
 """The library that the tests of the kernels use too, on PyTorch's tensors."""
 
+import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from ctypes import byref, c_void_p
@@ -8,11 +10,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import ROOT
-from benchmarks.gpu.cases import BINS, KERNEL_SIZE, SAMPLES
+from benchmarks.gpu.cases import BINS, SAMPLES, TAPS
+from benchmarks.gpu.kernels import KernelOptions
 
 sys.path += [str(ROOT / "tests" / "gpu"), str(ROOT / "cc" / "tools")]
 
 import c_api  # noqa: E402
+import gpu_library  # noqa: E402
+
+
+def build(kind: str) -> None:
+    """Compiles what is out of date, once for all processes to come.
+
+    Raises:
+        SystemExit: the library cannot be built; the message says why.
+    """
+    os.environ["DCNV2_GPU_LIBRARY"] = str(gpu_library.build(kind))
 
 
 class KernelError(RuntimeError):
@@ -20,55 +33,47 @@ class KernelError(RuntimeError):
 
 
 class Library:
-    """`Kernels` by way of tests/gpu/c_api.h; `kind` is "cuda" or "emulated".
+    """`Kernels` by way of tests/gpu/c_api.h; `kind` is "cuda" or "emulated"."""
 
-    With `deterministic` gradients of maps are summed in a fixed order.
-    """
-
-    def __init__(self, kind: str, deterministic: bool = False):
+    def __init__(self, kind: str):
         self._library = c_api.load(kind)
-        self._deterministic = deterministic
         self._on_gpu = kind == "cuda"
 
-    def conv_forward(self, x, kernel, offset, mask, y, *, allow_tf32: bool) -> None:
+    def conv_forward(self, x, kernel, offset, mask, y, options: KernelOptions) -> None:
         inputs = c_api.ConvArraysC(*map(_address, (x, kernel, offset, mask)))
-        shape = _conv_shape(x.shape, kernel.shape[-1])
-        options = c_api.OptionsC(allow_tf32, self._deterministic)
-        self._call("conv_forward", x.dtype, shape, inputs, y, options)
+        self._call("conv_forward", x.dtype, _conv_shape(x.shape, kernel, offset), inputs, y, _options(options))
 
-    def conv_workspace(self, x_shape: Sequence[int], out_channels: int, dtype: torch.dtype, allow_tf32: bool) -> int:
-        options = c_api.OptionsC(allow_tf32, self._deterministic)
-        shape = _conv_shape(x_shape, out_channels)
-        return self._library.dcnv2_conv_backward_workspace_gpu(_code(dtype), byref(shape), byref(options))
+    def conv_workspace(self, x_shape: Sequence[int], kernel: Tensor, offset: Tensor, options: KernelOptions) -> int:
+        shape = _conv_shape(x_shape, kernel, offset)
+        query = self._library.dcnv2_conv_backward_workspace_gpu
+        return query(_code(kernel.dtype), byref(shape), byref(_options(options)))
 
     def conv_backward(
-        self, x, kernel, offset, mask, dy, gradients: Sequence[Tensor], workspace: Tensor, *, allow_tf32: bool
+        self, x, kernel, offset, mask, dy, gradients: Sequence[Tensor | None], workspace, options: KernelOptions
     ) -> None:
+        shape = _conv_shape(x.shape, kernel, offset)
         inputs = c_api.ConvArraysC(*map(_address, (x, kernel, offset, mask)))
         outputs = c_api.ConvArraysC(*map(_address, gradients))
-        shape = _conv_shape(x.shape, kernel.shape[-1])
-        options = c_api.OptionsC(allow_tf32, self._deterministic)
-        self._call("conv_backward", x.dtype, shape, inputs, dy, outputs, workspace, options)
+        self._call("conv_backward", x.dtype, shape, inputs, dy, outputs, workspace, _options(options))
 
     def roi_forward(self, features, boxes, box_indices, levels, offset, mask, y, *, spatial_scale, gamma) -> None:
         problem = _roi_problem(features, boxes, spatial_scale, gamma)
         inputs = _roi_inputs(features, boxes, box_indices, levels, offset, mask)
         self._call("roi_forward", features.dtype, problem, inputs, y)
 
-    def roi_workspace(self, features: Tensor, boxes: Tensor) -> int:
+    def roi_workspace(self, features: Tensor, boxes: Tensor, options: KernelOptions) -> int:
         problem = _roi_problem(features, boxes, 1.0, 1.0)
-        options = c_api.OptionsC(True, self._deterministic)
-        return self._library.dcnv2_roi_backward_workspace_gpu(_code(features.dtype), byref(problem), byref(options))
+        query = self._library.dcnv2_roi_backward_workspace_gpu
+        return query(_code(features.dtype), byref(problem), byref(_options(options)))
 
     def roi_backward(
-        self, features, boxes, box_indices, levels, offset, mask, dy, gradients, workspace, *, spatial_scale, gamma
+        self, features, boxes, box_indices, levels, offset, mask, dy, gradients, workspace, *, options, **geometry
     ) -> None:
-        problem = _roi_problem(features, boxes, spatial_scale, gamma)
+        problem = _roi_problem(features, boxes, **geometry)
         inputs = _roi_inputs(features, boxes, box_indices, levels, offset, mask)
         dfeatures, doffset, dmask = gradients
         outputs = c_api.RoiGradientsC(_addresses(dfeatures), _address(doffset), _address(dmask))
-        options = c_api.OptionsC(True, self._deterministic)
-        self._call("roi_backward", features.dtype, problem, inputs, dy, outputs, workspace, options)
+        self._call("roi_backward", features.dtype, problem, inputs, dy, outputs, workspace, _options(options))
 
     def _call(self, name: str, dtype: torch.dtype, *arguments) -> None:
         """Queues work on PyTorch's stream; tensors are given by their addresses, and structures by theirs."""
@@ -93,9 +98,13 @@ def _addresses(tensor: Tensor):
     return (c_void_p * 1)(tensor.data_ptr())
 
 
-def _conv_shape(x_shape: Sequence[int], out_channels: int):
-    kernel_shape = (KERNEL_SIZE, KERNEL_SIZE, x_shape[-1], out_channels)
-    return c_api.ConvGeometry(tuple(x_shape), kernel_shape).as_c()
+def _options(options: KernelOptions):
+    return c_api.OptionsC(**dataclasses.asdict(options))
+
+
+def _conv_shape(x_shape: Sequence[int], kernel: Tensor, offset: Tensor):
+    deformable_groups = offset.shape[-1] // (2 * TAPS)
+    return c_api.ConvGeometry(tuple(x_shape), tuple(kernel.shape), deformable_groups=deformable_groups).as_c()
 
 
 def _roi_problem(features: Tensor, boxes: Tensor, spatial_scale: float, gamma: float):

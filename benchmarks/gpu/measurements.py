@@ -1,52 +1,150 @@
-"""All measurements, one case after the other; what is known so far is saved after each."""
+"""All measurements, each case in a process of its own, the most important first."""
 
+import contextlib
+import dataclasses
+import importlib
+import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.gpu import conv, roi
-from benchmarks.gpu.cases import Sizes
-from benchmarks.gpu.device import Device, measure_rates
-from benchmarks.gpu.findings import Findings
-from benchmarks.gpu.kernels import Kernels
-from benchmarks.gpu.memory import PRECISIONS, measure_memory
+from benchmarks.gpu.apart import Send, run_apart
+from benchmarks.gpu.bench import Attempt, Bench
+from benchmarks.gpu.cases import ConvCase, Sizes
+from benchmarks.gpu.device import CudaDevice, Device, EmulatedDevice, measure_rates
+from benchmarks.gpu.findings import DeviceFacts, Findings, Measurement
+from benchmarks.gpu.library import Library
+from benchmarks.gpu.memory import measure_memory
+from benchmarks.gpu.variants import measure_variants
+
+# Imported once for all processes; where it cannot be, they say so.
+with contextlib.suppress(ImportError, RuntimeError):
+    importlib.import_module("torchvision.ops")
 
 Log = Callable[[str, str], None]
 
+# Generous: a case takes about ten seconds, its start included.
+_CASE_LIMIT_S = 60.0
+# How often a case may begin again without what ended its process.
+_MOST_PROCESSES = 4
+
+
+class Task(NamedTuple):
+    """What one process does.
+
+    Attributes:
+        name: for people.
+        run: does it.
+    """
+
+    name: str
+    run: Callable[[Bench], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What every process begins with.
+
+    Attributes:
+        kind: "cuda" or "emulated".
+        sizes, rounds: how much is measured.
+    """
+
+    kind: str
+    sizes: Sizes
+    rounds: int
+
+    def bench(self, findings: Findings, send: Send) -> Bench:
+        """A bench in this process; from now on it has CUDA."""
+        # cuDNN tries its algorithms while contenders warm up, and takes the fastest.
+        torch.backends.cudnn.benchmark = True
+        device = CudaDevice() if self.kind == "cuda" else EmulatedDevice()
+        return Bench(device, Library(self.kind), findings.rates, self.rounds, send)
+
+
+def planned_tasks(sizes: Sizes) -> list[Task]:
+    """The device's rates, the cases in their order, the variants, and the memory."""
+    tasks = [Task("rates", lambda bench: _describe(bench.device, sizes, bench.send))]
+    for case in sizes.cases:
+        module, subject = (conv, "convolution") if isinstance(case, ConvCase) else (roi, "pooling")
+        tasks.append(_task(f"{subject}, {case}", module.measure_case, case))
+    tasks += [_task(f"variants, {case}", measure_variants, case) for case in sizes.variants]
+    return tasks + [_task(f"memory, {case}", measure_memory, case) for case in sizes.memory]
+
 
 def measure_everything(
-    findings: Findings,
-    device: Device,
-    kernels: Kernels,
-    sizes: Sizes,
-    rounds: int,
-    log: Log,
-    save: Callable[[], None],
+    findings: Findings, setup: Setup, tasks: list[Task], seconds: float, log: Log, save: Callable[[], None]
 ) -> None:
-    """Fills in what `findings` lacks of device, rates, memory and measurements.
+    """Carries out the tasks and adds to the findings what comes of them.
 
     Args:
         findings: filled in.
-        device, kernels: where and what is measured.
-        sizes: the cases.
-        rounds: of each measurement.
+        setup: of every process.
+        tasks: what is measured, in this order.
+        seconds: after which no task begins and none goes on.
         log: called with a short topic and a line of text, for the user to read.
-        save: called when there is more to save.
+        save: called whenever there is more to save.
     """
-    # cuDNN tries its algorithms while contenders warm up, and takes the fastest.
-    torch.backends.cudnn.benchmark = True
-    findings.device = device.describe()
-    log("device", ", ".join(f"{name} {value}" for name, value in findings.device.items()))
-    findings.rates = measure_rates(device, sizes)
-    findings.device["state before"] = device.state()
-    for module, cases in ((conv, sizes.conv), (roi, sizes.roi)):
-        for case in cases:
-            log(module.__name__.rpartition(".")[2], str(case))
-            measurements, wrong = module.measure_case(case, device, kernels, findings.rates, rounds)
-            findings.measurements += measurements
-            findings.wrong += wrong
-            save()
-    findings.device["state after"] = device.state()
-    for case in sizes.conv:
-        findings.memory += [measure_memory(case, precision, device, kernels) for precision in PRECISIONS]
-    save()
+    deadline = time.monotonic() + seconds
+    for task in tasks:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            findings.wrong.append(f"{task.name}: not measured, {seconds:.0f} s were over.")
+            continue
+        start = time.monotonic()
+        failures = _carry_out(task, findings, setup, deadline, save)
+        findings.wrong += failures
+        save()
+        log(f"{time.monotonic() - start:.1f} s", "; ".join([task.name, *failures]))
+
+
+class _Process:
+    """A task under way: what it sends, and what it was at when its process ended."""
+
+    def __init__(self, findings: Findings, save: Callable[[], None]):
+        self._findings, self._save = findings, save
+        self.attempt: Attempt | None = None
+        self.finished: set[tuple[str, str]] = set()
+
+    def receive(self, sent: Any) -> None:
+        if isinstance(sent, Attempt):
+            self.attempt = sent
+            return
+        if isinstance(sent, Measurement):
+            self.finished.add((sent.subject, sent.group.work))
+        self._findings.add(sent)
+        self._save()
+
+
+def _carry_out(task: Task, findings: Findings, setup: Setup, deadline: float, save: Callable[[], None]) -> list[str]:
+    """Runs a task, again if its process ended, without what it was at when it did; returns what went wrong."""
+    process = _Process(findings, save)
+    ruled_out: set[Attempt] = set()
+    failures = []
+
+    def work(send: Send) -> None:
+        bench = setup.bench(findings, send)
+        task.run(dataclasses.replace(bench, ruled_out=frozenset(ruled_out), finished=frozenset(process.finished)))
+
+    for _ in range(_MOST_PROCESSES):
+        process.attempt = None
+        failure = run_apart(work, min(_CASE_LIMIT_S, deadline - time.monotonic()), process.receive)
+        if not failure:
+            break
+        failures.append(f"{task.name}{f': {process.attempt}' if process.attempt else ''}: {failure}.")
+        if process.attempt is None or time.monotonic() >= deadline:
+            break
+        ruled_out.add(process.attempt)
+    return failures
+
+
+def _describe(device: Device, sizes: Sizes, send: Send) -> None:
+    send(DeviceFacts(device.describe()))
+    send(measure_rates(device, sizes))
+    send(DeviceFacts({"state": device.state()}))
+
+
+def _task(name: str, measure: Callable[[Any, Bench], None], case: Any) -> Task:
+    return Task(name, lambda bench: measure(case, bench))

@@ -1,11 +1,12 @@
 """What the passes take beside their inputs and results, which must not grow like the columns of all taps."""
 
+from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, ConvCase, Precision
 from benchmarks.gpu.contenders import Contender, with_precision
-from benchmarks.gpu.conv import make_data, ours, torchvision
+from benchmarks.gpu.conv import ConvData, make_data, ours, torchvision
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.findings import Memory
-from benchmarks.gpu.kernels import Kernels
+from benchmarks.gpu.kernels import KernelOptions, Kernels
 
 # float32 keeps least, 16-bit types one sum of gradients more.
 PRECISIONS = (FLOAT32, FLOAT16)
@@ -15,13 +16,17 @@ _MANY_IMAGES = 256
 _FLOAT32_BYTES = 4
 
 
-def measure_memory(case: ConvCase, precision: Precision, device: Device, kernels: Kernels) -> Memory:
+def measure_memory(case: ConvCase, bench: Bench) -> None:
     """Asks for our workspace, and watches the device while we and torchvision compute output and gradients."""
-    data = make_data(case, device.name).stored(precision)
+    data = make_data(case, bench.device.name)
+    for precision in PRECISIONS:
+        bench.send(_memory(case, data.stored(precision), precision, bench.device, bench.kernels))
 
+
+def _memory(case: ConvCase, data: ConvData, precision: Precision, device: Device, kernels: Kernels) -> Memory:
     def workspace(batch: int) -> int:
         shape = (batch, *data.x.shape[1:])
-        return kernels.conv_workspace(shape, data.kernel.shape[-1], data.x.dtype, precision.allow_tf32)
+        return kernels.conv_workspace(shape, data.kernel, data.offset, KernelOptions(precision.allow_tf32))
 
     run = with_precision(ours(data, precision, kernels), BOTH)
     run()

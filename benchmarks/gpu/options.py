@@ -1,14 +1,14 @@
-"""What the benchmark is asked to do."""
+"""What the measurements are asked to do."""
 
 import argparse
 import os
 
 DESCRIPTION = """\
-Builds the CUDA kernels for the GPU of this machine, tests them, and measures them against torchvision's ops, against
-cuDNN's dense convolution and against what the device's bandwidth and matrix units allow. Needs PyTorch, nvcc, g++,
-numpy and pytest; with torchvision more is compared. Prints one table and writes results.json and results.md, again
-after every case. A goal that is missed is information; the exit status is 1 if the build or a test fails, or if one of
-our values is wrong."""
+Measures the CUDA kernels on the GPU of this machine against torchvision's ops, against cuDNN's dense convolution,
+against what the device's bandwidth and matrix units allow, and against what was expected of them. Needs PyTorch, NumPy,
+nvcc and g++, or a library built elsewhere (DCNV2_GPU_LIBRARY); with torchvision more is compared. Every case has a
+process of its own; results.json and results.md are written again after each measurement. A goal that is missed is
+information; the exit status is 1 if one of our values is wrong, or if something could not be measured."""
 
 FULL_ROUNDS = 21
 QUICK_ROUNDS = 5
@@ -31,9 +31,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help=f"of each measurement (default: {FULL_ROUNDS}, or {QUICK_ROUNDS} with small sizes)",
     )
+    parser.add_argument(
+        "--seconds",
+        type=_positive,
+        metavar="N",
+        default=3600,
+        help="after which nothing more is measured, the least important cases being last (default: %(default)s)",
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast")
-    parser.add_argument("--no-tests", action="store_true", help="leaves out the tests")
-    parser.add_argument("--sanitize", action="store_true", help="also runs the kernels under compute-sanitizer")
     parser.add_argument(
         "--emulated", action="store_true", help="a dry run without a GPU, with tiny sizes and emulated kernels"
     )

@@ -16,8 +16,8 @@ _ROIS_AT_ONCE = 256
 def deform_conv(x: Tensor, kernel: Tensor, offset: Tensor, mask: Tensor, dy: Tensor) -> list[Tensor]:
     """Output and gradients of x, kernel, offset and mask of sum(y * dy), in float64; image by image to save memory.
 
-    Shapes as in `tf_dcnv2.ops.deform_conv2d`: (B, H, W, C), (3, 3, C, O), (B, H, W, 18), (B, H, W, 9), (B, H, W, O);
-    strides 1, "same" padding.
+    Shapes as in `tf_dcnv2.ops.deform_conv2d` with G deformable groups: (B, H, W, C), (3, 3, C / groups, O),
+    (B, H, W, 18 G), (B, H, W, 9 G), (B, H, W, O); strides 1, "same" padding.
     """
     kernel = kernel.double().requires_grad_()
     images = []
@@ -61,14 +61,22 @@ def roi_pool(
 
 
 def _conv_image(x: Tensor, kernel: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-    height, width, channels = x.shape
+    height, width, _ = x.shape
     tap = torch.arange(TAPS, device=x.device)
     row = torch.arange(height, device=x.device)[:, None, None] + tap // KERNEL_SIZE - 1
     column = torch.arange(width, device=x.device)[:, None] + tap % KERNEL_SIZE - 1
-    offset = offset.reshape(height, width, TAPS, 2)
-    samples = _bilinear(x, row + offset[..., 0], column + offset[..., 1])
-    columns = samples * mask[..., None]
-    return columns.reshape(height, width, TAPS * channels) @ kernel.reshape(TAPS * channels, -1)
+    offset = offset.reshape(height, width, -1, TAPS, 2)
+    mask = mask.reshape(height, width, -1, TAPS)
+    parts = x.chunk(offset.shape[2], dim=-1)
+    columns = [
+        _bilinear(part, row + offset[:, :, index, :, 0], column + offset[:, :, index, :, 1])
+        * mask[:, :, index, :, None]
+        for index, part in enumerate(parts)
+    ]
+    # Pixels, taps, channels; those of both channels and outputs by group.
+    columns = torch.cat(columns, dim=-1).reshape(height * width, TAPS, -1, kernel.shape[2])
+    kernel = kernel.reshape(TAPS, kernel.shape[2], columns.shape[2], -1)
+    return torch.einsum("ptgc,tcgo->pgo", columns, kernel).reshape(height, width, -1)
 
 
 def _pool(features: Tensor, boxes: Tensor, box_indices: Tensor, moved: list[Tensor], gamma: float) -> Tensor:

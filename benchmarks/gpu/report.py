@@ -5,22 +5,77 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.gpu.cases import Precision
-from benchmarks.gpu.findings import DENSE, OURS, TORCHVISION, Findings, Measurement, contender
+from benchmarks.gpu.cases import BFLOAT16, CONV_PRECISIONS, FLOAT32, TF32, Precision
+from benchmarks.gpu.findings import DEFAULT, DENSE, OURS, TORCHVISION, VARIANTS, Findings, Measurement, contender
 from tf_dcnv2.benchmark.report import as_markdown, as_text, goals_table
 from tf_dcnv2.benchmark.results import Goal, Group, Table, significant, spread
 from tf_dcnv2.benchmark.timing import Series, ratio
 
 _HEADER = (
-    *("", "case", "type", "ours", "error", "torchvision", "theirs/ours", "cuDNN dense", "ours/dense"),
+    *("", "case", "type", "ours", "expected", "error", "torchvision", "theirs/ours", "cuDNN dense", "ours/dense"),
     *("floor", "of", "ours/floor"),
 )
 
+# In the terminal, where float16 would take too much room.
+_SHOWN = (FLOAT32, TF32, BFLOAT16)
 
-def times_table(findings: Findings, cell: Callable[[Series], str] = spread) -> Table:
-    """All measurements: a row for each problem and precision, times as `cell` writes them."""
-    rows = [_row(item, precision, cell) for item in findings.measurements for precision in item.precisions]
+
+def times_table(findings: Findings) -> Table:
+    """Every kernel in every precision with all that is known of it, with quartiles."""
+    rows = [
+        _row(item, precision)
+        for item in findings.measurements
+        if item.subject != VARIANTS
+        for precision in item.precisions
+    ]
     return Table("Times, medians in ms; ratios are medians of the ratios of each round", _HEADER, rows)
+
+
+def overview_table(findings: Findings) -> Table:
+    """A row for each kernel and case, short enough for a terminal: measured / expected on an H100 / floor."""
+    header = ["", "case", *map(str, _SHOWN), "torchvision float32"]
+    rows = []
+    for item in findings.measurements:
+        if item.subject == VARIANTS:
+            continue
+        cells = [_overview(item, OURS, precision, with_floor=True) for precision in _SHOWN]
+        rows.append([_title(item), item.group.case, *cells, _overview(item, TORCHVISION, FLOAT32)])
+    return Table("Times in ms: measured / expected of an H100 / floor", header, rows)
+
+
+def comparisons_table(findings: Findings) -> Table:
+    """How many times as fast as torchvision: as users of both get it, and with the same arithmetic."""
+    header = ["", "case", "framework defaults", *(f"same arithmetic: {precision}" for precision in CONV_PRECISIONS)]
+    rows = []
+    for item in findings.measurements:
+        if item.subject == VARIANTS or not any(name.startswith(TORCHVISION) for name in item.group.series):
+            continue
+        # TensorFlow rounds factors of float32 products to TF32 unless told otherwise, and PyTorch does not.
+        default = TF32 if TF32 in item.precisions else FLOAT32
+        pairs = [(default, FLOAT32), *((precision, precision) for precision in CONV_PRECISIONS)]
+        ratios = [_ratio(item.group, contender(TORCHVISION, b), contender(OURS, a)) for a, b in pairs]
+        rows.append([_title(item), item.group.case, *ratios])
+    return Table(
+        "Speed relative to torchvision (default: ours in TF32 where there is such, theirs in float32)", header, rows
+    )
+
+
+def variants_table(findings: Findings) -> Table:
+    """Times of the library's options relative to its own choice; below 1 the choice was not the best."""
+    items = [item for item in findings.measurements if item.subject == VARIANTS]
+    contenders = [name for item in items for name in [*item.group.series, *item.group.absent]]
+    names = dict.fromkeys(name.rpartition(", ")[0] for name in contenders)
+    columns = [name for name in names if name != DEFAULT]
+    rows = []
+    for item in items:
+        for precision in item.precisions:
+            default = contender(DEFAULT, precision)
+            ratios = [_ratio(item.group, contender(name, precision), default) for name in columns]
+            rows.append(
+                [item.group.work, item.group.case, precision.name, _time(item.group, default, _median), *ratios]
+            )
+    header = ["", "case", "type", "default, ms", *columns]
+    return Table("Time with an option relative to the library's own choice", header, rows)
 
 
 def memory_table(findings: Findings) -> Table:
@@ -59,28 +114,20 @@ def describe(findings: Findings) -> str:
 
 
 def text(findings: Findings) -> str:
-    """Everything for a terminal, the verdict last."""
-    tables = [times_table(findings, cell=_median)] if findings.measurements else []
-    tables += [memory_table(findings)] if findings.memory else []
-    goals = findings.goals()
-    tables += [goals_summary(goals)] if goals else []
-    parts = [describe(findings), *map(as_text, tables), *(f"WRONG: {problem}" for problem in findings.wrong)]
-    return "\n\n".join(filter(None, parts))
+    """What fits a terminal, the verdict last."""
+    tables = [overview_table(findings), comparisons_table(findings), variants_table(findings), memory_table(findings)]
+    tables.append(goals_summary(findings.goals()))
+    parts = [describe(findings), *(as_text(table) for table in tables if table.rows)]
+    return "\n\n".join(filter(None, [*parts, *(f"WRONG: {problem}" for problem in findings.wrong)]))
 
 
 def markdown(findings: Findings) -> str:
     """Everything for people."""
-    steps = "; ".join(f"{step}: {outcome}" for step, outcome in findings.steps.items())
-    parts = [f"{describe(findings)}."] + ([f"{steps}."] if steps else [])
-    parts += [f"**Wrong:** {text}" for text in findings.wrong]
-    if findings.measurements:
-        parts.append(as_markdown(times_table(findings)))
-    if findings.memory:
-        parts.append(as_markdown(memory_table(findings)))
     goals = findings.goals()
-    if goals:
-        parts += [as_markdown(goals_summary(goals)), as_markdown(goals_table(goals))]
-    return "\n\n".join(parts) + "\n"
+    tables = [comparisons_table(findings), times_table(findings), variants_table(findings), memory_table(findings)]
+    tables += [goals_summary(goals), goals_table(goals)]
+    parts = [f"{describe(findings)}.", *(f"**Wrong:** {problem}" for problem in findings.wrong)]
+    return "\n\n".join([*parts, *(as_markdown(table) for table in tables if table.rows)]) + "\n"
 
 
 def write(findings: Findings, folder: Path) -> None:
@@ -93,21 +140,44 @@ def write(findings: Findings, folder: Path) -> None:
         os.replace(unfinished, folder / name)
 
 
-def _row(item: Measurement, precision: Precision, cell: Callable[[Series], str]) -> list[str]:
-    group, floor = item.group, item.floors[precision.name]
+def _title(item: Measurement) -> str:
+    return f"{item.subject}, {item.group.work}"
+
+
+def _overview(item: Measurement, who: str, precision: Precision, with_floor: bool = False) -> str:
+    """`0.271 / 0.270 / 0.160`, and less where less is known."""
+    name = contender(who, precision)
+    if precision not in item.precisions:
+        return ""
+    estimate, floor = item.estimates.get(name), item.floors.get(precision.name)
+    parts = [_time(item.group, name, _median)]
+    if estimate is not None or floor is not None:
+        parts.append(_milliseconds(estimate))
+    if with_floor and floor is not None:
+        parts.append(_milliseconds(floor.seconds))
+    return " / ".join(parts)
+
+
+def _row(item: Measurement, precision: Precision) -> list[str]:
+    group, floor = item.group, item.floors.get(precision.name)
     ours, theirs, dense = (contender(who, precision) for who in (OURS, TORCHVISION, DENSE))
     error = item.errors.get(ours)
-    to_floor = f"{group.series[ours].median / floor.seconds:.2f}" if ours in group.series else "-"
+    to_floor = f"{group.series[ours].median / floor.seconds:.2f}" if floor and ours in group.series else "-"
     return [
-        *(f"{item.subject}, {group.work}", group.case, precision.name),
-        *(_time(group, ours, cell), "-" if error is None else f"{error:.1e}"),
+        *(_title(item), group.case, precision.name),
         *(
-            _time(group, theirs, cell),
+            _time(group, ours, spread),
+            _milliseconds(item.estimates.get(ours)),
+            "-" if error is None else f"{error:.1e}",
+        ),
+        *(
+            _time(group, theirs, spread),
             _ratio(group, theirs, ours),
-            _time(group, dense, cell),
+            _time(group, dense, spread),
             _ratio(group, ours, dense),
         ),
-        *(significant(1e3 * floor.seconds), floor.bound, to_floor),
+        *([_milliseconds(floor.seconds), floor.bound] if floor else ["-", "-"]),
+        to_floor,
     ]
 
 
@@ -122,7 +192,11 @@ def _ratio(group: Group, numerator: str, denominator: str) -> str:
 
 
 def _median(series: Series) -> str:
-    return significant(1e3 * series.median)
+    return _milliseconds(series.median)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else significant(1e3 * seconds)
 
 
 def _megabytes(count: int) -> str:

@@ -1,19 +1,32 @@
 """RoI pooling, plain and modulated deformable, against torchvision's roi_align."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.gpu import reference
-from benchmarks.gpu.cases import BINS, BOTH, FORWARD, ROI_PRECISIONS, SAMPLES, WORKS, Precision, RoICase
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.cases import (
+    BACKWARD,
+    BINS,
+    BOTH,
+    FORWARD,
+    ROI_PRECISIONS,
+    ROI_WORKS,
+    SAMPLES,
+    Precision,
+    RoICase,
+)
 from benchmarks.gpu.contenders import Contender, Contest, differentiated
-from benchmarks.gpu.device import Device
-from benchmarks.gpu.findings import MODULATED_POOLING, OURS, POOLING, TORCHVISION, Measurement
-from benchmarks.gpu.floors import Rates, roi_floor
-from benchmarks.gpu.kernels import Kernels, RoICall
+from benchmarks.gpu.findings import MODULATED_POOLING, OURS, POOLING, TORCHVISION
+from benchmarks.gpu.floors import Floor, Rates, roi_floor
+from benchmarks.gpu.kernels import KernelOptions, Kernels, RoICall
+
+# Which of the reference's results a work has: y, and the gradients of features, offset and mask.
+RESULTS = {FORWARD: slice(0, 1), BACKWARD: slice(1, None), BOTH: slice(None)}
 
 _BOX_SIZE_PX = (16, 600)
 _MOST_ELONGATED = 3.0
@@ -75,57 +88,61 @@ def make_data(case: RoICase, device: str, seed: int = 0) -> RoIData:
     )
 
 
-def measure_case(
-    case: RoICase, device: Device, kernels: Kernels, rates: Rates, rounds: int
-) -> tuple[list[Measurement], list[str]]:
-    """Checks and measures both works on one case.
+def measure_case(case: RoICase, bench: Bench) -> None:
+    """Checks and measures all works on one case, plain and modulated, and sends each measurement."""
+    data = make_data(case, bench.device.name)
+    stored = {precision: data.stored(precision) for precision in ROI_PRECISIONS}
+    expected = {
+        (subject, precision): expected_results(subject, stored[precision], case)
+        for subject in SUBJECTS
+        for precision in ROI_PRECISIONS
+    }
+    theirs = {precision: _torchvision(stored[precision], precision, 1 / case.stride) for precision in ROI_PRECISIONS}
+    for subject in SUBJECTS:
+        mine = {precision: ours(subject, stored[precision], precision, bench.kernels, case) for precision in stored}
+        for work in ROI_WORKS:
+            if not bench.wants(subject, work):
+                continue
+            contest = Contest(bench, subject, work, str(case))
+            for precision in ROI_PRECISIONS:
+                contest.admit(mine[precision], expected[subject, precision][RESULTS[work]])
+                # It pools without deformation whatever the subject.
+                contest.admit(theirs[precision], expected[POOLING, precision][RESULTS[work]])
+            contest.measure(_floors(case, subject, work, bench.rates), {})
 
-    Returns:
-        The measurements, plain and modulated, and in words what was wrong with our values.
-    """
-    contests = {(subject, work): Contest(work, str(case)) for subject in SUBJECTS for work in WORKS}
-    data = make_data(case, device.name)
-    where = geometry(case)
-    for precision in ROI_PRECISIONS:
-        stored = data.stored(precision)
-        expected = {
-            subject: reference.roi_pool(*stored[:3], *_deformation(subject, stored), stored.dy, **where)
-            for subject in SUBJECTS
-        }
-        theirs = _torchvision(stored, precision, 1 / case.stride)
-        for (subject, work), contest in contests.items():
-            count = 1 if work == FORWARD else None
-            contest.admit(ours(subject, stored, precision, kernels, where), expected[subject][:count])
-            # It pools without deformation whatever the subject.
-            contest.admit(theirs, expected[POOLING][:count])
-    measurements = [
-        Measurement(
-            subject,
-            contest.measure(device, rounds),
-            {
-                precision.name: roi_floor(case, precision, work, subject == MODULATED_POOLING, rates)
-                for precision in ROI_PRECISIONS
-            },
-            contest.errors,
-        )
-        for (subject, work), contest in contests.items()
-    ]
-    return measurements, [text for contest in contests.values() for text in contest.wrong]
+
+def expected_results(subject: str, data: RoIData, case: RoICase) -> list[Tensor]:
+    """What `RESULTS` counts, in float64."""
+    return reference.roi_pool(*data[:3], *_deformation(subject, data), data.dy, **_geometry(case))
+
+
+def _floors(case: RoICase, subject: str, work: str, rates: Rates | None) -> dict[str, Floor]:
+    if rates is None:
+        return {}
+    modulated = subject == MODULATED_POOLING
+    return {precision.name: roi_floor(case, precision, work, modulated, rates) for precision in ROI_PRECISIONS}
 
 
 def _deformation(subject: str, data: RoIData) -> tuple[Tensor | None, Tensor | None]:
     return (data.offset, data.mask) if subject == MODULATED_POOLING else (None, None)
 
 
-def geometry(case: RoICase) -> dict[str, float]:
+def _geometry(case: RoICase) -> dict[str, float]:
     """How boxes relate to features, and offsets to boxes."""
     return {"spatial_scale": 1 / case.stride, "gamma": _GAMMA}
 
 
-def ours(subject: str, data: RoIData, precision: Precision, kernels: Kernels, where: Mapping[str, float]) -> Contender:
+def ours(
+    subject: str,
+    data: RoIData,
+    precision: Precision,
+    kernels: Kernels,
+    case: RoICase,
+    options: KernelOptions | None = None,
+) -> Contender:
     """Our kernels on one of `SUBJECTS`, with everything that they write allocated beforehand."""
-    call = RoICall(kernels, data, _deformation(subject, data), **where)
-    return Contender(OURS, precision, {FORWARD: call.forward, BOTH: call.forward_backward}, list, ours=True)
+    call = RoICall(kernels, data, _deformation(subject, data), options or KernelOptions(), **_geometry(case))
+    return Contender(OURS, precision, call.runs, list, call.reset, ours=True)
 
 
 def _torchvision(data: RoIData, precision: Precision, spatial_scale: float) -> Contender:

@@ -1,7 +1,16 @@
 import json
 
-from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, FORWARD
-from benchmarks.gpu.findings import MODULATED_POOLING, OURS, TORCHVISION, Findings, Memory
+from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, FORWARD, KERNEL_GRADIENT
+from benchmarks.gpu.findings import (
+    DEFAULT,
+    MODULATED_POOLING,
+    OURS,
+    TORCHVISION,
+    VARIANTS,
+    DeviceFacts,
+    Findings,
+    Memory,
+)
 from benchmarks.gpu.floors import Rates
 
 
@@ -16,18 +25,18 @@ def test_forward_is_to_beat_torchvision_itself_in_16_bits_and_to_stay_close_to_t
         ("forward, float32: speed relative to torchvision", 4.0, 3.0, True),
         (f"forward, float32: {dense}", 2.0, 1.5, False),
         (f"forward, TF32: {dense}", 1.0, 1.5, True),
-        ("forward, float16: speed relative to our float32", 4.0, 2.0, True),
-        (f"forward, float16: {dense}", 0.5, 1.5, True),
         ("forward, bfloat16: speed relative to our float32", 4.0, 2.0, True),
         (f"forward, bfloat16: {dense}", 0.5, 1.5, True),
+        ("forward, float16: speed relative to our float32", 4.0, 2.0, True),
+        (f"forward, float16: {dense}", 0.5, 1.5, True),
     ]
 
 
 def test_forward_and_backward_are_to_be_five_times_as_fast_as_torchvision(conv_measurement):
     assert judged(conv_measurement(BOTH)) == [
         ("forward + backward, float32: speed relative to torchvision", 4.0, 5.0, False),
-        ("forward + backward, float16: speed relative to our float32", 4.0, 2.0, True),
         ("forward + backward, bfloat16: speed relative to our float32", 4.0, 2.0, True),
+        ("forward + backward, float16: speed relative to our float32", 4.0, 2.0, True),
     ]
 
 
@@ -45,10 +54,24 @@ def test_the_workspace_may_grow_by_a_copy_of_the_map_and_not_by_the_columns():
     assert [(value, met) for _, value, _, met in judged(memory=copies)] == [(1.0, True), (4.5, False)]
 
 
+def test_single_gradients_and_variants_have_no_goals(measured):
+    times = {(OURS, FLOAT32): 1.0, (TORCHVISION, FLOAT32): 1.0}
+    assert not judged(measured(times, work=KERNEL_GRADIENT), measured({(DEFAULT, FLOAT32): 1.0}, subject=VARIANTS))
+
+
+def test_findings_go_where_they_belong_and_what_is_wrong_is_collected(measured):
+    findings = Findings()
+    rates, item = Rates(1e12, {}), measured({(OURS, FLOAT32): 1.0}, wrong=["A value."])
+    for finding in (DeviceFacts({"device": "a GPU"}), rates, item, DeviceFacts({"state": "hot"})):
+        findings.add(finding)
+    assert findings == Findings({"device": "a GPU", "state": "hot"}, rates, [item], [], ["A value."])
+
+
 def test_findings_are_plain_data(conv_measurement):
-    findings = Findings({"device": "a GPU"}, {"build": "passed in 1 s"}, Rates(1e12, {"float32": 5e13}))
+    findings = Findings({"device": "a GPU"}, Rates(1e12, {"float32": 5e13}))
     findings.measurements.append(conv_measurement())
     data = json.loads(json.dumps(findings.to_dict()))
     assert data["measurements"][0]["milliseconds"]["tf-dcnv2, float16"]["median"] == 1000
     assert data["measurements"][0]["floor_milliseconds"]["TF32"] == {"bytes": 500, "operations": 250}
+    assert data["measurements"][0]["estimate_milliseconds"]["tf-dcnv2, float32"] == 3000
     assert len(data["goals"]) == 7

@@ -1,6 +1,18 @@
 import pytest
 
-from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, FORWARD, ConvCase, RoICase
+from benchmarks.gpu.cases import (
+    BACKWARD,
+    BOTH,
+    FLOAT16,
+    FLOAT32,
+    FORWARD,
+    INPUT_GRADIENT,
+    KERNEL_GRADIENT,
+    OFFSET_GRADIENTS,
+    TF32,
+    ConvCase,
+    RoICase,
+)
 from benchmarks.gpu.floors import Floor, Rates, conv_bytes, conv_floor, conv_operations, roi_bytes, roi_floor
 
 # 30 pixels of 4 channels: 120 numbers a map, 144 in the kernel, 540 offsets and 270 modulations.
@@ -27,6 +39,20 @@ def test_backward_reads_the_inputs_again_and_dy_and_writes_a_gradient_for_each_i
     assert conv_bytes(CASE, FLOAT32, BOTH) == 4 * (inputs + 120 + inputs + 120 + inputs)
 
 
+def test_a_gradient_alone_moves_what_it_needs():
+    coordinates = 810
+    assert conv_bytes(CASE, FLOAT32, INPUT_GRADIENT) == 4 * (144 + coordinates + 120 + 120)
+    assert conv_bytes(CASE, FLOAT32, OFFSET_GRADIENTS) == 4 * (120 + 144 + coordinates + 120 + coordinates)
+    assert conv_bytes(CASE, FLOAT32, KERNEL_GRADIENT) == 4 * (120 + coordinates + 120 + 144)
+    assert conv_operations(CASE, KERNEL_GRADIENT) == conv_operations(CASE, FORWARD)
+
+
+def test_groups_have_fewer_weights_and_deformable_groups_more_offsets():
+    case = ConvCase(4, 3, 5, 2, groups=2, deformable_groups=4)
+    assert conv_operations(case, FORWARD) == 2 * 72 * 30
+    assert conv_bytes(case, FLOAT32, FORWARD) == 4 * (120 + 72 + 4 * 810 + 120)
+
+
 def test_plain_pooling_moves_features_boxes_and_output_and_backward_no_features_but_their_gradient():
     boxes = 6 * 5
     output = 294 * 4
@@ -47,10 +73,22 @@ def test_a_floor_is_the_longer_of_two_times():
 
 
 def test_floors_divide_by_the_measured_rates_of_the_precision():
-    rates = Rates(bandwidth=1000.0, matrix={"float32": 10.0, "float16": 40.0})
+    rates = Rates(bandwidth=1000.0, matrix={"float32": 10.0, "TF32": 20.0, "float16": 40.0})
     floor = conv_floor(CASE, FLOAT16, FORWARD, rates)
     assert floor == Floor(conv_bytes(CASE, FLOAT16, FORWARD) / 1000, 8640 / 40)
     assert roi_floor(ROI_CASE, FLOAT32, FORWARD, False, rates) == Floor(4 * (120 + 30 + 1176) / 1000, 0.0)
+
+
+def test_backward_is_what_both_works_move_without_forward():
+    for modulated in (False, True):
+        forward, backward, both = (roi_bytes(ROI_CASE, FLOAT32, work, modulated) for work in (FORWARD, BACKWARD, BOTH))
+        assert forward + backward == both
+
+
+def test_float32_may_take_three_products_in_tf32_where_those_are_faster():
+    assert Rates(1.0, {"float32": 10.0, "TF32": 90.0}).of(FLOAT32) == 30.0
+    assert Rates(1.0, {"float32": 50.0, "TF32": 90.0}).of(FLOAT32) == 50.0
+    assert Rates(1.0, {"float32": 50.0, "TF32": 90.0}).of(TF32) == 90.0
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(128, 100, 168), (256, 50, 84), (512, 25, 42)])

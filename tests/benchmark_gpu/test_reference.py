@@ -18,13 +18,15 @@ def ramp():
     return torch.stack([rows, columns], dim=-1)[None]
 
 
-def test_without_deformation_it_is_the_dense_convolution_with_its_gradients():
-    data = conv.make_data(ConvCase(4, 5, 7, 2), "cpu")
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_without_deformation_it_is_the_dense_convolution_with_its_gradients(groups):
+    data = conv.make_data(ConvCase(4, 5, 7, 2, groups), "cpu")
     y, dx, dkernel, _, _ = reference.deform_conv(
         data.x, data.kernel, torch.zeros_like(data.offset), torch.ones_like(data.mask), data.dy
     )
     x, kernel = data.x.double().requires_grad_(), data.kernel.double().requires_grad_()
-    dense = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), padding=1).permute(0, 2, 3, 1)
+    dense = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), padding=1, groups=groups)
+    dense = dense.permute(0, 2, 3, 1)
     dense.backward(data.dy.double())
     assert largest_error([y, dx, dkernel], [dense.detach(), x.grad, kernel.grad]) < 1e-12
 
@@ -41,6 +43,24 @@ def test_an_offset_moves_where_the_map_is_sampled_and_the_mask_scales_it(ramp):
     assert y[0, 4, 5].tolist() == [0.5 * 4.25, 0.5 * 3.5]
     assert doffset[0, 4, 5, 8:10].tolist() == [0.5, 0.5]
     assert dmask[0, 4, 5, 4] == 4.25 + 3.5
+
+
+def test_each_deformable_group_moves_its_own_channels():
+    data = conv.make_data(ConvCase(4, 5, 7, 1, deformable_groups=2), "cpu")
+    halves = [
+        reference.deform_conv(
+            data.x[..., channels], data.kernel[:, :, channels], data.offset[..., taps], data.mask[..., bins], data.dy
+        )
+        for channels, taps, bins in (
+            (slice(0, 2), slice(0, 18), slice(0, 9)),
+            (slice(2, 4), slice(18, 36), slice(9, 18)),
+        )
+    ]
+    y, dx, dkernel, doffset, dmask = reference.deform_conv(*data)
+    # The halves' channels are summed over, and everything else is side by side.
+    assert largest_error([y], [halves[0][0] + halves[1][0]]) < 1e-12
+    for index, whole, axis in ((1, dx, 3), (2, dkernel, 2), (3, doffset, 3), (4, dmask, 3)):
+        assert largest_error([whole], [torch.cat([half[index] for half in halves], dim=axis)]) < 1e-12
 
 
 def test_far_outside_there_is_nothing(ramp):
