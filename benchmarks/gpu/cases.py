@@ -69,7 +69,7 @@ class ConvCase:
     deformable_groups: int = 1
 
     def __str__(self) -> str:
-        text = f"{self.channels} ch, {self.height} x {self.width}, batch {self.batch}"
+        text = _shape(self)
         if self.groups > 1:
             text += ", depthwise" if self.groups == self.channels else f", {self.groups} groups"
         return text + (f", {self.deformable_groups} deformable groups" if self.deformable_groups > 1 else "")
@@ -110,7 +110,7 @@ class RoICase:
     rois: int
 
     def __str__(self) -> str:
-        return f"{self.channels} ch, {self.height} x {self.width}, batch {self.batch}"
+        return _shape(self)
 
     @property
     def all_rois(self) -> int:
@@ -125,6 +125,10 @@ class RoICase:
     def pooled_elements(self) -> int:
         """Of the output."""
         return self.all_rois * BINS * BINS * self.channels
+
+
+def _shape(case: ConvCase | RoICase) -> str:
+    return f"{case.batch} x {case.height} x {case.width} x {case.channels}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +157,8 @@ _ROIS_PER_IMAGE = 512
 CONV_OF_TWO_IMAGES, CONV_OF_SIXTEEN_IMAGES = (
     tuple(ConvCase(*stage[:3], batch) for stage in _STAGES) for batch in (2, 16)
 )
-_ROI_OF_TWO_IMAGES, _ROI_OF_SIXTEEN_IMAGES = (
-    tuple(RoICase(*stage, batch, _ROIS_PER_IMAGE) for stage in _STAGES) for batch in (2, 16)
-)
+_ROI_OF_TWO_IMAGES = tuple(RoICase(*stage, 2, _ROIS_PER_IMAGE) for stage in _STAGES)
+_ROI_OF_SIXTEEN_IMAGES = (RoICase(*_STAGES[1], 16, _ROIS_PER_IMAGE),)
 # ResNeXt's stage 4, MobileNet's kind of convolution, and the deformable groups of R-FCN.
 _CONV_OF_GROUPS = (
     ConvCase(512, 50, 84, 2, groups=32),

@@ -97,7 +97,8 @@ def measure_everything(
         failures = _carry_out(task, findings, setup, deadline, save)
         findings.wrong += failures
         save()
-        log(f"{time.monotonic() - start:.1f} s", "; ".join([task.name, *failures]))
+        failed = f": {len(failures)} FAILED" if failures else ""
+        log(f"{time.monotonic() - start:.1f} s", f"{task.name}{failed}")
 
 
 class _Process:

@@ -32,14 +32,15 @@ def times_table(findings: Findings) -> Table:
 
 
 def overview_table(findings: Findings) -> Table:
-    """A row for each kernel and case, short enough for a terminal: measured / expected on an H100 / floor."""
-    header = ["", "case", *map(str, _SHOWN), "torchvision float32"]
-    rows = []
+    """A row for each case below each kernel, short enough for a terminal."""
+    header = ["B x H x W x C", *map(str, _SHOWN), "torchvision float32"]
+    kernels: dict[str, list[list[str]]] = {}
     for item in findings.measurements:
-        if item.subject == VARIANTS:
-            continue
-        cells = [_overview(item, OURS, precision, with_floor=True) for precision in _SHOWN]
-        rows.append([_title(item), item.group.case, *cells, _overview(item, TORCHVISION, FLOAT32)])
+        if item.subject != VARIANTS:
+            cells = [_overview(item, OURS, precision, with_floor=True) for precision in _SHOWN]
+            row = [f"  {item.group.case}", *cells, _overview(item, TORCHVISION, FLOAT32)]
+            kernels.setdefault(_title(item), []).append(row)
+    rows = [row for kernel, of_kernel in kernels.items() for row in ([kernel, *[""] * len(_SHOWN), ""], *of_kernel)]
     return Table("Times in ms: measured / expected of an H100 / floor", header, rows)
 
 
@@ -114,11 +115,12 @@ def describe(findings: Findings) -> str:
 
 
 def text(findings: Findings) -> str:
-    """What fits a terminal, the verdict last."""
-    tables = [overview_table(findings), comparisons_table(findings), variants_table(findings), memory_table(findings)]
-    tables.append(goals_summary(findings.goals()))
-    parts = [describe(findings), *(as_text(table) for table in tables if table.rows)]
-    return "\n\n".join(filter(None, [*parts, *(f"WRONG: {problem}" for problem in findings.wrong)]))
+    """What fits a terminal, where the end is what is seen."""
+    tables = [memory_table(findings), goals_summary(findings.goals()), variants_table(findings)]
+    tables += [comparisons_table(findings), overview_table(findings)]
+    parts = [*(as_text(table) for table in tables if table.rows), describe(findings)]
+    parts.append("\n".join(f"WRONG: {problem}" for problem in findings.wrong))
+    return "\n\n".join(filter(None, parts))
 
 
 def markdown(findings: Findings) -> str:

@@ -1,12 +1,14 @@
 """Runs every kernel on small problems and compares: `python -m benchmarks.gpu.small_run`.
 
-Each operator has a process of its own in each precision. For programs that watch memory accesses there is
+A check that ends its process is named, and the next ones run in another. Programs that watch memory accesses want
 `--one-process`; data and reference are the processor's, so that the device runs hardly anything but our kernels.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +18,7 @@ from benchmarks.gpu.agreement import largest_error
 from benchmarks.gpu.apart import run_apart
 from benchmarks.gpu.cases import CONV_PRECISIONS, CONV_WORKS, ROI_PRECISIONS, ROI_WORKS, ConvCase, Precision, RoICase
 from benchmarks.gpu.contenders import Contender
-from benchmarks.gpu.kernels import KernelOptions
-
-Log = Callable[[str], None]
+from benchmarks.gpu.kernels import KernelOptions, Kernels
 
 # Channels that 16-byte loads fit and that they do not, more than one tile and less; rows of pixels that fill no tile.
 _CONV = (
@@ -28,7 +28,31 @@ _CONV = (
     ConvCase(8, 4, 7, 1, groups=8),
 )
 _ROI = (RoICase(72, 9, 13, 16, 2, 3), RoICase(5, 4, 7, 16, 2, 3))
-_LIMIT_S = 30.0
+_OPTIONS = (KernelOptions(), KernelOptions(deterministic=True))
+_LIMIT_S = 50.0
+
+
+class Check(NamedTuple):
+    """One work on one problem.
+
+    Attributes:
+        name: for people.
+        error: runs it with kernels on PyTorch's device; its largest error as a fraction of the largest value.
+        tolerance: the largest that is right.
+    """
+
+    name: str
+    error: Callable[[Kernels, str], float]
+    tolerance: float
+
+    def result(self, kernels: Kernels, device: str) -> tuple[bool, str]:
+        """Whether it is right, and a line of text."""
+        try:
+            error = self.error(kernels, device)
+        except library.KernelError as failure:
+            return False, f"WRONG {self.name}: {failure}"
+        right = error <= self.tolerance
+        return right, f"{'right' if right else 'WRONG'} {self.name}: error {error:.1e}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,78 +61,90 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--one-process", action="store_true", help="everything in this process")
     parser.add_argument("--emulated", action="store_true", help="on the emulated device")
     options = parser.parse_args(arguments)
-    kind = "emulated" if options.emulated else "cuda"
+    kind, device = ("emulated", "cpu") if options.emulated else ("cuda", "cuda")
     library.build(kind)
-    wrong = []
+    torch.set_num_threads(1)
+    checks = planned_checks()
 
-    def receive(sent: tuple[str, bool]) -> None:
-        line, right = sent
+    def results(first: int) -> Iterator[tuple[bool, str]]:
+        kernels = library.Library(kind)
+        return (check.result(kernels, device) for check in checks[first:])
+
+    right = []
+    for is_right, line in results(0) if options.one_process else run_in_processes(checks, results):
         print(line, flush=True)
-        if not right:
-            wrong.append(line)
-
-    for check, precisions in ((_check_conv, CONV_PRECISIONS), (_check_roi, ROI_PRECISIONS)):
-        for precision in precisions:
-
-            def work(send, check=check, precision=precision):
-                kernels = library.Library(kind)
-                device = "cpu" if options.emulated else "cuda"
-                for result in check(kernels, device, precision):
-                    send(result)
-
-            if options.one_process:
-                work(receive)
-            elif failure := run_apart(work, _LIMIT_S, receive):
-                receive(
-                    (
-                        f"WRONG {check.__name__.removeprefix('_check_')}, {precision}, after the line above: {failure}",
-                        False,
-                    )
-                )
-    print(f"{len(wrong)} wrong" if wrong else "all right")
-    return 1 if wrong else 0
+        right.append(is_right)
+    print(f"{sum(right)} of {len(checks)} right")
+    return 0 if sum(right) == len(checks) else 1
 
 
-def _check_conv(kernels: library.Library, device: str, precision: Precision) -> Iterator[tuple[str, bool]]:
-    for case in _CONV:
-        data = conv.make_data(case, "cpu").stored(precision)
-        expected = conv.expected_results(data, [precision])[precision]
-        on_device = conv.ConvData(*(tensor.to(device) for tensor in data))
-        for options in (KernelOptions(), KernelOptions(deterministic=True)):
-            contender = conv.ours(on_device, precision, kernels, options=options)
-            for work in CONV_WORKS:
-                wanted = [expected[index] for index in conv.RESULTS[work]]
-                yield _check(f"convolution, {work}, {case}", contender, work, wanted, options)
+def run_in_processes(
+    checks: Sequence[Check], results: Callable[[int], Iterator[tuple[bool, str]]]
+) -> Iterator[tuple[bool, str]]:
+    """The results of all checks: of `results(first)` in a process, and from where it ended in the next."""
+    first = 0
+    while first < len(checks):
+        received: list[tuple[bool, str]] = []
+        failure = run_apart(
+            lambda send, first=first: [send(result) for result in results(first)], _LIMIT_S, received.append
+        )
+        yield from received
+        first += len(received)
+        if failure and first < len(checks):
+            yield False, f"WRONG {checks[first].name}: {failure}"
+            first += 1
 
 
-def _check_roi(kernels: library.Library, device: str, precision: Precision) -> Iterator[tuple[str, bool]]:
-    for case in _ROI:
-        data = roi.make_data(case, "cpu").stored(precision)
-        on_device = roi.RoIData(*(tensor.to(device) for tensor in data))
-        for subject in roi.SUBJECTS:
-            expected = roi.expected_results(subject, data, case)
-            for options in (KernelOptions(), KernelOptions(deterministic=True)):
-                contender = roi.ours(subject, on_device, precision, kernels, case, options)
-                for work in ROI_WORKS:
-                    yield _check(f"{subject}, {work}, {case}", contender, work, expected[roi.RESULTS[work]], options)
+def planned_checks() -> list[Check]:
+    """Every operator in every precision, with gradients summed in any order and in a fixed one."""
+    conv_checks = [
+        Check(
+            _name(f"convolution, {work}, {case}", precision, options),
+            lambda kernels, device, of=(case, precision, options, work): _conv_error(*of, kernels, device),
+            precision.tolerance,
+        )
+        for precision, case, options, work in itertools.product(CONV_PRECISIONS, _CONV, _OPTIONS, CONV_WORKS)
+    ]
+    roi_checks = [
+        Check(
+            _name(f"{subject}, {work}, {case}", precision, options),
+            lambda kernels, device, of=(subject, case, precision, options, work): _roi_error(*of, kernels, device),
+            precision.tolerance,
+        )
+        for precision, case, subject, options, work in itertools.product(
+            ROI_PRECISIONS, _ROI, roi.SUBJECTS, _OPTIONS, ROI_WORKS
+        )
+    ]
+    return conv_checks + roi_checks
 
 
-def _check(
-    name: str, contender: Contender, work: str, expected: Sequence[Tensor], options: KernelOptions
-) -> tuple[str, bool]:
-    """A line of text, and whether the values are right."""
-    precision = contender.precision
-    name = f"{name}, {precision}{', deterministic' if options.deterministic else ''}"
-    contender.reset()
-    try:
-        outputs = [tensor.cpu() for tensor in contender.runs[work]()]
-    except library.KernelError as error:
-        return f"WRONG {name}: {error}", False
-    error = largest_error(outputs, expected)
-    right = error <= precision.tolerance
-    return f"{'right' if right else 'WRONG'} {name}: error {error:.1e}", right
+def _conv_error(
+    case: ConvCase, precision: Precision, options: KernelOptions, work: str, kernels: Kernels, device: str
+) -> float:
+    data = conv.make_data(case, "cpu").stored(precision)
+    expected = conv.expected_results(data, [precision])[precision]
+    on_device = conv.ConvData(*(tensor.to(device) for tensor in data))
+    contender = conv.ours(on_device, precision, kernels, options=options)
+    return _error(contender, work, [expected[index] for index in conv.RESULTS[work]])
+
+
+def _roi_error(
+    subject: str, case: RoICase, precision: Precision, options: KernelOptions, work: str, kernels: Kernels, device: str
+) -> float:
+    data = roi.make_data(case, "cpu").stored(precision)
+    expected = roi.expected_results(subject, data, case)
+    on_device = roi.RoIData(*(tensor.to(device) for tensor in data))
+    contender = roi.ours(subject, on_device, precision, kernels, case, options)
+    return _error(contender, work, expected[roi.RESULTS[work]])
+
+
+def _error(contender: Contender, work: str, expected: Sequence[Tensor]) -> float:
+    return largest_error([tensor.cpu() for tensor in contender.runs[work]()], expected)
+
+
+def _name(name: str, precision: Precision, options: KernelOptions) -> str:
+    return f"{name}, {precision}{', deterministic' if options.deterministic else ''}"
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     sys.exit(main())

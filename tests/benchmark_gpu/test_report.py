@@ -1,7 +1,7 @@
 import json
 
 from benchmarks.gpu import report
-from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, TF32
+from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, FORWARD, TF32
 from benchmarks.gpu.findings import DEFAULT, OURS, POOLING, TORCHVISION, VARIANTS, Findings, Memory
 from benchmarks.gpu.floors import Rates
 from tf_dcnv2.benchmark.results import Goal
@@ -26,20 +26,20 @@ def test_what_is_absent_says_why_and_has_no_ratio(measured):
     assert (float16[3], float16[-1]) == ("error 1.0e-01", "-")
 
 
-def test_the_overview_puts_measured_beside_expected_and_floor(conv_measurement):
-    table = report.overview_table(Findings(measurements=[conv_measurement()]))
-    assert table.header == ["", "case", "float32", "TF32", "bfloat16", "torchvision float32"]
+def test_the_overview_puts_measured_beside_expected_and_floor_kernel_by_kernel(conv_measurement):
+    items = [conv_measurement(work) for work in (FORWARD, BOTH, FORWARD)]
+    table = report.overview_table(Findings(measurements=items))
+    assert table.header == ["B x H x W x C", "float32", "TF32", "bfloat16", "torchvision float32"]
+    case = ["  a case", "4000 / 3000 / 500", "2000 / - / 500", "1000 / - / 500", "16000 / 15000"]
     assert table.rows == [
-        [
-            *("convolution, forward", "a case", "4000 / 3000 / 500", "2000 / - / 500", "1000 / - / 500"),
-            "16000 / 15000",
-        ]
+        *(["convolution, forward", "", "", "", ""], case, case),
+        *(["convolution, forward + backward", "", "", "", ""], case),
     ]
 
 
 def test_without_rates_there_are_no_floors_and_times_all_the_same(measured):
     findings = Findings(measurements=[measured({(OURS, FLOAT32): 1.0}, floors={})])
-    assert report.overview_table(findings).rows[0][2] == "1000"
+    assert report.overview_table(findings).rows[1][1] == "1000"
     assert report.times_table(findings).rows[0][-3:] == ["-", "-", "-"]
 
 
@@ -85,7 +85,7 @@ def test_text_and_markdown_name_the_device_its_rates_and_what_is_wrong(conv_meas
     findings.wrong.append("A value.")
     description = "device a GPU; measured: copy 4000 GB/s, matrix product in TFLOP/s TF32 420"
     text, markdown = report.text(findings), report.markdown(findings)
-    assert text.startswith(description) and text.endswith("WRONG: A value.")
+    assert text.endswith(f"{description}\n\nWRONG: A value.")
     assert markdown.startswith(f"{description}.\n\n**Wrong:** A value.\n\n")
     assert "| convolution, forward | a case | TF32 |" in markdown
 
