@@ -4,22 +4,26 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.gpu import library, report
 from benchmarks.gpu.cases import FULL, QUICK, TINY
 from benchmarks.gpu.findings import Findings
-from benchmarks.gpu.measurements import Setup, measure_everything, planned_tasks
-from benchmarks.gpu.options import FULL_ROUNDS, QUICK_ROUNDS, parse
+from benchmarks.gpu.options import FULL_ROUNDS, QUICK_ROUNDS, TINY_ROUNDS, parse
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 1 if something is wrong, whatever the goals."""
+    start = time.monotonic()
     options = parse(arguments)
+    # PyTorch takes seconds to import, which count.
+    from benchmarks.gpu import library, report
+    from benchmarks.gpu.measurements import Setup, measure_everything, planned_tasks
+
     folder = Path(options.output)
     kind = "emulated" if options.emulated else "cuda"
-    sizes = TINY if options.emulated else QUICK if options.quick else FULL
-    rounds = options.rounds or (FULL_ROUNDS if sizes is FULL else QUICK_ROUNDS)
+    if options.emulated:
+        sizes, rounds = TINY, TINY_ROUNDS
+    else:
+        sizes, rounds = (QUICK, QUICK_ROUNDS) if options.quick else (FULL, FULL_ROUNDS)
     findings = Findings()
-    start = time.monotonic()
 
     def log(topic: str, text: str) -> None:
         print(f"{time.monotonic() - start:4.0f} s  {topic:8} {text}", flush=True)
@@ -28,8 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         report.write(findings, folder)
 
     library.build(kind)
+    setup, tasks = Setup(kind, sizes, options.rounds or rounds), planned_tasks(sizes)
     try:
-        measure_everything(findings, Setup(kind, sizes, rounds), planned_tasks(sizes), options.seconds, log, save)
+        measure_everything(findings, setup, tasks, start + options.seconds, log, save)
     except KeyboardInterrupt:
         findings.wrong.append("The measurements were interrupted.")
     save()

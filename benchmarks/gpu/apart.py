@@ -4,6 +4,7 @@ The process is forked from this one, so that what was imported here need not be 
 seconds. CUDA must not have been used here: it does not survive the fork.
 """
 
+import math
 import multiprocessing
 import signal
 import sys
@@ -24,13 +25,16 @@ class _Failure(str):
     """The last that is sent by work that raised."""
 
 
-def run_apart(work: Callable[[Send], None], limit_s: float, receive: Callable[[Any], None]) -> str:
+def run_apart(
+    work: Callable[[Send], None], receive: Callable[[Any], None], *, silence_s: float, limit_s: float = math.inf
+) -> str:
     """Calls `work(send)` in a process of its own, and `receive` with each thing that it sends, at once.
 
     Args:
         work: anything; what it sends must pickle.
-        limit_s: seconds after which the process is killed.
         receive: called in this process.
+        silence_s: seconds after which a process that sends nothing is killed.
+        limit_s: seconds after which the process is killed in any case.
 
     Returns:
         What went wrong, in words: an exception, a signal, the limit. "" where nothing did.
@@ -43,9 +47,14 @@ def run_apart(work: Callable[[Send], None], limit_s: float, receive: Callable[[A
     process.start()
     sender.close()
     deadline = time.monotonic() + limit_s
-    failure = f"ended after {limit_s:.3g} s"
     try:
-        while receiver.poll(max(0.0, deadline - time.monotonic())):
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            if not receiver.poll(min(silence_s, left)):
+                failure = (
+                    f"ended after {limit_s:.3g} s" if left <= silence_s else f"ended after {silence_s:.3g} s of silence"
+                )
+                break
             received = receiver.recv()
             if isinstance(received, _Failure):
                 failure = str(received)

@@ -10,19 +10,19 @@ from benchmarks.gpu.kernels import Kernels
 
 
 class Attempt(NamedTuple):
-    """Something that may end the process, and that is announced before it begins.
+    """A run that may end the process, and is announced before it begins.
 
     Attributes:
         subject, work: of the measurement.
-        contender: who is run for the first time; "" where all take turns.
+        contender: who runs.
     """
 
     subject: str
     work: str
-    contender: str = ""
+    contender: str
 
     def __str__(self) -> str:
-        return f"{self.subject}, {self.work}, {self.contender or 'timing'}"
+        return ", ".join(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,4 +48,4 @@ class Bench:
 
     def wants(self, subject: str, work: str) -> bool:
         """Whether a work is still to be measured."""
-        return (subject, work) not in self.finished and Attempt(subject, work) not in self.ruled_out
+        return (subject, work) not in self.finished

@@ -91,7 +91,7 @@ else
     stage small 60 "$python" -m benchmarks.gpu.small_run "${emulated[@]}"
     run_tests
     # It ends by itself, a little before it is ended.
-    stage measure 290 "$python" -m benchmarks.gpu --seconds 270 --output "$out" "${emulated[@]}"
+    stage measure 290 "$python" -m benchmarks.gpu --seconds 280 --output "$out" "${emulated[@]}"
   else
     for name in small tests measure; do skip_stage "$name" "there is no library"; done
   fi

@@ -25,8 +25,8 @@ with contextlib.suppress(ImportError, RuntimeError):
 
 Log = Callable[[str, str], None]
 
-# Generous: a case takes about ten seconds, its start included.
-_CASE_LIMIT_S = 60.0
+# Without a sign: a process takes seconds to start and to work out what is right, and less for every run.
+_SILENCE_S = 40.0
 # How often a case may begin again without what ended its process.
 _MOST_PROCESSES = 4
 
@@ -75,7 +75,7 @@ def planned_tasks(sizes: Sizes) -> list[Task]:
 
 
 def measure_everything(
-    findings: Findings, setup: Setup, tasks: list[Task], seconds: float, log: Log, save: Callable[[], None]
+    findings: Findings, setup: Setup, tasks: list[Task], deadline: float, log: Log, save: Callable[[], None]
 ) -> None:
     """Carries out the tasks and adds to the findings what comes of them.
 
@@ -83,17 +83,15 @@ def measure_everything(
         findings: filled in.
         setup: of every process.
         tasks: what is measured, in this order.
-        seconds: after which no task begins and none goes on.
+        deadline: of `time.monotonic()`, after which no task begins and none goes on.
         log: called with a short topic and a line of text, for the user to read.
         save: called whenever there is more to save.
     """
-    deadline = time.monotonic() + seconds
     for task in tasks:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            findings.wrong.append(f"{task.name}: not measured, {seconds:.0f} s were over.")
-            continue
         start = time.monotonic()
+        if start >= deadline:
+            findings.wrong.append(f"{task.name}: not measured, there was no time left.")
+            continue
         failures = _carry_out(task, findings, setup, deadline, save)
         findings.wrong += failures
         save()
@@ -131,7 +129,7 @@ def _carry_out(task: Task, findings: Findings, setup: Setup, deadline: float, sa
 
     for _ in range(_MOST_PROCESSES):
         process.attempt = None
-        failure = run_apart(work, min(_CASE_LIMIT_S, deadline - time.monotonic()), process.receive)
+        failure = run_apart(work, process.receive, silence_s=_SILENCE_S, limit_s=deadline - time.monotonic())
         if not failure:
             break
         failures.append(f"{task.name}{f': {process.attempt}' if process.attempt else ''}: {failure}.")

@@ -12,6 +12,7 @@ information; the exit status is 1 if one of our values is wrong, or if something
 
 FULL_ROUNDS = 21
 QUICK_ROUNDS = 5
+TINY_ROUNDS = 1
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,7 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--rounds",
         type=_positive,
         metavar="N",
-        help=f"of each measurement (default: {FULL_ROUNDS}, or {QUICK_ROUNDS} with small sizes)",
+        help=f"of each measurement (default: {FULL_ROUNDS}, {QUICK_ROUNDS} with small sizes, {TINY_ROUNDS} emulated)",
     )
     parser.add_argument(
         "--seconds",

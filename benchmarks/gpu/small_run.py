@@ -29,7 +29,7 @@ _CONV = (
 )
 _ROI = (RoICase(72, 9, 13, 16, 2, 3), RoICase(5, 4, 7, 16, 2, 3))
 _OPTIONS = (KernelOptions(), KernelOptions(deterministic=True))
-_LIMIT_S = 50.0
+_SILENCE_S = 15.0
 
 
 class Check(NamedTuple):
@@ -86,7 +86,9 @@ def run_in_processes(
     while first < len(checks):
         received: list[tuple[bool, str]] = []
         failure = run_apart(
-            lambda send, first=first: [send(result) for result in results(first)], _LIMIT_S, received.append
+            lambda send, first=first: [send(result) for result in results(first)],
+            received.append,
+            silence_s=_SILENCE_S,
         )
         yield from received
         first += len(received)

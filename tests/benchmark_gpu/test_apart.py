@@ -10,9 +10,9 @@ from benchmarks.gpu.apart import run_apart
 def apart():
     """Runs work in a process of its own: what it sent, and what went wrong."""
 
-    def run(work, limit_s=30.0):
+    def run(work, silence_s=30.0, limit_s=30.0):
         received = []
-        return received, run_apart(work, limit_s, received.append)
+        return received, run_apart(work, received.append, silence_s=silence_s, limit_s=limit_s)
 
     return run
 
@@ -52,11 +52,23 @@ def test_a_process_that_hangs_is_ended_in_time(apart):
         time.sleep(60)
 
     start = time.monotonic()
-    assert apart(work, limit_s=0.5) == (["before"], "ended after 0.5 s")
+    assert apart(work, silence_s=0.5) == (["before"], "ended after 0.5 s of silence")
     assert time.monotonic() - start < 10
+
+
+def test_a_process_that_keeps_sending_may_take_longer_up_to_its_limit(apart):
+    def work(send):
+        for count in range(8):
+            time.sleep(0.25)
+            send(count)
+
+    assert apart(work, silence_s=1.0) == (list(range(8)), "")
+    received, failure = apart(work, silence_s=5.0, limit_s=1.0)
+    assert received == list(range(len(received))) and len(received) < 8
+    assert failure == "ended after 1 s"
 
 
 def test_what_is_sent_is_received_while_the_work_goes_on():
     arrived = []
-    run_apart(lambda send: [send(0), time.sleep(1)], 30.0, lambda sent: arrived.append(time.monotonic()))
+    run_apart(lambda send: [send(0), time.sleep(1)], lambda sent: arrived.append(time.monotonic()), silence_s=30.0)
     assert time.monotonic() - arrived[0] > 0.5

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 
 import pytest
 
@@ -120,7 +121,9 @@ def measure():
         findings = Findings()
         setup = DrySetup("emulated", TINY, 1, kernels or ReferenceKernels(), device or EmulatedDevice())
         planned = [task for task in planned_tasks(TINY) if tasks is None or task.name in tasks]
-        measure_everything(findings, setup, planned, seconds, lambda topic, text: None, lambda: save(findings))
+        measure_everything(
+            findings, setup, planned, time.monotonic() + seconds, lambda topic, text: None, lambda: save(findings)
+        )
         return findings
 
     return run
@@ -229,7 +232,7 @@ def test_a_kernel_that_ends_its_process_loses_only_itself_and_is_named(measure):
     assert (MODULATED_POOLING, BOTH, str(TINY.cases[1])) in items
 
 
-def test_a_process_that_ends_while_kernels_take_turns_loses_that_work_alone(measure):
+def test_a_kernel_that_ends_its_process_while_all_take_turns_loses_only_itself(measure):
     runs = []
 
     def end_later():
@@ -240,9 +243,10 @@ def test_a_process_that_ends_while_kernels_take_turns_loses_that_work_alone(meas
 
     findings = measure(failing(TF32, FORWARD, end_later), [FIRST_CONV])
     assert findings.wrong == [
-        f"{FIRST_CONV}: convolution, {work}, timing: ended by SIGABRT." for work in (FORWARD, BOTH)
+        f"{FIRST_CONV}: convolution, {work}, tf-dcnv2, TF32: ended by SIGABRT." for work in (FORWARD, BOTH)
     ]
-    assert [item.group.work for item in findings.measurements] == list(CONV_WORKS[1:-1])
+    assert [item.group.work for item in findings.measurements] == list(CONV_WORKS)
+    assert findings.measurements[0].group.absent["tf-dcnv2, TF32"] == "ended its process"
 
 
 def test_a_device_that_a_failure_left_unusable_is_given_up_and_the_rest_measured_in_another_process(measure):
@@ -260,7 +264,7 @@ def test_a_device_that_a_failure_left_unusable_is_given_up_and_the_rest_measured
 
 def test_what_there_is_no_time_for_is_named(measure):
     findings = measure(tasks=[FIRST_CONV], seconds=-1.0)
-    assert findings.wrong == [f"{FIRST_CONV}: not measured, -1 s were over."] and not findings.measurements
+    assert findings.wrong == [f"{FIRST_CONV}: not measured, there was no time left."] and not findings.measurements
 
 
 def contest(sent=None):
