@@ -46,7 +46,7 @@ def overview_table(findings: Findings) -> Table:
 
 def comparisons_table(findings: Findings) -> Table:
     """How many times as fast as torchvision: as users of both get it, and with the same arithmetic."""
-    header = ["", "case", "framework defaults", *(f"same arithmetic: {precision}" for precision in CONV_PRECISIONS)]
+    header = ["", "case", "framework defaults", *map(str, CONV_PRECISIONS)]
     rows = []
     for item in findings.measurements:
         if item.subject == VARIANTS or not any(name.startswith(TORCHVISION) for name in item.group.series):
@@ -56,9 +56,8 @@ def comparisons_table(findings: Findings) -> Table:
         pairs = [(default, FLOAT32), *((precision, precision) for precision in CONV_PRECISIONS)]
         ratios = [_ratio(item.group, contender(TORCHVISION, b), contender(OURS, a)) for a, b in pairs]
         rows.append([_title(item), item.group.case, *ratios])
-    return Table(
-        "Speed relative to torchvision (default: ours in TF32 where there is such, theirs in float32)", header, rows
-    )
+    defaults = "framework defaults (ours in TF32 where there is such, theirs in float32)"
+    return Table(f"Speed relative to torchvision: {defaults}, and the same arithmetic", header, rows)
 
 
 def variants_table(findings: Findings) -> Table:
@@ -153,6 +152,8 @@ def _overview(item: Measurement, who: str, precision: Precision, with_floor: boo
         return ""
     estimate, floor = item.estimates.get(name), item.floors.get(precision.name)
     parts = [_time(item.group, name, _median)]
+    if estimate is None and parts == ["-"]:
+        return "-"
     if estimate is not None or floor is not None:
         parts.append(_milliseconds(estimate))
     if with_floor and floor is not None:

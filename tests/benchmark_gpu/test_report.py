@@ -1,7 +1,7 @@
 import json
 
 from benchmarks.gpu import report
-from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, FORWARD, TF32
+from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, FORWARD, KERNEL_GRADIENT, TF32
 from benchmarks.gpu.findings import DEFAULT, OURS, POOLING, TORCHVISION, VARIANTS, Findings, Memory
 from benchmarks.gpu.floors import Rates
 from tf_dcnv2.benchmark.results import Goal
@@ -37,6 +37,11 @@ def test_the_overview_puts_measured_beside_expected_and_floor_kernel_by_kernel(c
     ]
 
 
+def test_where_nothing_is_known_the_overview_says_so_once(measured):
+    item = measured({(OURS, FLOAT32): 1.0}, work=KERNEL_GRADIENT)
+    assert report.overview_table(Findings(measurements=[item])).rows[1][1:] == ["1000 / - / 500", "-", "-", "-"]
+
+
 def test_without_rates_there_are_no_floors_and_times_all_the_same(measured):
     findings = Findings(measurements=[measured({(OURS, FLOAT32): 1.0}, floors={})])
     assert report.overview_table(findings).rows[1][1] == "1000"
@@ -46,6 +51,7 @@ def test_without_rates_there_are_no_floors_and_times_all_the_same(measured):
 def test_speed_is_compared_as_users_get_it_and_in_the_same_arithmetic(conv_measurement, measured):
     pooled = measured({(OURS, FLOAT32): 1.0, (TORCHVISION, FLOAT32): 2.0}, subject=POOLING)
     table = report.comparisons_table(Findings(measurements=[conv_measurement(), pooled]))
+    assert table.header[2:] == ["framework defaults", "float32", "TF32", "bfloat16", "float16"]
     assert [row[2:] for row in table.rows] == [
         # Ours in TF32 to theirs in float32 first; pooling has no TF32.
         ["8.00", "4.00", "8.00", "16.00", "16.00"],
