@@ -7,7 +7,7 @@ A check that ends its process is named, and the next ones run in another. Progra
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,9 @@ _CASES = (
 _OPTIONS = (KernelOptions(), KernelOptions(deterministic=True))
 _SILENCE_S = 15.0
 
+# Whether a check is right, and a line of text.
+Result = tuple[bool, str]
+
 
 class Check(NamedTuple):
     """One work on one problem.
@@ -47,8 +50,7 @@ class Check(NamedTuple):
     error: Callable[[Kernels, str], float]
     tolerance: float
 
-    def result(self, kernels: Kernels, device: str) -> tuple[bool, str]:
-        """Whether it is right, and a line of text."""
+    def result(self, kernels: Kernels, device: str) -> Result:
         try:
             error = self.error(kernels, device)
         except library.KernelError as failure:
@@ -68,35 +70,44 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     checks = planned_checks()
 
-    def results(first: int) -> Iterator[tuple[bool, str]]:
+    def results(first: int) -> Iterable[Result]:
         kernels = library.Library(kind)
         return (check.result(kernels, device) for check in checks[first:])
 
     right = []
-    for is_right, line in results(0) if options.one_process else run_in_processes(checks, results):
+
+    def report(result: Result) -> None:
+        is_right, line = result
         print(line, flush=True)
         right.append(is_right)
+
+    if options.one_process:
+        for result in results(0):
+            report(result)
+    else:
+        run_in_processes(checks, results, report)
     print(f"{sum(right)} of {len(checks)} right")
     return 0 if sum(right) == len(checks) else 1
 
 
 def run_in_processes(
-    checks: Sequence[Check], results: Callable[[int], Iterator[tuple[bool, str]]]
-) -> Iterator[tuple[bool, str]]:
-    """The results of all checks: of `results(first)` in a process, and from where it ended in the next."""
-    first = 0
-    while first < len(checks):
-        received: list[tuple[bool, str]] = []
+    checks: Sequence[Check], results: Callable[[int], Iterable[Result]], report: Callable[[Result], None]
+) -> None:
+    """Reports every check as soon as it is done: `results(first)` in a process, and from where it ended in the next."""
+    done = 0
+
+    def receive(result: Result) -> None:
+        nonlocal done
+        done += 1
+        report(result)
+
+    while done < len(checks):
+        first = done
         failure = run_apart(
-            lambda send, first=first: [send(result) for result in results(first)],
-            received.append,
-            silence_s=_SILENCE_S,
+            lambda send, first=first: [send(result) for result in results(first)], receive, silence_s=_SILENCE_S
         )
-        yield from received
-        first += len(received)
-        if failure and first < len(checks):
-            yield False, f"WRONG {checks[first].name}: {failure}"
-            first += 1
+        if failure and done < len(checks):
+            receive((False, f"WRONG {checks[done].name}: {failure}"))
 
 
 def planned_checks() -> list[Check]:

@@ -1,6 +1,7 @@
 """The small run of every kernel, with checks that compute nothing."""
 
 import os
+import time
 
 import pytest
 
@@ -15,7 +16,9 @@ def fails(kernels, device):
 
 
 def run(checks):
-    return list(run_in_processes(checks, lambda first: (check.result(None, "cpu") for check in checks[first:])))
+    reported = []
+    run_in_processes(checks, lambda first: (check.result(None, "cpu") for check in checks[first:]), reported.append)
+    return reported
 
 
 def test_values_are_right_within_their_tolerance():
@@ -46,6 +49,15 @@ def test_a_check_that_ends_its_process_is_named_and_the_rest_runs():
         *[(False, "WRONG b: ended by SIGABRT")] * 2,
         (True, "right a: error 0.0e+00"),
     ]
+
+
+def test_results_are_reported_while_the_rest_runs():
+    slow = Check("a", lambda kernels, device: time.sleep(0.5) or 0.0, 1.0)
+    times = []
+    run_in_processes(
+        [slow] * 3, lambda first: (slow.result(None, "cpu") for _ in range(3)), lambda _: times.append(time.monotonic())
+    )
+    assert time.monotonic() - times[0] > 0.8
 
 
 def test_every_operator_and_gradient_is_checked_in_every_precision():
