@@ -23,7 +23,7 @@ BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
 # Dependencies of Model Garden that are published as source only. They are built before the package, in environments with
 # what their own builds need, because the package's install gives no isolated ones.
 SOURCE_ONLY_REQUIREMENTS := seqeval
-OP_SOURCES := setup.py cc/tools/toolchain.py cc/tools/cuda_toolkit.py \
+OP_SOURCES := setup.py cc/tools/toolchain.py cc/tools/tensorflow_flags.py cc/tools/cuda_toolkit.py \
   $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
 .PHONY: install demo test test-all test-headers sanitize bench lint format clean

@@ -3,12 +3,9 @@
 The environment variables DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about the CUDA kernels: see cc/tools/cuda_toolkit.py.
 """
 
-import importlib.metadata
 import json
-import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,38 +14,12 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "cc" / "tools"))
 
+import tensorflow_flags
 from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe, summary
 from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
 EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
 BUILD_INFO = "_build_info.json"
-TENSORFLOW_QUERY = """
-import json, tensorflow as tf
-print(json.dumps({"version": tf.__version__, "compile": tf.sysconfig.get_compile_flags(),
-                  "link": tf.sysconfig.get_link_flags(), "cxx11_abi": tf.sysconfig.CXX11_ABI_FLAG}))
-"""
-
-
-def query_tensorflow():
-    """Version and flags of the TensorFlow that this Python imports, from another process, to free its memory."""
-    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
-    done = subprocess.run([sys.executable, "-c", TENSORFLOW_QUERY], env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise BuildError(
-            f"TensorFlow cannot be imported by {sys.executable}, and the custom ops are compiled against it. Install "
-            "it with `pip install 'tensorflow==2.20.*'` and repeat the command. It said:\n" + done.stderr[-2000:]
-        )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def installed_tensorflow_version():
-    """The version without the cost of an import; empty when there is none or it goes by another name."""
-    for name in ("tensorflow", "tensorflow-cpu"):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
 
 
 class OpsBuilder(Builder):
@@ -64,9 +35,8 @@ class OpsBuilder(Builder):
 
     def build(self):
         """Returns the paths of the library and of the description of what it was built with."""
-        tensorflow = self._tensorflow()
-        # TensorFlow's own headers are not ours to clean of warnings.
-        flags = [f"-isystem{flag[2:]}" if flag.startswith("-I") else flag for flag in tensorflow["compile"]]
+        tensorflow = tensorflow_flags.installed(self.directory)
+        flags = tensorflow["compile"]
         objects = self.compile(sources("cc/kernels", "cc/ops"), flags) + self.compile(sources("cc/lib"))
         link_flags = tensorflow["link"]
         if self.cuda:
@@ -83,25 +53,13 @@ class OpsBuilder(Builder):
         info_path.write_text(json.dumps(info, indent=2) + "\n")
         return library, info_path
 
-    def _compile_cuda(self, tensorflow_flags):
+    def _compile_cuda(self, flags):
         print(summary(self.cuda, self.architectures), flush=True)
         try:
-            glue = self.compile(cuda_sources("cc/kernels"), [*tensorflow_flags, *self.cuda.include_flags])
+            glue = self.compile(cuda_sources("cc/kernels"), [*flags, *self.cuda.include_flags])
             return glue + self.compile(cuda_sources("cc/lib"))
         except BuildError as error:
             raise BuildError(f"{error.message}\n\nDCNV2_CUDA=0 builds the ops without CUDA.") from None
-
-    def _tensorflow(self):
-        """Asking TensorFlow takes seconds, so the answer is kept as long as the installation is the same."""
-        cache = self.directory / "tensorflow.json"
-        key = [sys.executable, installed_tensorflow_version()]
-        if cache.exists():
-            cached = json.loads(cache.read_text())
-            if cached["key"] == key and key[1]:
-                return cached["answer"]
-        answer = query_tensorflow()
-        cache.write_text(json.dumps({"key": key, "answer": answer}))
-        return answer
 
 
 class BuildOps(build_ext):
