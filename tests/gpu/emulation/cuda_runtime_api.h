@@ -1,5 +1,6 @@
 // Stands in for CUDA's header of this name where kernels run on the emulated device: the part of the host's interface
-// that cc/lib uses. Everything happens at once; streams mean nothing, and device memory is the host's.
+// that cc/lib uses. Everything happens at once; streams mean nothing but to an observer (see emulator.h), and device
+// memory is the host's.
 #ifndef DCNV2_TESTS_GPU_EMULATION_CUDA_RUNTIME_API_H_
 #define DCNV2_TESTS_GPU_EMULATION_CUDA_RUNTIME_API_H_
 
@@ -13,6 +14,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchOutOfResources = 701,
   cudaErrorLaunchFailure = 719,
   cudaErrorNotSupported = 801,
 };

@@ -24,6 +24,25 @@ struct LaunchRecord {
 };
 std::vector<LaunchRecord> launches;
 
+using Observer = void (*)(void* stream, int begins);
+Observer observer = nullptr;
+
+// Work of the device: from here to the end of the scope it uses its memory.
+class Work {
+ public:
+  explicit Work(cudaStream_t stream) : stream_(stream) {
+    if (observer != nullptr) observer(stream_, 1);
+  }
+  ~Work() {
+    if (observer != nullptr) observer(stream_, 0);
+  }
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
+
+ private:
+  cudaStream_t stream_;
+};
+
 cudaError_t Remember(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
@@ -84,6 +103,7 @@ cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const s
   launches.push_back({blocks.size(), uint64_t{size.x} * size.y * size.z, config.dynamicSmemBytes, 0});
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), order);
+  const Work work(config.stream);
   for (const uint64_t block : blocks) {
     const uint3 index = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
                          static_cast<unsigned>(block / grid.x / grid.y)};
@@ -111,6 +131,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
+    case cudaErrorLaunchOutOfResources:
+      return "cudaErrorLaunchOutOfResources";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
     case cudaErrorNotSupported:
@@ -187,21 +209,23 @@ cudaError_t cudaFree(void* address) {
 }
 
 cudaError_t cudaMemset(void* address, int value, size_t bytes) {
+  return cudaMemsetAsync(address, value, bytes, nullptr);
+}
+
+cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t stream) {
+  const Work work(stream);
   if (bytes != 0) std::memset(address, value, bytes);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t) {
-  return cudaMemset(address, value, bytes);
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  const Work work(stream);
   if (bytes != 0) std::memcpy(to, from, bytes);
   return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
@@ -222,6 +246,8 @@ extern "C" __attribute__((visibility("default"))) int64_t emulated_launches(Laun
   launches.clear();
   return count;
 }
+
+extern "C" __attribute__((visibility("default"))) void emulated_observer(Observer chosen) { observer = chosen; }
 
 // --- What the compiler's own checks of kernels report to, instead of the sanitizer's run-time library ---
 

@@ -28,7 +28,9 @@ struct Device {
 // DCNV2_EMULATED_MULTIPROCESSORS and DCNV2_EMULATED_SEED, where they are set; libraries export C functions:
 // emulated_device(major, minor, multiprocessors, seed) replaces it, emulated_launches(records, capacity) writes blocks,
 // threads per block, bytes of shared memory and atomic additions of floating-point numbers to global memory (all
-// uint64) of the launches since the last call, and returns how many there were.
+// uint64) of the launches since the last call, and returns how many there were;
+// emulated_observer(observer) has observer(stream, 1) called before the device uses its memory, for a launch, a copy or
+// a memset, and observer(stream, 0) after it.
 Device& CurrentDevice();
 
 cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
