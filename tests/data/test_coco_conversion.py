@@ -82,9 +82,6 @@ def test_boxes_past_the_border_are_clipped(coco, prefix):
         ({"bbox": [5, 5, 0, 4]}, "degenerate bbox"),
         ({"bbox": [5, 5, -3, 4]}, "degenerate bbox"),
         ({"bbox": [70, 5, 3, 4]}, "outside its 64x48 image"),
-        ({"segmentation": [[1, 2, 3]]}, "malformed polygon"),
-        ({"segmentation": {"size": [48, 64], "counts": [5, 6]}}, "run lengths do not add up"),
-        ({"segmentation": {"size": [4, 6], "counts": [24]}}, "on a 48x64 image"),
     ],
 )
 def test_an_unusable_annotation_is_skipped_and_named(coco, prefix, fields, reason):
@@ -98,6 +95,28 @@ def test_an_unusable_annotation_is_skipped_and_named(coco, prefix, fields, reaso
     assert len(report.skipped) == 1
     assert str(report.skipped[0]).startswith("annotation 77: ")
     assert reason in str(report.skipped[0])
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[1, 2, 3]], "malformed polygon"),
+        ({"size": [48, 64], "counts": [5, 6]}, "run lengths do not add up"),
+        ({"size": [4, 6], "counts": [24]}, "on a 48x64 image"),
+    ],
+)
+def test_the_box_of_an_unusable_mask_is_kept_with_an_empty_mask(coco, prefix, segmentation, reason):
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 10, 10], segmentation=[[1, 1, 11, 1, 11, 11]])
+    coco.add_box(1, [1, 1, 10, 10], segmentation=segmentation)
+    report = convert_coco(*coco.save(), prefix)
+
+    assert (report.images, report.boxes, report.skipped) == (1, 2, ())
+    [repair] = report.repaired
+    assert repair.item_id == 2
+    assert reason in repair.detail
+    masks = [np.asarray(Image.open(io.BytesIO(png))) for png in features(read_examples(report)[0])["image/object/mask"]]
+    assert (masks[0].any(), masks[1].any()) == (True, False)
 
 
 def test_unusable_image_files_are_skipped_and_named(coco, prefix):

@@ -4,20 +4,28 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.data import record_files
-from tf_dcnv2.data.coco_annotations import CocoAnnotations, SkippedItem, clip_box, read_coco_annotations
-from tf_dcnv2.data.image_files import EncodedImage, UnreadableImage, read_as_jpeg
-from tf_dcnv2.data.masks import box_mask, segmentation_mask
+from tf_dcnv2.data.coco_annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
+from tf_dcnv2.data.dataset_info import warnings_about_boxes
+from tf_dcnv2.data.findings import Finding, Findings, write_report
+from tf_dcnv2.data.image_files import EncodedImage, UnreadableImage, read_as_jpeg, upright_size
+from tf_dcnv2.data.image_lookup import ImageLookup
+from tf_dcnv2.data.mask_png import box_code, empty_code, encode_mask
+from tf_dcnv2.data.masks import segmentation_rle
+from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 
 _IMAGES_PER_SHARD = 500
+# Each holds an image of any size in memory.
+_MOST_THREADS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +39,21 @@ class ConversionReport:
         skipped: images and annotations left out, each with its id and the reason; `str()` gives a message.
         shards: paths of the record files.
         categories: category id -> name.
+        repaired: images and annotations that were used in another form than the file's, such as a box without its
+            malformed mask; `tf_dcnv2.data.findings.count_repairs` sums them up.
+        warnings: what looks wrong with the data set as a whole.
+        report_path: JSON file that lists all of these; None if there is nothing to list.
     """
 
     images: int
     boxes: int
     crowd: int
-    skipped: tuple[SkippedItem, ...]
+    skipped: tuple[Finding, ...]
     shards: tuple[str, ...]
     categories: dict[int, str]
+    repaired: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
+    report_path: str | None = None
 
     def __str__(self) -> str:
         counts = collections.Counter(item.kind for item in self.skipped)
@@ -51,13 +66,13 @@ class ConversionReport:
 
 @dataclasses.dataclass(frozen=True)
 class _Object:
-    """One annotation in the image's pixels: box `[y1, x1, y2, x2]`, mask `(H, W)` uint8 or None."""
+    """One annotation in the image's pixels: box `[y1, x1, y2, x2]`, run-length code of the mask or None."""
 
     box: list[float]
     category_id: int
     crowd: bool
     area: float
-    mask: np.ndarray | None
+    mask: dict | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +83,8 @@ class _Converted:
     example: bytes | None
     category_ids: list[int]
     num_crowd: int
-    skipped: list[SkippedItem]
+    findings: Findings
+    orientation: str = ""
 
 
 def convert_coco(
@@ -78,15 +94,21 @@ def convert_coco(
     *,
     num_shards: int | None = None,
     include_masks: bool = True,
+    box_format: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionReport:
     """Converts a COCO data set to TFRecords that `load_records` and Model Garden's decoder read.
 
     Writes `<output_prefix>-00000-of-00004.tfrecord`, … and the sidecar `<output_prefix>.json`. Category ids are kept
     as they are, whatever their values; images without boxes are kept; crowd annotations are marked as such. Boxes
-    that reach past the image's border are clipped. An item that cannot be used (missing or damaged image file,
-    annotation with unknown image or category id, malformed or degenerate box, box outside the image) is left out
-    and reported. Files that are not plain RGB JPEG (PNG, greyscale, CMYK, EXIF-rotated …) are re-encoded.
+    that reach past the image's border are clipped. Files that are not plain RGB JPEG (PNG, greyscale, CMYK,
+    EXIF-rotated …) are re-encoded.
+
+    What people's tools write in other ways than COCO is understood where it has only one meaning: ids and numbers as
+    text, missing sizes and boxes, flat polygons, file names with backslashes, percent signs or other folders. An item
+    that cannot be used (missing or damaged image file, annotation with unknown image or category id, malformed or
+    degenerate box, box outside the image) is left out; a malformed mask is left out, its box kept.
+    `<output_prefix>.skipped.json` lists every one of these.
 
     Shards are written under temporary names and renamed at the end, the sidecar last: whenever the conversion is
     interrupted, `load_records` either refuses the data set or sees the previous, complete one. Shards of an earlier
@@ -98,15 +120,19 @@ def convert_coco(
         output_prefix: where to write, e.g. `"records/train"`; the folder is created.
         num_shards: number of record files, by default one for every 500 images.
         include_masks: store each object's segmentation as a PNG mask too. Objects without one get their box as mask;
-            a data set without any segmentation is written without masks.
+            objects whose segmentation is malformed get an empty one, from which a mask head does not learn. A data set
+            without any segmentation is written without masks.
+        box_format: what the file's `bbox` means, one of `tf_dcnv2.data.box_formats.BOX_FORMATS`. None is COCO's own
+            `"xywh"`, and refuses a file whose boxes look like another.
         progress: called as `progress(done, total)` after every image.
 
     Returns:
         A `ConversionReport`.
 
     Raises:
+        FileExistsError: an output would overwrite the annotations, or a file that is no earlier output.
         FileNotFoundError: the folder or the annotation file does not exist.
-        ValueError: the annotation file is invalid, or not a single image could be converted.
+        ValueError: the annotation file is invalid, or nothing of it could be used.
 
     Example:
         >>> report = convert_coco("val2017", "annotations/instances_val2017.json", "records/val")
@@ -118,24 +144,56 @@ def convert_coco(
         raise ValueError(f"num_shards must be at least 1. Received: num_shards={num_shards}")
     if not os.path.isdir(images_dir):
         raise FileNotFoundError(f"The image folder does not exist: {images_dir}")
-    annotations = read_coco_annotations(annotations_file)
+    _check_output(prefix, annotations_file)
+    lookup = ImageLookup(images_dir)
+    annotations = read_coco_annotations(
+        annotations_file, box_format=box_format, size_of=lambda image: _size_of_file(image, lookup)
+    )
     include_masks = include_masks and _has_segmentations(annotations)
     if num_shards is None:
         num_shards = max(1, math.ceil(len(annotations.images) / _IMAGES_PER_SHARD))
 
-    os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
+    report_path = record_files.report_path(prefix)
     with _staged_shards(prefix, num_shards) as shards:
-        contents = _write_shards(annotations, images_dir, shards.staged, include_masks, progress)
+        contents = _write_shards(annotations, lookup, shards.staged, include_masks, progress)
         converted = [item for shard in contents for item in shard]
+        for item in converted:
+            annotations.findings.extend(item.findings)
         report = _make_report(annotations, converted, shards.final)
-        if not report.images:
-            reason = f" First problem: {report.skipped[0]}" if report.skipped else ""
-            raise ValueError(f"No image of {os.fspath(annotations_file)} could be converted.{reason}")
+        if not report.images or (annotations.num_listed and not report.boxes):
+            raise ValueError(_nothing_left(report, annotations, os.fspath(annotations_file), report_path))
         sizes = [os.path.getsize(path) for path in shards.staged]
         record_files.write_sidecar(prefix, None)
         shards.publish()
-    record_files.write_sidecar(prefix, _describe(report, contents, sizes, include_masks))
-    return report
+    annotations.findings.warnings[:] = report.warnings
+    has_report = write_report(report_path, annotations.findings)
+    record_files.write_sidecar(prefix, _describe(report, contents, sizes, include_masks, annotations.original_ids))
+    return dataclasses.replace(report, report_path=report_path if has_report else None)
+
+
+def _check_output(prefix: str, annotations_file: str | os.PathLike) -> None:
+    """Refuses what would be lost, or could not be written, before anything is read."""
+    if not os.path.basename(prefix):
+        raise ValueError(f"The output needs a name, such as {os.path.join(prefix, 'train')}. Received: {prefix!r}")
+    sidecar = record_files.sidecar_path(prefix)
+    outputs = [sidecar, record_files.report_path(prefix)]
+    refuse_overwriting(outputs, [annotations_file])
+    refuse_foreign(sidecar, record_files.is_sidecar(sidecar), "the description of earlier records")
+    ensure_writable(sidecar)
+
+
+def _size_of_file(image: dict, lookup: ImageLookup) -> tuple[int, int] | None:
+    with contextlib.suppress(UnreadableImage):
+        return upright_size(lookup.find(image["file_name"]).path)
+    return None
+
+
+def _nothing_left(report: ConversionReport, annotations: CocoAnnotations, name: str, report_path: str) -> str:
+    """Why a conversion is refused that would have written no image or no box, with everything in the report file."""
+    what = "image" if not report.images else "annotation"
+    first = next((str(item) for item in report.skipped if item.kind == what), "")
+    listed = f" {report_path} lists all {len(report.skipped)}." if write_report(report_path, annotations.findings) else ""
+    return f"No {what} of {name} could be converted.{f' First problem: {first}.' if first else ''}{listed}"
 
 
 class _Shards:
@@ -167,17 +225,19 @@ def _staged_shards(prefix: str, num_shards: int) -> Iterator[_Shards]:
                 os.unlink(path)
 
 
-def _write_shards(annotations, images_dir, paths, include_masks, progress) -> list[list[_Converted]]:
+def _write_shards(annotations, lookup, paths, include_masks, progress) -> list[list[_Converted]]:
     """Writes every shard and returns, per shard, what each of its images became (without the bytes)."""
     total, done = len(annotations.images), 0
     contents = []
-    # Decoding and PNG compression release the GIL, so threads are enough. One shard at a time bounds the memory.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    # Decoding and PNG compression release the GIL, so threads are enough.
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=threads) as pool:
         for index, path in enumerate(paths):
             images = annotations.images[index :: len(paths)]
             shard = []
             with tf.io.TFRecordWriter(path) as writer:
-                for item in pool.map(lambda image: _convert(image, annotations, images_dir, include_masks), images):
+                convert = _Convert(annotations, lookup, include_masks)
+                for item in _map_in_order(pool, convert, images, ahead=2 * threads):
                     if item.example is not None:
                         writer.write(item.example)
                     shard.append(dataclasses.replace(item, example=item.example and b""))
@@ -188,35 +248,70 @@ def _write_shards(annotations, images_dir, paths, include_masks, progress) -> li
     return contents
 
 
-def _convert(image: dict, annotations: CocoAnnotations, images_dir: str, include_masks: bool) -> _Converted:
-    expected_size = (image["height"], image["width"]) if {"height", "width"} <= image.keys() else None
+def _map_in_order(pool, function: Callable, items: Iterable, ahead: int) -> Iterator:
+    """`pool.map` that is never more than `ahead` items before its consumer, which bounds the memory."""
+    items = iter(items)
+    pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, ahead))
     try:
-        encoded = read_as_jpeg(os.path.join(images_dir, image["file_name"]), expected_size)
-    except UnreadableImage as error:
-        return _Converted(image["id"], None, [], 0, [SkippedItem("image", image["id"], str(error))])
-    objects, skipped = [], []
-    for annotation in annotations.annotations_of.get(image["id"], []):
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+class _Convert:
+    """From an entry of `images` to a serialised example."""
+
+    def __init__(self, annotations: CocoAnnotations, lookup: ImageLookup, include_masks: bool):
+        self._annotations = annotations
+        self._lookup = lookup
+        self._include_masks = include_masks
+
+    def __call__(self, image: dict) -> _Converted:
+        findings, image_id = Findings(), image["id"]
+        expected_size = (image["height"], image["width"]) if "height" in image else None
         try:
-            objects.append(_read_object(annotation, encoded, include_masks))
-        except ValueError as error:
-            skipped.append(SkippedItem("annotation", annotation.get("id"), f"{error} ({image['file_name']})"))
-    example = _make_example(image, encoded, objects, annotations.categories)
-    num_crowd = sum(item.crowd for item in objects)
-    return _Converted(image["id"], example, [item.category_id for item in objects], num_crowd, skipped)
+            found = self._lookup.find(image["file_name"])
+            encoded = read_as_jpeg(found.path, expected_size)
+        except UnreadableImage as error:
+            findings.skip("image", image_id, str(error))
+            return _Converted(image_id, None, [], 0, findings)
+        for how in (found.how, encoded.note):
+            if how:
+                findings.repair("image", image_id, how, image["file_name"])
+        objects = []
+        for annotation in self._annotations.annotations_of.get(image_id, []):
+            try:
+                objects.append(_read_object(annotation, encoded, self._include_masks, findings))
+            except ValueError as error:
+                findings.skip("annotation", annotation["id"], f"{error} ({image['file_name']})")
+        example = _make_example(image, encoded, objects, self._annotations.categories)
+        num_crowd = sum(item.crowd for item in objects)
+        category_ids = [item.category_id for item in objects]
+        return _Converted(image_id, example, category_ids, num_crowd, findings, encoded.orientation)
 
 
-def _read_object(annotation: dict, image: EncodedImage, include_mask: bool) -> _Object:
+def _read_object(annotation: dict, image: EncodedImage, include_mask: bool, findings: Findings) -> _Object:
     box = clip_box(annotation["bbox"], image.height, image.width)
-    area = annotation.get("area")
-    if not isinstance(area, (int, float)) or not 0 < area < math.inf:
-        area = (box[2] - box[0]) * (box[3] - box[1])
-    mask = None
-    if include_mask:
-        if segmentation := annotation.get("segmentation"):
-            mask = segmentation_mask(segmentation, image.height, image.width)
-        else:
-            mask = box_mask(box, image.height, image.width)
-    return _Object(box, annotation["category_id"], bool(annotation.get("iscrowd")), float(area), mask)
+    area = annotation.get("area", (box[2] - box[0]) * (box[3] - box[1]))
+    mask = _read_mask(annotation, box, image, findings) if include_mask else None
+    return _Object(box, annotation["category_id"], bool(annotation["iscrowd"]), area, mask)
+
+
+def _read_mask(annotation: dict, box: list[float], image: EncodedImage, findings: Findings) -> dict:
+    size = (image.height, image.width)
+    if has_lost_mask(annotation):
+        return empty_code(*size)
+    if "segmentation" not in annotation:
+        findings.repair("annotation", annotation["id"], "the box was taken for the mask of an object without one")
+        return box_code(box, *size)
+    try:
+        return segmentation_rle(annotation["segmentation"], *size)
+    except ValueError as error:
+        findings.repair("annotation", annotation["id"], LOST_MASK, str(error))
+        return empty_code(*size)
 
 
 def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], names: dict[int, str]) -> bytes:
@@ -244,30 +339,44 @@ def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], na
             "area": [item.area for item in objects],
         }
         if objects[0].mask is not None:
-            columns["mask"] = [tfrecord_lib.encode_mask_as_png(item.mask) for item in objects]
+            columns["mask"] = [encode_mask(item.mask) for item in objects]
         for name, column in columns.items():
             features[f"image/object/{name}"] = tfrecord_lib.convert_to_feature(column)
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
 def _has_segmentations(annotations: CocoAnnotations) -> bool:
-    return any(item.get("segmentation") for items in annotations.annotations_of.values() for item in items)
+    return any(annotation.get("segmentation") for annotation in annotations.all_annotations())
 
 
 def _make_report(annotations: CocoAnnotations, converted: list[_Converted], shards: list[str]) -> ConversionReport:
     written = [item for item in converted if item.example is not None]
+    boxes, crowd = sum(len(item.category_ids) for item in written), sum(item.num_crowd for item in written)
+    orientations = {item.orientation for item in written if item.orientation}
+    warnings = warnings_about_boxes(boxes, crowd)
+    if len(orientations) > 1:
+        warnings.append(
+            "the annotations of some EXIF-rotated images are of the frame as stored, those of others of the upright one: "
+            "prediction turns all images upright"
+        )
     return ConversionReport(
         images=len(written),
-        boxes=sum(len(item.category_ids) for item in written),
-        crowd=sum(item.num_crowd for item in written),
-        skipped=(*annotations.skipped, *(problem for item in converted for problem in item.skipped)),
+        boxes=boxes,
+        crowd=crowd,
+        skipped=tuple(annotations.findings.skipped),
         shards=tuple(shards),
         categories=annotations.categories,
+        repaired=tuple(annotations.findings.repaired),
+        warnings=(*annotations.findings.warnings, *warnings),
     )
 
 
 def _describe(
-    report: ConversionReport, contents: list[list[_Converted]], sizes: list[int], has_masks: bool
+    report: ConversionReport,
+    contents: list[list[_Converted]],
+    sizes: list[int],
+    has_masks: bool,
+    original_ids: dict[int, Any],
 ) -> dict[str, Any]:
     """The sidecar's content; `dataset_info` is its reader."""
     shards = []
@@ -281,7 +390,9 @@ def _describe(
                 "image_ids": [item.image_id for item in written],
                 "boxes": dict(sorted(boxes_of.items())),
                 "crowd": sum(item.num_crowd for item in written),
+                "boxes_per_image": [len(item.category_ids) for item in written],
                 "max_boxes_per_image": max((len(item.category_ids) for item in written), default=0),
+                "orientations": dict(collections.Counter(item.orientation for item in written if item.orientation)),
             }
         )
     return {
@@ -290,4 +401,5 @@ def _describe(
         "boxes": report.boxes,
         "has_masks": has_masks,
         "shards": shards,
+        "original_ids": [[number, identifier] for number, identifier in original_ids.items()],
     }

@@ -4,16 +4,21 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2.data.image_pixels import to_rgb, whiten
+
 if TYPE_CHECKING:
     from PIL import Image
 
 _JPEG_QUALITY = 95
+_ORIENTATION_TAG = 0x0112
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class UnreadableImage(ValueError):
@@ -22,18 +27,29 @@ class UnreadableImage(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
-    """An RGB JPEG that TensorFlow is known to decode, and its size in pixels."""
+    """An RGB JPEG that TensorFlow is known to decode.
+
+    Attributes:
+        jpeg: the file's content.
+        height, width: size in pixels.
+        orientation: "upright" or "stored" where the file has an EXIF orientation that was applied or not, else "".
+        note: what was done to the pixels in words; empty if nothing that changes how they look.
+    """
 
     jpeg: bytes
     height: int
     width: int
+    orientation: str = ""
+    note: str = ""
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads an image file as RGB, upright (EXIF orientation applied).
+def read_image(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray:
+    """Reads an image file as RGB.
 
     Args:
-        path: JPEG, PNG, TIFF, … of any colour mode; 16-bit greyscale is scaled to 8 bits.
+        path: JPEG, PNG, TIFF, … of any colour mode. Samples of more than 8 bits and floats are scaled to 8 bits, entirely
+            transparent pixels become white. Of several frames the first is read.
+        upright: apply the EXIF orientation, as viewers do. False gives the frame as it is stored.
 
     Returns:
         `(H, W, 3)` uint8.
@@ -41,10 +57,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
         ValueError: the file is missing or cannot be decoded; the message names it.
     """
-    from PIL import ImageOps
-
     with _open(path) as image:
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        return np.asarray(_decode(path, image, upright)[0])
 
 
 def read_as_jpeg(path: str | os.PathLike, expected_size: tuple[int, int] | None = None) -> EncodedImage:
@@ -62,10 +76,16 @@ def read_as_jpeg(path: str | os.PathLike, expected_size: tuple[int, int] | None 
         UnreadableImage: the file is missing, damaged, or has another size; the message names it.
     """
     with _open(path) as image:
-        if image.format == "JPEG" and image.mode == "RGB" and not _needs_rotation(image, expected_size):
-            encoded = EncodedImage(_verified_bytes(path), image.height, image.width)
+        tagged = _orientation(image) != 1
+        upright = tagged and _is_upright(image, expected_size)
+        orientation = ("upright" if upright else "stored") if tagged else ""
+        if image.format == "JPEG" and image.mode == "RGB" and not upright:
+            encoded = EncodedImage(_verified_bytes(path), image.height, image.width, orientation)
         else:
-            encoded = _reencode(image, expected_size)
+            pixels, note = _decode(path, image, upright)
+            buffer = io.BytesIO()
+            pixels.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+            encoded = EncodedImage(buffer.getvalue(), pixels.height, pixels.width, orientation, note)
     size = (encoded.height, encoded.width)
     if expected_size is not None and size != tuple(expected_size):
         raise UnreadableImage(
@@ -75,21 +95,99 @@ def read_as_jpeg(path: str | os.PathLike, expected_size: tuple[int, int] | None 
     return encoded
 
 
+def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Height and width of an image file as a viewer shows it, from its header; None if that cannot be read."""
+    with contextlib.suppress(UnreadableImage), _open(path) as image:
+        return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+    return None
+
+
 @contextlib.contextmanager
 def _open(path: str | os.PathLike) -> Iterator["Image.Image"]:
     """Opens a Pillow image; every failure, also while decoding it later, becomes an `UnreadableImage` with the path."""
     from PIL import Image
 
+    name = os.fspath(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
+        raise UnreadableImage(f"{name} is no regular file")
     try:
-        with Image.open(path) as image:
+        with _open_any(path) as image:
             yield image
     except UnreadableImage:
         raise
     except FileNotFoundError:
-        raise UnreadableImage(f"{os.fspath(path)} does not exist") from None
-    # Pillow reports damage to PNG files as SyntaxError.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{os.fspath(path)} cannot be decoded: {error}") from error
+        raise UnreadableImage(f"{name} does not exist") from None
+    except Image.UnidentifiedImageError:
+        raise UnreadableImage(f"{name} cannot be decoded: {_what_it_is(path)}") from None
+    # Decoders report damage by all kinds of errors, Pillow's of PNG files for one by SyntaxError.
+    except (Exception, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{name} cannot be decoded: {_first_line(str(error))}") from error
+
+
+def _open_any(path: str | os.PathLike) -> "Image.Image":
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except Image.UnidentifiedImageError:
+        with open(path, "rb") as file:
+            if not file.read(4).startswith(_TIFF_MAGIC):
+                raise
+        # Pillow knows no TIFF files of several channels of floats or 32-bit integers.
+        values, _ = to_rgb(_read_tiff(path))
+        return Image.fromarray(values)
+
+
+def _read_tiff(path: str | os.PathLike) -> np.ndarray:
+    import tifffile
+
+    return tifffile.imread(path, key=0)
+
+
+def _decode(path: str | os.PathLike, image: "Image.Image", upright: bool) -> tuple["Image.Image", str]:
+    """The pixels as a Pillow image of mode RGB, and what was done to their values in words."""
+    from PIL import Image, ImageOps
+
+    values, note = _deep_pixels(path, image), ""
+    if values is not None:
+        orientation = image.getexif() if upright else None
+        rgb, note = to_rgb(values)
+        image = Image.fromarray(rgb)
+        if orientation:
+            image.getexif().update(orientation)
+    if upright:
+        image = ImageOps.exif_transpose(image)
+    return _as_rgb(image), note
+
+
+def _deep_pixels(path: str | os.PathLike, image: "Image.Image") -> np.ndarray | None:
+    """The samples of an image that has more than 8 bits of each; None for all others."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.asarray(image)
+    # Pillow keeps only the upper 8 of 16 bits where there are several channels.
+    raw_mode = image.tile[0][3] if getattr(image, "tile", None) else ""
+    raw_mode = raw_mode if isinstance(raw_mode, str) else str(raw_mode[0] if raw_mode else "")
+    if not re.search(r";16", raw_mode):
+        return None
+    if image.format == "TIFF":
+        return _read_tiff(path)
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            return tf.io.decode_png(file.read(), dtype=tf.uint16).numpy()
+    return None
+
+
+def _as_rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image, ImageCms
+
+    if image.mode == "LAB":
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        with_alpha = np.asarray(image.convert("RGBA"))
+        return Image.fromarray(whiten(with_alpha[..., :3], with_alpha[..., 3]))
+    return image.convert("RGB")
 
 
 def _verified_bytes(path: str | os.PathLike) -> bytes:
@@ -102,36 +200,33 @@ def _verified_bytes(path: str | os.PathLike) -> bytes:
     return content
 
 
-def _needs_rotation(image, expected_size: tuple[int, int] | None) -> bool:
-    orientation = image.getexif().get(0x0112, 1)
-    if orientation not in range(2, 9):
-        return False
+def _orientation(image: "Image.Image") -> int:
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _is_upright(image: "Image.Image", expected_size: tuple[int, int] | None) -> bool:
+    """Whether an image with an EXIF orientation is to be shown as that says."""
     stored = (image.height, image.width)
-    upright = stored[::-1] if orientation >= 5 else stored
+    upright = stored[::-1] if _orientation(image) >= 5 else stored
     return expected_size is None or tuple(expected_size) == upright or tuple(expected_size) != stored
 
 
-def _reencode(image, expected_size: tuple[int, int] | None) -> EncodedImage:
-    from PIL import ImageOps
-
-    if _needs_rotation(image, expected_size):
-        image = ImageOps.exif_transpose(image)
-    image = _to_rgb(image)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return EncodedImage(buffer.getvalue(), image.height, image.width)
-
-
-def _to_rgb(image):
-    """Converts any Pillow image to mode RGB; transparency is dropped."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        # Pillow would clip 16-bit greyscale at 255.
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    return image.convert("RGB")
+def _what_it_is(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not start:
+        return "it is empty"
+    if b"<html" in start or start.startswith(b"<!doctype html"):
+        return "it is a web page, not an image"
+    if b"<svg" in start:
+        return "it is a vector drawing (SVG)"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; fetch the file with `git lfs pull`"
+    return "it is no image of a known kind"
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "unknown error"
+    """A message's first line without the position in a graph that TensorFlow puts in front."""
+    text = re.sub(r"\{\{[^}]*\}\}", "", text).strip()
+    return text.splitlines()[0] if text else "unknown error"

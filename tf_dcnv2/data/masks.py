@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tf_dcnv2.data.segmentations import check_for_image, parse_segmentation
+
 
 def segmentation_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """Rasterises a COCO segmentation: `(height, width)` uint8, 1 on the object and 0 elsewhere.
@@ -27,21 +29,14 @@ def segmentation_rle(segmentation: list | dict, height: int, width: int) -> dict
     """
     from pycocotools import mask as coco_mask
 
-    if isinstance(segmentation, dict):
-        if list(segmentation.get("size", [])) != [height, width]:
-            raise ValueError(f"segmentation of size {segmentation.get('size')} on a {height}x{width} image")
-        counts = segmentation.get("counts")
-        if isinstance(counts, list):
-            _check_counts(counts, height * width)
-            return coco_mask.frPyObjects(segmentation, height, width)
-        if isinstance(counts, (str, bytes)):
-            return segmentation
-        raise ValueError("run-length segmentation without counts")
-    if not isinstance(segmentation, list) or not segmentation:
+    parsed = parse_segmentation(segmentation)
+    if parsed is None:
         raise ValueError(f"malformed segmentation {segmentation!r}")
-    for polygon in segmentation:
-        _check_polygon(polygon)
-    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    code = parsed.code
+    check_for_image(code, height, width)
+    if isinstance(code, list):
+        return coco_mask.merge(coco_mask.frPyObjects(code, height, width))
+    return coco_mask.frPyObjects(code, height, width) if isinstance(code["counts"], list) else code
 
 
 def box_mask(box: list[float], height: int, width: int) -> np.ndarray:
@@ -67,14 +62,3 @@ def uncompressed_rle(mask: np.ndarray) -> dict:
     runs = np.diff(np.concatenate([[0], changes, [pixels.size]]))
     counts = runs.tolist() if not pixels[0] else [0, *runs.tolist()]
     return {"size": list(mask.shape), "counts": counts}
-
-
-def _check_polygon(polygon) -> None:
-    numbers = isinstance(polygon, list) and all(isinstance(value, (int, float)) for value in polygon)
-    if not numbers or len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all():
-        raise ValueError(f"malformed polygon {str(polygon)[:60]}")
-
-
-def _check_counts(counts: list, num_pixels: int) -> None:
-    if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != num_pixels:
-        raise ValueError(f"run lengths do not add up to the image's {num_pixels} pixels")

@@ -1,9 +1,10 @@
 """One serialised record -> a resized image and its objects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from tf_dcnv2.data.dataset_info import Renumbering
 from tf_dcnv2.data.object_masks import masks_in_boxes
 from tf_dcnv2.data.resizing import resize_image, resized_shape
 
@@ -12,20 +13,28 @@ PER_BOX = ("boxes", "classes", "crowd", "areas", "masks", "mask_boxes")
 
 
 def make_decoder(
-    short_side: int, max_side: int, canvas: tuple[int, int] | None, max_boxes: int, mask_size: int | None
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function from one serialised example to a resized uint8 image and its targets.
+    short_side: int,
+    max_side: int,
+    canvas: tuple[int, int] | None,
+    max_boxes: int,
+    mask_size: int | None,
+    renumbering: Mapping[str, Renumbering],
+) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns the function from one serialised example and its data set to a resized uint8 image and its targets.
 
     Args:
         short_side, max_side, canvas: see `resized_shape`.
         max_boxes: boxes beyond it are dropped, crowd boxes first.
         mask_size: side in samples of the masks; None leaves masks out.
+        renumbering: by data set, which ids become others.
     """
     from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
 
     decoder = TfExampleDecoder(include_mask=mask_size is not None)
+    category_id = _id_map({name: changed.categories for name, changed in renumbering.items()})
+    image_id = _id_map({name: changed.images for name, changed in renumbering.items()})
 
-    def decode(record):
+    def decode(record, data_set):
         fields = decoder.decode(record)
         original_size = tf.shape(fields["image"])[:2]
         shape = resized_shape(
@@ -36,16 +45,16 @@ def make_decoder(
         example = {
             "image": resize_image(fields["image"], shape),
             "boxes": normalized_boxes * tf.tile(tf.cast(shape, tf.float32), [2]),
-            "classes": tf.cast(tf.gather(fields["groundtruth_classes"], kept), tf.int32),
+            "classes": tf.cast(category_id(data_set, tf.gather(fields["groundtruth_classes"], kept)), tf.int32),
             "crowd": tf.gather(fields["groundtruth_is_crowd"], kept),
             "areas": tf.gather(fields["groundtruth_area"], kept),
-            "image_id": tf.strings.to_number(fields["source_id"], tf.int64),
+            "image_id": image_id(data_set, tf.strings.to_number(fields["source_id"], tf.int64)),
             "original_size": tf.cast(original_size, tf.float32),
         }
         if mask_size is not None:
             # The decoder's own masks have the size of the image. Nobody asks for them, so the graph leaves them out.
             pngs = fields["groundtruth_instance_masks_png"]
-            example["masks"] = tf.gather(masks_in_boxes(pngs, fields["groundtruth_boxes"], mask_size), kept)
+            example["masks"] = masks_in_boxes(pngs, fields["groundtruth_boxes"], mask_size, kept)
             example["mask_boxes"] = example["boxes"]
         return example
 
@@ -56,3 +65,19 @@ def _kept_boxes(crowd: tf.Tensor, max_boxes: int) -> tf.Tensor:
     """Indices of at most `max_boxes` boxes in annotation order, preferring those that are no crowd."""
     order = tf.argsort(tf.cast(crowd, tf.int32), stable=True)
     return tf.sort(order[:max_boxes])
+
+
+def _id_map(maps: Mapping[str, Mapping[int, int]]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A function from a data set's name and int64 ids in it to new ids; those without a new one stay as they are."""
+    pairs = {f"{old} of {name}": new for name, changed in maps.items() for old, new in changed.items()}
+    if not pairs:
+        return lambda data_set, ids: ids
+    entries = tf.lookup.KeyValueTensorInitializer(list(pairs), tf.constant(list(pairs.values()), tf.int64))
+    none = min(pairs.values()) - 1 if min(pairs.values()) > -(2**63) else max(pairs.values()) + 1
+    table = tf.lookup.StaticHashTable(entries, none)
+
+    def renumber(data_set, ids):
+        new = table.lookup(tf.strings.join([tf.strings.as_string(ids), " of ", data_set]))
+        return tf.where(new == none, ids, new)
+
+    return renumber

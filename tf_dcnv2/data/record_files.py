@@ -6,6 +6,7 @@ last, so a data set is either whole or refused.
 """
 
 import collections
+import fnmatch
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from tf_dcnv2.data.atomic_files import write_atomically
 
 _SHARD_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})(\.tfrecord)?$")
 _FORMAT = "tf_dcnv2.records/2"
+_PATTERN = re.compile(r"[*?[]")
 
 
 def shard_paths(prefix: str, num_shards: int) -> list[str]:
@@ -27,12 +29,36 @@ def shard_paths(prefix: str, num_shards: int) -> list[str]:
 
 def existing_shards(prefix: str) -> list[str]:
     """Paths of all files named like shards of this prefix, whatever their number."""
-    return sorted(path for path in tf.io.gfile.glob(f"{prefix}-*") if prefix_of(path) == prefix)
+    return sorted(path for path in _files_beside(prefix) if prefix_of(path) == prefix)
+
+
+def _files_beside(path: str) -> list[str]:
+    """Paths of all files in the folder of `path`, spelled as `path` is."""
+    folder = os.path.dirname(path)
+    try:
+        names = tf.io.gfile.listdir(folder or os.curdir)
+    except tf.errors.OpError:
+        return []
+    return [os.path.join(folder, name.rstrip("/")) for name in names]
 
 
 def sidecar_path(prefix: str) -> str:
     """File name of a data set's description."""
     return f"{prefix}.json"
+
+
+def report_path(prefix: str) -> str:
+    """File name of the list of what was left out of a data set or repaired."""
+    return f"{prefix}.skipped.json"
+
+
+def is_sidecar(path: str) -> bool:
+    """Whether a file is the description of a data set, whole or damaged."""
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return b"tf_dcnv2.records/" in file.read(64)
+    except tf.errors.OpError:
+        return False
 
 
 def write_sidecar(prefix: str, content: dict[str, Any] | None) -> None:
@@ -58,7 +84,7 @@ def find_shards(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> lis
         if not matches:
             if tf.io.gfile.exists(sidecar_path(entry)):
                 read_sidecar(entry)
-            raise FileNotFoundError(f"No TFRecord files match {entry!r} (a prefix, a file or a glob pattern).")
+            raise FileNotFoundError(_no_match(entry))
         paths.extend(matches)
     paths = list(dict.fromkeys(paths))
     for prefix in group_by_prefix(paths):
@@ -67,10 +93,27 @@ def find_shards(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> lis
 
 
 def _match(entry: str) -> list[str]:
-    candidates = tf.io.gfile.glob(entry)
-    if not any(_is_record(path) for path in candidates):
-        candidates = existing_shards(entry)
-    return sorted(path for path in candidates if _is_record(path))
+    if tf.io.gfile.exists(entry) and _is_record(entry):
+        return [entry]
+    return existing_shards(entry) or sorted(filter(_is_record, _glob(entry)))
+
+
+def _glob(pattern: str) -> list[str]:
+    """Paths that match a pattern. Where its folder exists as written, that is no pattern, nor are brackets one that
+    exist as written: `data[1]/train-*`."""
+    folder, name = os.path.split(pattern)
+    if not tf.io.gfile.isdir(folder or os.curdir):
+        return tf.io.gfile.glob(pattern) if _PATTERN.search(folder) else []
+    paths = _files_beside(pattern)
+    literal = [path for path in paths if fnmatch.fnmatchcase(os.path.basename(path), name.replace("[", "[[]"))]
+    return literal or [path for path in paths if fnmatch.fnmatchcase(os.path.basename(path), name)]
+
+
+def _no_match(entry: str) -> str:
+    message = f"No TFRecord files match {entry!r} (a prefix, a file or a glob pattern)."
+    beside = os.path.join(entry, "") if tf.io.gfile.isdir(entry) else entry
+    prefixes = sorted({prefix for prefix in map(prefix_of, _files_beside(beside)) if prefix})
+    return message + (f" There are {', '.join(prefixes[:5])}." if prefixes else "")
 
 
 def _is_record(path: str) -> bool:

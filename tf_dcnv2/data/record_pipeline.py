@@ -4,18 +4,20 @@ Shapes: B batch, H x W padded image, M boxes per image, R x R samples per mask.
 """
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from tf_dcnv2.data.augmentation import Augmentation
 from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
 from tf_dcnv2.data.record_decoding import PER_BOX, make_decoder
-from tf_dcnv2.data.record_files import find_shards
+from tf_dcnv2.data.record_files import find_shards, prefix_of
 from tf_dcnv2.data.record_reading import read_records
 from tf_dcnv2.data.resizing import pad_to_multiple
 
-_DEFAULT_MAX_BOXES = 100
+# Of records without description, of which nobody knows how many boxes the fullest image has.
+_MAX_BOXES_OF_UNKNOWN = 1000
 _MAX_SHUFFLE_BUFFER = 4096
 _PREFETCHED_BATCHES = 2
 
@@ -41,6 +43,7 @@ def load_records(
     seed: int | None = None,
     repeat: bool = False,
     drop_remainder: bool | None = None,
+    categories: Mapping[int, str] | None = None,
 ) -> tf.data.Dataset:
     """Reads COCO-style TFRecords (Model Garden's schema) as batches of `(inputs, targets)`.
 
@@ -64,14 +67,17 @@ def load_records(
             crop leaves less than 30 % becomes a crowd box, i.e. one to be ignored.
         color_jitter: strength in [0, 1] of random brightness, contrast, saturation and hue.
         shuffle: new random order on every pass.
-        max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations. Default:
-            100 in training; otherwise as many as the fullest image has, so that evaluation misses none.
+        max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations, and a warning
+            counts them: in training they teach that there is nothing. Default: as many as the fullest image has, so
+            that none is dropped; 1000 for records without a description.
         masks: give each object's mask too; the records must have been converted with masks.
         mask_size: R, samples per side of a mask.
         cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass.
         seed: makes order and augmentation reproducible.
         repeat: start over for ever instead of ending after one pass.
         drop_remainder: leave out a last batch that is not full.
+        categories: category id -> name of another data set, or of a detector. The records' categories are matched to
+            these by name and come with these ids. Default: the ids in the records.
 
     Returns:
         A dataset of `(inputs, targets)`; boxes are `[y1, x1, y2, x2]` in pixels of the padded image:
@@ -87,7 +93,8 @@ def load_records(
 
     Raises:
         FileNotFoundError: nothing matches the pattern, or a shard is missing.
-        ValueError: an argument is out of range, the data set is incomplete, or it has no masks.
+        ValueError: an argument is out of range, the data set is incomplete, it has no masks, or it has boxes of a
+            category that is not in `categories`.
         tf.errors.InvalidArgumentError: while reading, a record is truncated or corrupt; the message names the file.
 
     Example:
@@ -98,19 +105,29 @@ def load_records(
     flip, shuffle, drop_remainder = (training if value is None else value for value in (flip, shuffle, drop_remainder))
     augmentation = Augmentation(flip, vertical_flip, tuple(scale_range), color_jitter, canvas)
     paths = find_shards(pattern)
-    info = describe_shards(paths)
+    info = describe_shards(paths, categories)
     if masks and info is not None and not info.has_masks:
-        raise ValueError(f"These records have no masks: convert them with include_masks=True. Received: {pattern!r}")
+        raise ValueError(
+            "These records have no masks: convert annotations that have segmentations, without --no-masks "
+            f"(include_masks=False). Received: {pattern!r}"
+        )
     if max_boxes is None:
-        max_boxes = _DEFAULT_MAX_BOXES if training or info is None else max(1, info.max_boxes_per_image)
+        max_boxes = _MAX_BOXES_OF_UNKNOWN if info is None else max(1, info.max_boxes_per_image)
+    elif info is not None and (dropped := info.boxes_beyond(max_boxes)):
+        warnings.warn(
+            f"{dropped} boxes on {info.images_with_more_than(max_boxes)} images are left out by max_boxes={max_boxes}; "
+            f"max_boxes={info.max_boxes_per_image} keeps all",
+            stacklevel=2,
+        )
     if drop_remainder and not repeat and info is not None and info.num_images < batch_size:
         raise ValueError(
             f"The data set has only {info.num_images} images, not enough for one full batch. Received: "
             f"batch_size={batch_size}"
         )
 
-    decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None)
-    dataset = read_records(paths, shuffle, seed)
+    renumbering = {} if info is None else info.renumbering
+    decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None, renumbering)
+    dataset = read_records(paths, shuffle, seed, labels=[prefix_of(path) or "" for path in paths])
     if cache:
         # Shuffling after the cache, or every pass would replay the first one's order.
         dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache()

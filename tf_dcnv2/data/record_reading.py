@@ -3,14 +3,21 @@
 import tensorflow as tf
 
 
-def read_records(paths: list[str], shuffle: bool, seed: int | None) -> tf.data.Dataset:
-    """Serialised examples of the files at `paths`, file after file or, with `shuffle`, from four files at a time."""
+def read_records(paths: list[str], shuffle: bool, seed: int | None, labels: list[str]) -> tf.data.Dataset:
+    """Serialised examples of the files at `paths`, file after file or, with `shuffle`, from four files at a time.
+
+    Each comes with the one of `labels` that belongs to its file.
+    """
     sizes = [tf.io.gfile.stat(path).length for path in paths]
-    files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(sizes, tf.int64)))
+    files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(sizes, tf.int64), labels))
+
+    def read(path, size, label):
+        return _read_file(path, size).map(lambda record: (record, label))
+
     if not shuffle:
-        return files.flat_map(_read_file)
+        return files.flat_map(read)
     files = files.shuffle(len(paths), seed=seed)
-    return files.interleave(_read_file, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return files.interleave(read, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _read_file(path: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:

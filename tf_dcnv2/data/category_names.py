@@ -1,0 +1,53 @@
+"""Matches the categories of two data sets, or of a data set and a detector, by their names.
+
+Every data set numbers its categories in its own way: only the name says what an id means.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+_SHOWN_NAMES = 8
+
+
+def match_categories(own: Mapping[int, str], other: Mapping[int, str]) -> dict[int, int]:
+    """The ids that the categories of `own` have in `other`.
+
+    The same name at the same id comes first, then the same name elsewhere, then one that differs only in case, spaces
+    or Unicode form. A category without counterpart is left out. Where either side has nothing but ids for names, the
+    ids themselves are matched.
+
+    Args:
+        own: category id -> name.
+        other: category id -> name.
+
+    Returns:
+        Id in `own` -> id in `other`.
+    """
+    if not (_has_names(own) and _has_names(other)):
+        return {key: key for key in own if key in other}
+    found = {key: key for key, name in own.items() if other.get(key) == name}
+    for form in (str, _plain):
+        free = {form(name): key for key, name in reversed(other.items()) if key not in found.values()}
+        for key, name in own.items():
+            if key not in found and form(name) in free:
+                found[key] = free.pop(form(name))
+    return dict(sorted(found.items()))
+
+
+def describe_difference(own: Mapping[int, str], other: Mapping[int, str], keys: Iterable[int]) -> str:
+    """Which of the names of `own`, those at `keys`, are missing in `other`, and what there is instead."""
+    return f"{_list_names(own[key] for key in keys)} (known: {_list_names(other.values())})"
+
+
+def _list_names(names: Iterable[str]) -> str:
+    names = [repr(name) for name in names]
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def _has_names(categories: Mapping[int, str]) -> bool:
+    return any(name != str(key) for key, name in categories.items())
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())

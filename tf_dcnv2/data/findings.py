@@ -1,0 +1,107 @@
+"""What a data set's reader had to leave out or to repair, so that nothing of it goes unsaid."""
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from tf_dcnv2.data.atomic_files import write_atomically
+
+REPORT_FORMAT = "tf_dcnv2.findings/1"
+_LONGEST_VALUE = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One image or annotation, and what was wrong with it.
+
+    Attributes:
+        kind: "image", "annotation", "category" or "file".
+        item_id: its id, as the file gives it.
+        reason: what is wrong, or for a repair what was done. Repairs of the same reason are counted together.
+        detail: what this one item had; may be empty.
+    """
+
+    kind: str
+    item_id: Any
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {shorten(self.item_id)}: {self.reason}{self.detail and f' ({self.detail})'}"
+
+
+@dataclasses.dataclass
+class Findings:
+    """What was found in one data set.
+
+    Attributes:
+        skipped: items left out.
+        repaired: items that were used, but not as they stand in the file.
+        warnings: sentences about the data set as a whole.
+    """
+
+    skipped: list[Finding] = dataclasses.field(default_factory=list)
+    repaired: list[Finding] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def skip(self, kind: str, item_id: Any, reason: str) -> None:
+        """Records an item that is left out."""
+        self.skipped.append(Finding(kind, item_id, reason))
+
+    def repair(self, kind: str, item_id: Any, reason: str, detail: str = "") -> None:
+        """Records an item that is used in another form than the file's."""
+        self.repaired.append(Finding(kind, item_id, reason, detail))
+
+    def warn(self, message: str) -> None:
+        """Records something about the whole data set."""
+        self.warnings.append(message)
+
+    def extend(self, other: "Findings") -> None:
+        """Adds all findings of `other`."""
+        self.skipped.extend(other.skipped)
+        self.repaired.extend(other.repaired)
+        self.warnings.extend(other.warnings)
+
+
+def count_repairs(repaired: Iterable[Finding]) -> list[str]:
+    """One sentence for each kind of repair, such as `8 annotations: ids given as text were read as numbers`."""
+    counts = collections.Counter((item.kind, item.reason) for item in repaired)
+    return [f"{count} {kind}{'s' if count > 1 else ''}: {reason}" for (kind, reason), count in counts.items()]
+
+
+def write_report(path: str | os.PathLike, findings: Findings) -> bool:
+    """Writes all findings as JSON, atomically; without a single item, removes an earlier report instead.
+
+    Returns:
+        Whether there is a report now.
+    """
+    if not (findings.skipped or findings.repaired):
+        if os.path.exists(path):
+            os.unlink(path)
+        return False
+    content = {
+        "format": REPORT_FORMAT,
+        "warnings": findings.warnings,
+        "skipped": [_as_json(item) for item in findings.skipped],
+        "repaired": [_as_json(item) for item in findings.repaired],
+    }
+    write_atomically(path, json.dumps(content, indent=1))
+    return True
+
+
+def shorten(value: Any) -> str:
+    """`repr(value)`, cut in the middle where it is long."""
+    text = repr(value)
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    half = (_LONGEST_VALUE - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
+def _as_json(item: Finding) -> dict[str, Any]:
+    plain = isinstance(item.item_id, str | int | float | None)
+    fields = {"kind": item.kind, "id": item.item_id if plain else shorten(item.item_id), "reason": item.reason}
+    return fields | ({"detail": item.detail} if item.detail else {})
