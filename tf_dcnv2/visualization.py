@@ -1,11 +1,15 @@
 """Pictures of detections: boxes with names and scores, masks, and grids of such pictures."""
 
 import colorsys
+import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2.fonts import font_for
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _GRID_GAP_PX = 8
@@ -40,7 +44,8 @@ def draw_detections(
         scores: `(D,)` in 0..1, or None to draw every box without a score (annotations, say).
         classes: `(D,)` category ids, -1 for entries that are padding; None for a single class.
         masks: `(D, R, R)` probabilities in the frames of the boxes; drawn as a translucent area with an outline.
-        names: category id -> name to write; ids without a name are written as numbers.
+        names: category id -> name to write; ids without a name, or whose name has characters that no font of this
+            machine has, are written as numbers.
         min_score: leave out detections with a lower score.
         zoom: enlarge the picture by this factor first, so that labels on small images stay readable.
 
@@ -54,7 +59,7 @@ def draw_detections(
         >>> picture = draw_detections(image, boxes, scores, classes, names={2: "star", 5: "cross"})
         >>> save_image(picture, "detections.png")
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     image, boxes = np.asarray(image), np.asarray(boxes, np.float64)
     count = len(boxes)
@@ -66,7 +71,7 @@ def draw_detections(
     if (width, height) != picture.size:
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     line_px = max(1, round(min(height, width) / 200))
-    font = ImageFont.load_default(size=max(10, round(min(height, width) / 32)))
+    font_px = max(10, round(min(height, width) / 32))
     drawable = (classes >= 0) & (scores_or_ones >= min_score) & np.isfinite(boxes).all(axis=1)
     # The surest last, so that its label stays on top.
     order = sorted(np.flatnonzero(drawable), key=lambda i: scores_or_ones[i])
@@ -76,6 +81,9 @@ def draw_detections(
     for index in order:
         class_id = int(classes[index])
         label = "" if names is None and not class_id else str((names or {}).get(class_id, class_id))
+        font = font_for(label, font_px)
+        if font is None:
+            label, font = str(class_id), font_for("0", font_px)
         if scores is not None:
             label = f"{label} {scores_or_ones[index]:.2f}".strip()
         y1, x1, y2, x2 = np.clip(boxes[index] * zoom, 0, [height - 1, width - 1] * 2)
@@ -83,12 +91,29 @@ def draw_detections(
     return np.asarray(picture)
 
 
-def save_image(image: np.ndarray, path: str | os.PathLike) -> None:
-    """Writes an `(H, W, 3)` uint8 image; the file name's extension decides the format. Makes the folder."""
+def unwritable_names(names: Iterable[str]) -> list[str]:
+    """Those names that have characters which no font of this machine has; pictures show their ids instead."""
+    return [name for name in names if font_for(name, 10) is None]
+
+
+def save_image(image: np.ndarray, path: str | os.PathLike, *, comment: str | None = None) -> None:
+    """Writes an `(H, W, 3)` uint8 image, whole or not at all. Makes the folder.
+
+    Args:
+        image: the pixels.
+        path: the file; its extension decides the format.
+        comment: a text to keep in a JPEG file beside the pixels.
+    """
     from PIL import Image
 
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    Image.fromarray(np.asarray(image, np.uint8)).save(path)
+    extension = os.path.splitext(os.fspath(path))[1].lower()
+    file_format = Image.registered_extensions().get(extension)
+    if file_format is None:
+        raise ValueError(f"The extension of {os.fspath(path)!r} is of no image format: use .jpg or .png.")
+    buffer = io.BytesIO()
+    options = {} if comment is None else {"comment": comment}
+    Image.fromarray(np.asarray(image, np.uint8)).save(buffer, format=file_format, **options)
+    write_atomically(path, buffer.getvalue())
 
 
 def save_grid(images: Sequence[np.ndarray], path: str | os.PathLike, *, columns: int | None = None) -> None:

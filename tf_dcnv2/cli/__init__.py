@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # TensorFlow greets on import with a dozen lines about its build and about GPUs it does not find, which are no news
     # to the user of a command. Errors that matter come as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     try:
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:

@@ -11,6 +11,16 @@ def positive_int(text: str) -> int:
     return value
 
 
+def add_box_format(parser: argparse.ArgumentParser) -> None:
+    """`--box-format` of an annotation file; whoever reads the file checks it."""
+    parser.add_argument(
+        "--box-format",
+        metavar="FORMAT",
+        help="what bbox means in the annotations: xywh, xyxy, yxyx or cxcywh, in pixels or, as in xyxy-normalized and "
+        "xyxy-percent, relative to the image (default: xywh, COCO's own, unless the boxes look like another)",
+    )
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """`RUN`: which trained detector."""
     parser.add_argument("run_path", metavar="RUN", help="folder of a training run, or a .keras file")

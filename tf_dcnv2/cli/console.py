@@ -21,6 +21,11 @@ def label(topic: str) -> str:
     return f"{topic:<{_LABEL_WIDTH}}"
 
 
+def precision_text(value: float) -> str:
+    """An average precision; COCO's -1, where there is nothing to measure, is a dash."""
+    return f"{value:.3f}" if value >= 0 else "    -"
+
+
 @contextlib.contextmanager
 def progress_bar(topic: str, unit: str = "img") -> Iterator[Callable[[int, int], None]]:
     """A bar for work that reports itself as `progress(done, total)`, as conversion and evaluation do.

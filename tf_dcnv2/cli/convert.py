@@ -3,21 +3,22 @@
 import argparse
 import shlex
 
-from tf_dcnv2.cli.arguments import positive_int
+from tf_dcnv2.cli.arguments import add_box_format, positive_int
 from tf_dcnv2.cli.console import progress_bar, say
+from tf_dcnv2.cli.findings import show_findings
 
 SUMMARY = "turn COCO-style annotations and images into TFRecords"
 
 DESCRIPTION = """\
 Converts a COCO-style data set (instances JSON and a folder of images) to sharded TFRecords, which the other commands
 and TensorFlow Model Garden read. Category ids are kept as they are. Damaged images and impossible annotations are left
-out and reported; the records appear under their final names only when complete."""
+out, what can be understood in one way only is repaired, and PREFIX.skipped.json lists both; the records appear under
+their final names only when complete."""
 
 EXAMPLES = """\
   tf-dcnv2 convert --images val2017 --annotations annotations/instances_val2017.json --output records/val
-  tf-dcnv2 convert --images cells/ --annotations cells.json --output records/cells --num-shards 8 --no-masks"""
-
-_SHOWN_PROBLEMS = 10
+  tf-dcnv2 convert --images cells/ --annotations cells.json --output records/cells --num-shards 8 --no-masks
+  tf-dcnv2 convert --images cars/ --annotations cars.json --output records/cars --box-format xyxy"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-shards", type=positive_int, metavar="N", help="record files (default: 1 per 500 images)")
     parser.add_argument("--no-masks", action="store_true", help="leave segmentations out: smaller files, boxes only")
+    add_box_format(parser)
+    parser.add_argument(
+        "--allow-empty", action="store_true", help="accept a data set without any box, such as one of backgrounds only"
+    )
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Converts and reports what was written and what was left out."""
+def run(arguments: argparse.Namespace) -> int:
+    """Converts and reports what was written and what was left out; 1 if there is not a single box."""
     from tf_dcnv2.data import convert_coco, read_dataset_info
 
     with progress_bar("convert") as progress:
@@ -42,13 +47,15 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.output,
             num_shards=arguments.num_shards,
             include_masks=not arguments.no_masks,
+            box_format=arguments.box_format,
             progress=progress,
         )
     say("data", read_dataset_info(arguments.output))
     say("written", f"{report.shards[0]}" + (f" and {len(report.shards) - 1} more" if len(report.shards) > 1 else ""))
-    for item in report.skipped[:_SHOWN_PROBLEMS]:
-        say("skipped", item)
-    if len(report.skipped) > _SHOWN_PROBLEMS:
-        say("skipped", f"... and {len(report.skipped) - _SHOWN_PROBLEMS} more")
+    show_findings(report.skipped, report.repaired, report.warnings, report.report_path)
+    if not report.boxes and not arguments.allow_empty:
+        say("failed", "the records hold images only; --allow-empty accepts that")
+        return 1
     records = shlex.quote(arguments.output)
     say("next", f"tf-dcnv2 train --train {records} ...   |   tf-dcnv2 evaluate RUN --records {records}")
+    return 0

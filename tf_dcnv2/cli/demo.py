@@ -79,7 +79,8 @@ def _command(name: str, *arguments: object) -> None:
     module = importlib.import_module(f"tf_dcnv2.cli.{name}")
     parser = argparse.ArgumentParser(prog=f"tf-dcnv2 {name}")
     module.add_arguments(parser)
-    module.run(parser.parse_args(words))
+    if module.run(parser.parse_args(words)):
+        raise RuntimeError(f"tf-dcnv2 {name} failed")
 
 
 def _check_exported(run_folder: Path, exported: Path, records: Path) -> None:

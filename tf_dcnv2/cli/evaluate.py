@@ -1,17 +1,21 @@
 """`tf-dcnv2 evaluate`: COCO average precision of a trained detector."""
 
 import argparse
+import collections
+from collections.abc import Mapping
 from typing import Any
 
-from tf_dcnv2.cli.arguments import add_image_size, add_run, image_size, positive_int
-from tf_dcnv2.cli.console import progress_bar, say
+from tf_dcnv2.cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
+from tf_dcnv2.cli.console import precision_text, progress_bar, say
+from tf_dcnv2.cli.errors import UsageError
+from tf_dcnv2.cli.findings import show_findings
 
 SUMMARY = "measure COCO average precision on records"
 
 DESCRIPTION = """\
 Prints COCO's twelve numbers and the average precision of each class, of boxes and, where the detector and the data set
 have them, of masks, and writes the detections in COCO's results format (original pixels, the data set's own ids), which
-pycocotools and COCO's evaluation server read."""
+pycocotools and COCO's evaluation server read. The detector's classes and those of the data set are matched by name."""
 
 EXAMPLES = """\
   tf-dcnv2 evaluate runs/cells --records records/val
@@ -45,17 +49,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=positive_int, default=2, metavar="N", help="images at once (default: %(default)s)"
     )
     add_image_size(parser)
+    add_box_format(parser)
     parser.add_argument("--max-images", type=positive_int, metavar="N", help="only the first N images")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Evaluates and prints the tables."""
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates and prints the tables; 1 if the detections could not be written in the end."""
     from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.data import load_records, read_dataset_info
-    from tf_dcnv2.evaluation import evaluate_coco
+    from tf_dcnv2.data.output_files import refuse_overwriting
+    from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
 
     info = read_dataset_info(arguments.records)
     trained = load_trained(arguments.run_path)
+    results_path = arguments.output or str(trained.path.with_name("results.json"))
+    inputs = [trained.path, *info.shards, *([arguments.annotations] if arguments.annotations else [])]
+    refuse_overwriting([results_path], inputs)
+    annotations = _read_annotations(arguments, info, results_path) if arguments.annotations else None
+    categories = annotations.categories if annotations else info.categories
+    boxes_of = info.boxes_per_category
+    if annotations:
+        boxes_of = collections.Counter(annotation["category_id"] for annotation in annotations.all_annotations())
+    category_ids = _match(trained.names, categories, boxes_of)
     dataset = load_records(
         arguments.records,
         batch_size=arguments.batch_size,
@@ -64,35 +79,87 @@ def run(arguments: argparse.Namespace) -> None:
     )
     say("data", info)
     say("model", trained)
-    results_path = arguments.output or str(trained.path.with_name("results.json"))
+    for note in [*info.notes(), *_notes(trained, category_ids, info)]:
+        say("note", note)
     total = min(info.num_images, arguments.max_images or info.num_images)
+    problem = None
     with progress_bar("evaluate") as progress:
-        metrics = evaluate_coco(
-            trained.detector,
-            dataset,
-            annotations=arguments.annotations,
-            results_path=results_path,
-            max_images=arguments.max_images,
-            progress=lambda done: progress(min(done, total), total),
-        )
+        try:
+            metrics = evaluate_coco(
+                trained.detector,
+                dataset,
+                annotations=annotations,
+                results_path=results_path,
+                max_images=arguments.max_images,
+                progress=lambda done: progress(min(done, total), total),
+                category_ids=category_ids,
+                original_ids=info.original_ids,
+            )
+        except ResultsNotWritten as error:
+            metrics, problem = error.metrics, str(error)
+    names = dict(categories)
     for kind, numbers in metrics.items():
         say({"bbox": "boxes", "segm": "masks"}[kind], f"on {total} images")
-        print_metrics(numbers, trained.names)
-    say("written", results_path)
+        print_metrics(numbers, names)
+    say("failed" if problem else "written", problem or results_path)
+    return 1 if problem else 0
+
+
+def _read_annotations(arguments: argparse.Namespace, info, results_path: str):
+    """The annotation file to score against, with a report of what of it cannot be used."""
+    from tf_dcnv2.data.coco_annotations import read_coco_annotations
+    from tf_dcnv2.data.findings import write_report
+
+    if any(changed.images for changed in info.renumbering.values()):
+        raise UsageError(
+            "--annotations cannot tell apart images that have the same id in several data sets: evaluate one at a time"
+        )
+    annotations = read_coco_annotations(arguments.annotations, box_format=arguments.box_format)
+    report_path = f"{results_path.removesuffix('.json')}.skipped.json"
+    findings = annotations.findings
+    has_report = write_report(report_path, findings)
+    show_findings(findings.skipped, findings.repaired, findings.warnings, report_path if has_report else None)
+    return annotations
+
+
+def _match(names: Mapping[int, str], categories: Mapping[int, str], boxes_of: Mapping[int, int]) -> dict[int, int]:
+    """The detector's category id -> the data set's.
+
+    Raises:
+        UsageError: the data set has objects of a class that the detector does not know.
+    """
+    from tf_dcnv2.data.category_names import describe_difference, match_categories
+
+    category_ids = match_categories(names, categories)
+    unknown = [key for key in categories if key not in category_ids.values() and boxes_of.get(key)]
+    if unknown:
+        raise UsageError(
+            f"the detector was not trained on these classes of the data set: "
+            f"{describe_difference(categories, names, unknown)}"
+        )
+    return category_ids
+
+
+def _notes(trained, category_ids: Mapping[int, int], info) -> list[str]:
+    """What a reader of the numbers should know."""
+    notes = []
+    if changed := {old: new for old, new in category_ids.items() if old != new}:
+        pairs = ", ".join(f"{trained.names[old]} {old} -> {new}" for old, new in changed.items())
+        notes.append(f"classes are matched by name, the detector's ids to the data set's: {pairs}")
+    if others := [name for key, name in trained.names.items() if key not in category_ids]:
+        notes.append(f"detections of {len(others)} classes that the data set lacks are left out, such as {others[0]!r}")
+    if crowded := info.images_with_more_than(100):
+        notes.append(f"{crowded} images have more than 100 objects, and COCO counts the 100 surest detections of each")
+    return notes
 
 
 def print_metrics(metrics: dict[str, Any], names: dict[int, str]) -> None:
     """Prints COCO's twelve numbers and the table of classes."""
     for name, meaning in _MEANINGS.items():
-        say(name, f"{_number(metrics[name])}   {meaning}")
+        say(name, f"{precision_text(metrics[name])}   {meaning}")
     width = max(map(len, [*names.values(), "class"]))
     print()
     say("class", f"{'':{width}}    AP    AP50")
     for category_id, scores in metrics["per_class"].items():
         name = names.get(category_id, str(category_id))
-        say(f"  {category_id}", f"{name:<{width}}  {_number(scores['AP'])}  {_number(scores['AP50'])}")
-
-
-def _number(value: float) -> str:
-    """COCO says -1 where there is nothing to measure."""
-    return f"{value:.3f}" if value >= 0 else "    -"
+        say(f"  {category_id}", f"{name:<{width}}  {precision_text(scores['AP'])}  {precision_text(scores['AP50'])}")

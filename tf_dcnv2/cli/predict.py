@@ -1,26 +1,35 @@
 """`tf-dcnv2 predict`: detections on image files, as pictures and JSON."""
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tf_dcnv2.cli.arguments import add_image_size, add_run, image_size
 from tf_dcnv2.cli.console import progress_bar, say
 from tf_dcnv2.cli.errors import UsageError
+from tf_dcnv2.cli.findings import show_skipped
 
 SUMMARY = "detect objects on image files; draw them and write JSON"
 
 DESCRIPTION = """\
 Runs a trained detector on image files or folders of images. The output folder gets every image with its detections
 drawn in, and detections.json: for every file its size and a list of category_id, category, score and bbox
-[x, y, width, height] in pixels of the file, best first; from a Mask R-CNN also segmentation, COCO's run-length code."""
+[x, y, width, height] in pixels of the file, best first; from a Mask R-CNN also segmentation, COCO's run-length code.
+A file that cannot be read is skipped; detections.skipped.json lists these, and the exit status is 1."""
 
 EXAMPLES = """\
   tf-dcnv2 predict runs/cells --images sample.jpg --output predictions
   tf-dcnv2 predict runs/cells --images val/ other/*.png --output predictions --min-score 0.3"""
 
-_EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+_EXTENSIONS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+    *(".jp2", ".avif", ".ppm", ".pgm", ".pnm", ".tga", ".dds"),
+}
 _SMALLEST_PICTURE_PX = 480
+_SECONDS_BETWEEN_REPORTS = 30
+# Marks the pictures of an earlier prediction, which may be replaced, unlike other people's photographs.
+_COMMENT = "detections of tf-dcnv2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,45 +38,137 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, nargs="+", metavar="PATH", help="image files and folders of images")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for pictures and detections.json")
     parser.add_argument("--min-score", type=float, default=0.5, metavar="S", help="in 0..1 (default: %(default)s)")
+    parser.add_argument(
+        "--orientation",
+        choices=("as-trained", "upright", "stored"),
+        default="as-trained",
+        help="of images with an EXIF rotation: turned upright or as stored in the file (default: as the detector's "
+        "training images were)",
+    )
     add_image_size(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Detects, draws and writes."""
-    import json
-
+def run(arguments: argparse.Namespace) -> int:
+    """Detects, draws and writes; 1 if some file could not be read."""
     from tf_dcnv2.cli.trained import load_trained
-    from tf_dcnv2.data import read_image
-    from tf_dcnv2.data.atomic_files import write_atomically
-    from tf_dcnv2.visualization import draw_detections, save_image
+    from tf_dcnv2.visualization import unwritable_names
 
     if not 0 <= arguments.min_score <= 1:
         raise UsageError(f"--min-score must be between 0 and 1. Received: {arguments.min_score}")
     files = [file for path in arguments.images for file in _image_files(Path(path))]
+    output = Path(arguments.output)
+    pictures = _picture_paths(files, output)
+    _check_output(files, pictures, output)
     trained = load_trained(arguments.run_path)
     say("model", trained)
-    detect = _Detect(trained.detector, image_size(arguments, trained.detector))
-    output = Path(arguments.output)
-    picture_paths = _picture_paths(files, output)
-    report = []
-    with progress_bar("predict") as progress:
-        for done, (file, picture_path) in enumerate(zip(files, picture_paths, strict=True), start=1):
-            image = read_image(file)
-            detections = detect(image)
-            zoom = max(1.0, _SMALLEST_PICTURE_PX / min(image.shape[:2]))
-            picture = draw_detections(
-                image, **detections, names=trained.names, min_score=arguments.min_score, zoom=zoom
-            )
-            save_image(picture, picture_path)
-            height, width = image.shape[:2]
-            found = _describe(detections, trained.names, arguments.min_score, height, width)
-            report.append({"file_name": str(file), "height": height, "width": width, "detections": found})
-            progress(done, len(files))
+    if names := unwritable_names(trained.names.values()):
+        say("note", f"no font here has the characters of {', '.join(names)}: pictures show ids; install Noto Sans CJK")
+    prediction = _Prediction(trained, arguments, output)
+    try:
+        with progress_bar("predict") as progress:
+            for done, (file, picture) in enumerate(zip(files, pictures, strict=True), start=1):
+                prediction.add(file, picture)
+                progress(done, len(files))
+    finally:  # however it ends, what was found is kept
+        prediction.save()
+    found = sum(len(entry["detections"]) for entry in prediction.entries)
+    count = len(prediction.entries)
+    say("found", f"{found} objects on {count} images with a score of at least {arguments.min_score:g}")
+    if prediction.entries:
+        say("written", f"{prediction.path} and {count} pictures such as {prediction.entries[0]['picture']}")
+    if skipped := prediction.findings.skipped:
+        show_skipped(skipped, str(prediction.report_path))
+        say("failed", f"{len(skipped)} of {len(files)} files could not be read")
+    return 1 if skipped else 0
+
+
+class _Prediction:
+    """What was detected so far, and the files that hold it."""
+
+    def __init__(self, trained, arguments: argparse.Namespace, output: Path):
+        from tf_dcnv2.data.findings import Findings
+
+        self.path = output / "detections.json"
+        self.report_path = output / "detections.skipped.json"
+        self.entries: list[dict] = []
+        self.findings = Findings()
+        self._names = trained.names
+        self._min_score = arguments.min_score
+        orientation = trained.orientation if arguments.orientation == "as-trained" else arguments.orientation
+        self._upright = orientation == "upright"
+        self._detect = _Detect(trained.detector, image_size(arguments, trained.detector))
+        self._saved = time.monotonic()
+
+    def add(self, file: Path, picture_path: Path) -> None:
+        """Detects and draws on one image; one that cannot be used is noted and left out."""
+        import tensorflow as tf
+
+        from tf_dcnv2.data import read_image
+        from tf_dcnv2.visualization import draw_detections, save_image
+
+        try:
+            image = read_image(file, upright=self._upright)
+            detections = self._detect(image)
+        except (ValueError, MemoryError, tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError) as error:
+            self.findings.skip("file", str(file), _reason(error))
+            return
+        height, width = image.shape[:2]
+        zoom = (
+            max(1.0, _SMALLEST_PICTURE_PX / min(height, width)) if max(height, width) < 20 * min(height, width) else 1
+        )
+        picture = draw_detections(image, **detections, names=self._names, min_score=self._min_score, zoom=zoom)
+        save_image(picture, picture_path, comment=_COMMENT)
+        found = _describe(detections, self._names, self._min_score, height, width)
+        entry = {"file_name": str(file), "height": height, "width": width, "detections": found}
+        self.entries.append(entry | {"picture": str(picture_path)})
+        if time.monotonic() - self._saved > _SECONDS_BETWEEN_REPORTS:
+            self.save()
+
+    def save(self) -> None:
+        """Writes everything found so far."""
+        import json
+
+        from tf_dcnv2.data.atomic_files import write_atomically
+        from tf_dcnv2.data.findings import write_report
+
+        write_atomically(self.path, json.dumps(self.entries, indent=1))
+        write_report(self.report_path, self.findings)
+        self._saved = time.monotonic()
+
+
+def _reason(error: Exception) -> str:
+    from tf_dcnv2.cli.errors import describe
+
+    return "it does not fit into memory" if isinstance(error, MemoryError) else describe(error)
+
+
+def _check_output(files: Sequence[Path], pictures: Sequence[Path], output: Path) -> None:
+    """Refuses to overwrite what was not written by an earlier prediction, before anything is computed."""
+    from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
+
     json_path = output / "detections.json"
-    write_atomically(str(json_path), json.dumps(report, indent=1))
-    found = sum(len(entry["detections"]) for entry in report)
-    say("found", f"{found} objects on {len(files)} images with a score of at least {arguments.min_score:g}")
-    say("written", f"{json_path} and {len(files)} pictures such as {picture_paths[0]}")
+    refuse_overwriting([*pictures, json_path], files)
+    for path in pictures:
+        if path.exists():
+            refuse_foreign(path, _is_picture_of_ours(path), "a picture of an earlier prediction")
+    ensure_writable(json_path)
+    refuse_foreign(json_path, json_path.is_file() and _starts_as_ours(json_path), "of an earlier prediction")
+
+
+def _is_picture_of_ours(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.info.get("comment", b"") == _COMMENT.encode()
+    except OSError:
+        return False
+
+
+def _starts_as_ours(path: Path) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(200).split()
+    return start[:1] == [b"[]"] or start[:3] == [b"[", b"{", b'"file_name":']
 
 
 class _Detect:
@@ -105,7 +206,8 @@ def _describe(detections: dict, names: dict[int, str], min_score: float, height:
     from tf_dcnv2.evaluation import paste_mask
 
     described = []
-    for index in np.flatnonzero(detections["scores"] >= min_score):
+    usable = (detections["scores"] >= min_score) & np.isfinite(detections["boxes"]).all(axis=1)
+    for index in np.flatnonzero(usable):
         y1, x1, y2, x2 = box = detections["boxes"][index]
         category_id = int(detections["classes"][index])
         described.append(
@@ -128,10 +230,15 @@ def _image_files(path: Path) -> Iterator[Path]:
             raise FileNotFoundError(f"{path} does not exist.")
         yield path
         return
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _EXTENSIONS)
-    if not files:
+    files = sorted(file for file in path.iterdir() if not file.is_dir() and not file.name.startswith("."))
+    images = [file for file in files if file.suffix.lower() in _EXTENSIONS]
+    if not images:
         raise FileNotFoundError(f"{path} holds no image ({', '.join(sorted(_EXTENSIONS))}).")
-    yield from files
+    if others := sorted(set(files) - set(images)):
+        say(
+            "note", f"{len(others)} files in {path} do not look like images, such as {others[0].name}: name them to try"
+        )
+    yield from images
 
 
 def _picture_paths(files: list[Path], output: Path) -> list[Path]:
@@ -140,9 +247,9 @@ def _picture_paths(files: list[Path], output: Path) -> list[Path]:
     paths = []
     for file in files:
         name, number = file.stem, 1
-        while name in taken:
+        while name.casefold() in taken:
             number += 1
             name = f"{file.stem}-{number}"
-        taken.add(name)
+        taken.add(name.casefold())
         paths.append(output / f"{name}.jpg")
     return paths

@@ -1,8 +1,10 @@
 """Finds and loads what `tf-dcnv2 train` left behind, for the commands that use it."""
 
 import os
+import warnings
+import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tf_dcnv2.models import FasterRCNN
 
@@ -14,11 +16,13 @@ class Trained(NamedTuple):
         detector: as it was saved.
         names: category id -> name; the id itself where no name is known.
         path: the `.keras` file it came from.
+        orientation: "stored" if it was trained on EXIF-rotated images as they are stored, "upright" otherwise.
     """
 
     detector: FasterRCNN
     names: dict[int, str]
     path: Path
+    orientation: str = "upright"
 
     def __str__(self) -> str:
         parameters = self.detector.count_params() / 1e6
@@ -38,11 +42,18 @@ def load_trained(run_path: str | os.PathLike) -> Trained:
     import keras
 
     path = _find_detector(Path(run_path))
-    detector = keras.saving.load_model(path, compile=False)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is truncated, damaged, or no .keras file: it is no complete zip archive.")
+    with warnings.catch_warnings():
+        # Keras warns of an optimizer's state that it leaves out: nobody asked for it.
+        warnings.simplefilter("ignore")
+        detector = keras.saving.load_model(path, compile=False)
     if not isinstance(detector, FasterRCNN):
         raise ValueError(f"{path} holds a {type(detector).__name__}, not a detector.")
     names = {category_id: str(category_id) for category_id in detector.category_ids}
-    return Trained(detector, names | _read_names(path.with_name("config.yaml")), path)
+    config = _read_config(path.with_name("config.yaml"))
+    names |= {category["id"]: category["name"] for category in config.get("categories", ())}
+    return Trained(detector, names, path, config.get("orientation", "upright"))
 
 
 def _find_detector(path: Path) -> Path:
@@ -55,10 +66,8 @@ def _find_detector(path: Path) -> Path:
     raise FileNotFoundError(f"{path} does not exist. Expected the folder of a training run or a .keras file.")
 
 
-def _read_names(config_path: Path) -> dict[int, str]:
+def _read_config(path: Path) -> dict[str, Any]:
     import yaml
 
-    if not config_path.is_file():
-        return {}
-    config = yaml.safe_load(config_path.read_text(encoding="utf-8"))
-    return {category["id"]: category["name"] for category in config["categories"]}
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return content if isinstance(content, dict) else {}

@@ -9,7 +9,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tf_dcnv2.cli.console import label, say
+from tf_dcnv2.cli.console import label, precision_text, say
 from tf_dcnv2.training import TrainOptions
 
 
@@ -111,7 +111,7 @@ def _earlier_part(options: TrainOptions) -> dict[str, float]:
 
 def _precision(logs: dict[str, float], prefix: str) -> str:
     """`AP 0.412  AP50 0.701  AP75 0.433`, of boxes, and of masks if there are any."""
-    numbers = "  ".join(f"{name} {logs[prefix + name]:.3f}" for name in ("AP", "AP50", "AP75"))
+    numbers = "  ".join(f"{name} {precision_text(logs[prefix + name])}" for name in ("AP", "AP50", "AP75"))
     masks = f"{prefix}mask_"
     return numbers + (f"  masks {_precision(logs, masks)}" if f"{masks}AP" in logs else "")
 

@@ -92,7 +92,9 @@ def read_coco_annotations(
     categories = _read_categories(content["categories"], path, findings)
     images, original_ids = _read_images(content["images"], content["annotations"], findings)
     annotations_of = _read_annotations(content["annotations"], images, categories, findings)
-    result = CocoAnnotations(categories, list(images.values()), annotations_of, findings, original_ids, len(content["annotations"]))
+    result = CocoAnnotations(
+        categories, list(images.values()), annotations_of, findings, original_ids, len(content["annotations"])
+    )
     _settle_boxes(result, images, box_format, size_of, os.fspath(path))
     return result
 
@@ -137,7 +139,9 @@ def load_json(path: str | os.PathLike) -> Any:
     # A number of thousands of digits is a ValueError, thousands of brackets are a RecursionError.
     except (ValueError, RecursionError) as error:
         hint = foreign_text(text)
-        raise ValueError(f"The annotation file {name} is not valid JSON: {error}.{f' {hint}' if hint else ''}") from error
+        raise ValueError(
+            f"The annotation file {name} is not valid JSON: {error}.{f' {hint}' if hint else ''}"
+        ) from error
 
 
 def _check_layout(content: Any, path: str | os.PathLike) -> None:
@@ -244,8 +248,8 @@ def _warn_of_shared_files(images: Mapping[int, dict], findings: Findings) -> Non
     shared = [name for name, count in counts.items() if count > 1]
     if shared:
         findings.warn(
-            f"{len(shared)} files belong to several images, such as {shorten(shared[0])}: each of these images has only "
-            "its own annotations, and what the others annotate counts as background"
+            f"{len(shared)} files belong to several images, such as {shorten(shared[0])}: each of these images has "
+            "only its own annotations, and what the others annotate counts as background"
         )
 
 

@@ -192,7 +192,9 @@ def _nothing_left(report: ConversionReport, annotations: CocoAnnotations, name: 
     """Why a conversion is refused that would have written no image or no box, with everything in the report file."""
     what = "image" if not report.images else "annotation"
     first = next((str(item) for item in report.skipped if item.kind == what), "")
-    listed = f" {report_path} lists all {len(report.skipped)}." if write_report(report_path, annotations.findings) else ""
+    listed = (
+        f" {report_path} lists all {len(report.skipped)}." if write_report(report_path, annotations.findings) else ""
+    )
     return f"No {what} of {name} could be converted.{f' First problem: {first}.' if first else ''}{listed}"
 
 
@@ -356,8 +358,8 @@ def _make_report(annotations: CocoAnnotations, converted: list[_Converted], shar
     warnings = warnings_about_boxes(boxes, crowd)
     if len(orientations) > 1:
         warnings.append(
-            "the annotations of some EXIF-rotated images are of the frame as stored, those of others of the upright one: "
-            "prediction turns all images upright"
+            "the annotations of some EXIF-rotated images are of the frame as stored, those of others of the upright "
+            "one: prediction turns all images upright"
         )
     return ConversionReport(
         images=len(written),

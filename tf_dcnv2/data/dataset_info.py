@@ -78,7 +78,9 @@ class DatasetInfo:
                 pairs = ", ".join(f"{old} -> {new}" for old, new in changed.categories.items())
                 notes.append(f"categories of {prefix} are matched by name: {pairs}")
             if changed.images:
-                notes.append(f"{len(changed.images)} image ids of {prefix} occur in another set too and got new numbers")
+                notes.append(
+                    f"{len(changed.images)} image ids of {prefix} occur in another set too and got new numbers"
+                )
         return notes + warnings_about_boxes(self.num_boxes, self.num_crowd)
 
     def images_with_more_than(self, num_boxes: int) -> int:
@@ -177,7 +179,9 @@ def describe_shards(paths: Sequence[str], categories: Mapping[int, str] | None =
         own = [shards[path] for path in paths if prefix_of(path) == prefix]
         merged.add(prefix, sidecar, own)
     selected = [shards[path] for path in paths]
-    orientations = sum((collections.Counter(shard.get("orientations", {})) for shard in selected), collections.Counter())
+    orientations = sum(
+        (collections.Counter(shard.get("orientations", {})) for shard in selected), collections.Counter()
+    )
     return DatasetInfo(
         categories=dict(sorted(merged.categories.items())),
         num_images=sum(len(shard["image_ids"]) for shard in selected),

@@ -47,8 +47,8 @@ def read_image(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray:
     """Reads an image file as RGB.
 
     Args:
-        path: JPEG, PNG, TIFF, … of any colour mode. Samples of more than 8 bits and floats are scaled to 8 bits, entirely
-            transparent pixels become white. Of several frames the first is read.
+        path: JPEG, PNG, TIFF, … of any colour mode. Samples of more than 8 bits and floats are scaled to 8 bits,
+            entirely transparent pixels become white. Of several frames the first is read.
         upright: apply the EXIF orientation, as viewers do. False gives the frame as it is stored.
 
     Returns:
@@ -148,10 +148,13 @@ def _decode(path: str | os.PathLike, image: "Image.Image", upright: bool) -> tup
     """The pixels as a Pillow image of mode RGB, and what was done to their values in words."""
     from PIL import Image, ImageOps
 
-    values, note = _deep_pixels(path, image), ""
+    # A second frame of a camera's JPEG (MPO) is the same picture again.
+    several = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    values, note = _deep_pixels(path, image), "the first of several frames was taken" if several else ""
     if values is not None:
         orientation = image.getexif() if upright else None
-        rgb, note = to_rgb(values)
+        rgb, scaling = to_rgb(values)
+        note = scaling or note
         image = Image.fromarray(rgb)
         if orientation:
             image.getexif().update(orientation)
@@ -228,5 +231,5 @@ def _what_it_is(path: str | os.PathLike) -> str:
 
 def _first_line(text: str) -> str:
     """A message's first line without the position in a graph that TensorFlow puts in front."""
-    text = re.sub(r"\{\{[^}]*\}\}", "", text).strip()
+    text = re.sub(r"\{\{[^}]*\}\}|\[Op:[^]]*\]", "", text).strip()
     return text.splitlines()[0] if text else "unknown error"

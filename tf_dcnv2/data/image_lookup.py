@@ -6,6 +6,7 @@ Windows tools write backslashes, Label Studio percent signs and URLs, CVAT and o
 import collections
 import os
 import re
+import threading
 import unicodedata
 import urllib.parse
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ class ImageLookup:
 
     def __init__(self, folder: str | os.PathLike):
         self._folder = os.fspath(folder)
+        self._lock = threading.Lock()
         self._paths: dict[str, list[tuple[str, ...]]] | None = None
 
     def find(self, name: Any) -> FoundImage:
@@ -86,15 +88,21 @@ class ImageLookup:
 
     def _index(self) -> dict[str, list[tuple[str, ...]]]:
         """File name, in a form that ignores how it is spelled -> the paths of all such files."""
-        if self._paths is None:
-            self._paths = collections.defaultdict(list)
-            for folder, _, files in os.walk(self._folder):
-                relative = os.path.relpath(folder, self._folder)
-                parents = () if relative == os.curdir else tuple(relative.split(os.sep))
-                for file in files:
-                    self._paths[_key(_normal(file))].append((*parents, file))
-                    self._paths[os.path.splitext(_normal(file))[0] + _WITHOUT_EXTENSION].append((*parents, file))
+        with self._lock:
+            if self._paths is None:
+                self._paths = self._walk()
         return self._paths
+
+    def _walk(self) -> dict[str, list[tuple[str, ...]]]:
+        paths = collections.defaultdict(list)
+        for folder, _, files in os.walk(self._folder):
+            relative = os.path.relpath(folder, self._folder)
+            parents = () if relative == os.curdir else tuple(relative.split(os.sep))
+            for file in files:
+                plain = _normal(file)
+                paths[_key(plain)].append((*parents, file))
+                paths[os.path.splitext(plain)[0] + _WITHOUT_EXTENSION].append((*parents, file))
+        return dict(paths)
 
 
 def _readings(name: str):

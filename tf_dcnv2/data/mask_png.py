@@ -37,9 +37,10 @@ def encode_mask(code: dict) -> bytes:
 
 def box_code(box: list[float], height: int, width: int) -> dict:
     """The run-length code of the pixels whose centres lie in a box `[y1, x1, y2, x2]`."""
-    top, left, bottom, right = (int(np.clip(np.ceil(side - 0.5), 0, limit)) for side, limit in zip(
-        box, (height, width, height, width), strict=True
-    ))
+    top, left, bottom, right = (
+        int(np.clip(np.ceil(side - 0.5), 0, limit))
+        for side, limit in zip(box, (height, width, height, width), strict=True)
+    )
     rows, columns = bottom - top, right - left
     if rows <= 0 or columns <= 0:
         return empty_code(height, width)

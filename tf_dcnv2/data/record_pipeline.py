@@ -67,9 +67,9 @@ def load_records(
             crop leaves less than 30 % becomes a crowd box, i.e. one to be ignored.
         color_jitter: strength in [0, 1] of random brightness, contrast, saturation and hue.
         shuffle: new random order on every pass.
-        max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations, and a warning
-            counts them: in training they teach that there is nothing. Default: as many as the fullest image has, so
-            that none is dropped; 1000 for records without a description.
+        max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations, and a
+            warning counts them: in training they teach that there is nothing. Default: as many as the fullest image
+            has, so that none is dropped; 1000 for records without a description.
         masks: give each object's mask too; the records must have been converted with masks.
         mask_size: R, samples per side of a mask.
         cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass.

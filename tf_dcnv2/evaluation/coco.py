@@ -3,34 +3,51 @@
 Shapes: B batch, D detections per image, M annotated boxes per image, S x S cells of a detection's mask.
 """
 
+import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2.data.coco_annotations import CocoAnnotations, read_coco_annotations
 from tf_dcnv2.data.masks import compressed_rle
+from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.evaluation.coco_metrics import (
     encode_segmentations,
+    ground_truth_of,
     has_segmentations,
     make_ground_truth,
-    read_ground_truth,
     score_detections,
 )
 from tf_dcnv2.evaluation.mask_pasting import paste_mask
+
+
+class ResultsNotWritten(OSError):
+    """The detections could not be written; the evaluation itself is done.
+
+    Attributes:
+        metrics: its result.
+    """
+
+    def __init__(self, message: str, metrics: dict[str, Any]):
+        super().__init__(message)
+        self.metrics = metrics
 
 
 def evaluate_coco(
     detector: Callable[[dict], dict],
     dataset: Iterable,
     *,
-    annotations: str | os.PathLike | None = None,
+    annotations: str | os.PathLike | CocoAnnotations | None = None,
     results_path: str | os.PathLike | None = None,
     max_images: int | None = None,
     progress: Callable[[int], None] | None = None,
+    category_ids: Mapping[int, int] | None = None,
+    original_ids: Mapping[int, Any] | None = None,
 ) -> dict[str, Any]:
     """Runs a detector over a data set and scores it by COCO's rules.
 
@@ -43,24 +60,31 @@ def evaluate_coco(
             with -1 for padding, and perhaps `masks` `(B, D, S, S)`, probabilities in the frames of the boxes. A
             detection that is not finite is dropped.
         dataset: batches of `(inputs, targets)` from `load_records`. An image that comes twice counts once.
-        annotations: COCO `instances_*.json` with the data set's image and category ids to score against. Default:
-            the boxes in `targets`, which are those of the annotations clipped to the image, and the masks if there
-            are any, at the resolution they were loaded with.
+        annotations: COCO `instances_*.json` with the data set's image and category ids to score against, or what
+            `read_coco_annotations` makes of it. Default: the boxes in `targets`, which are those of the annotations
+            clipped to the image, and the masks if there are any, at the resolution they were loaded with.
         results_path: where to write the detections in COCO's results format, in original pixels and with the data
             set's own ids, as pycocotools' `loadRes` and COCO's evaluation server read it; masks as run-length codes.
         max_images: score only this many images, the first ones.
         progress: called with the number of images done after every image.
+        category_ids: the detector's category id -> the data set's; detections of other categories are dropped. Default:
+            they have the same ids.
+        original_ids: image id -> what to write instead of it in the results, see `DatasetInfo.original_ids`.
 
     Returns:
         `{"bbox": metrics}`, and `"segm"` alike when both the detector and the ground truth have masks (there an
-        annotation without one has its box, and one with a malformed one is left out). Metrics are COCO's twelve: AP
-        (averaged over IoU 0.50 to 0.95), AP50, AP75, APs, APm, APl (small, medium, large objects), AR1, AR10, AR100
-        (with at most so many detections per image), ARs, ARm, ARl. Each is between 0 and 1, or -1 where no object is of
-        the kind. `metrics["per_class"]` maps category ids to `{"AP": …, "AP50": …}`.
+        annotation without one has its box, and one with a malformed one is like a crowd region). Metrics are COCO's
+        twelve: AP (averaged over IoU 0.50 to 0.95), AP50, AP75, APs, APm, APl (small, medium, large objects), AR1,
+        AR10, AR100 (with at most so many detections per image), ARs, ARm, ARl. Each is between 0 and 1, or -1 where no
+        object is of the kind. `metrics["per_class"]` maps category ids to `{"AP": …, "AP50": …}`.
 
     Raises:
+        FileExistsError: `results_path` is the annotation file, or holds something else than results.
         FileNotFoundError: the annotation file does not exist.
-        ValueError: the data set is empty, `max_images` is not positive, or `annotations` lacks an image.
+        ResultsNotWritten: after everything is computed, the results cannot be written; it holds the metrics.
+        OSError: that is clear from the beginning.
+        ValueError: the data set is empty, two of its images have the same id, `max_images` is not positive, or
+            `annotations` lacks an image.
 
     Example:
         >>> metrics = evaluate_coco(detector, load_records("records/val", batch_size=4), results_path="results.json")
@@ -68,8 +92,13 @@ def evaluate_coco(
     """
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images must be positive. Received: max_images={max_images}")
-    # Read before the detector runs: a wrong path should not cost an evaluation.
-    ground_truth = read_ground_truth(annotations) if annotations is not None else None
+    # Before the detector runs: a wrong path should not cost an evaluation.
+    if results_path is not None:
+        _check_results_path(results_path, annotations)
+    ground_truth = None
+    if annotations is not None:
+        content = annotations if isinstance(annotations, CocoAnnotations) else read_coco_annotations(annotations)
+        ground_truth = ground_truth_of(content)
     images: dict[int, dict] = {}
     boxes: list[dict] = []
     results: list[dict] = []
@@ -77,14 +106,12 @@ def evaluate_coco(
     for image in itertools.islice(_detect(detector, dataset), max_images):
         images[image.image_id] = image.description()
         boxes.extend(image.annotations())
-        results.extend(image.results())
+        results.extend(image.results(category_ids))
         gives_masks |= image.has_detected_masks
         if progress is not None:
             progress(len(images))
     if not images:
         raise ValueError("The data set to evaluate on has no images.")
-    if results_path is not None:
-        write_atomically(os.fspath(results_path), json.dumps(results))
     if ground_truth is None:
         categories = {category_id: str(category_id) for category_id in sorted({box["category_id"] for box in boxes})}
         ground_truth = make_ground_truth(images.values(), boxes, categories)
@@ -92,7 +119,36 @@ def evaluate_coco(
     if gives_masks and has_segmentations(ground_truth):
         encode_segmentations(ground_truth, images)
         metrics["segm"] = score_detections(ground_truth, results, list(images), "segm")
+    if results_path is not None:
+        _write_results(results_path, results, original_ids or {}, metrics)
     return metrics
+
+
+def _check_results_path(path: str | os.PathLike, annotations: str | os.PathLike | CocoAnnotations | None) -> None:
+    if isinstance(annotations, str | os.PathLike):
+        refuse_overwriting([path], [annotations])
+    refuse_foreign(path, _holds_results(path), "a file of results")
+    ensure_writable(path)
+
+
+def _holds_results(path: str | os.PathLike) -> bool:
+    """Whether a file is a list in JSON, as results are and annotations are not."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).lstrip()[:1] in (b"[", b"")
+    except OSError:
+        return False
+
+
+def _write_results(
+    path: str | os.PathLike, results: list[dict], original_ids: Mapping[int, Any], metrics: dict[str, Any]
+) -> None:
+    written = [{**item, "image_id": original_ids.get(item["image_id"], item["image_id"])} for item in results]
+    try:
+        write_atomically(os.fspath(path), json.dumps(written))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResultsNotWritten(f"{os.fspath(path)} could not be written: {reason}", metrics) from error
 
 
 class _EvaluatedImage:
@@ -129,8 +185,10 @@ class _EvaluatedImage:
             for index in np.flatnonzero(classes >= 0)
         ]
 
-    def results(self) -> list[dict]:
-        classes, scores = self._detections["classes"], self._detections["scores"]
+    def results(self, category_ids: Mapping[int, int] | None) -> list[dict]:
+        classes, scores = np.asarray(self._detections["classes"]), self._detections["scores"]
+        if category_ids is not None:
+            classes = np.array([category_ids.get(int(category_id), -1) for category_id in classes], np.int64)
         boxes = self._coco_boxes(self._detections["boxes"])
         usable = (classes >= 0) & np.isfinite(scores) & np.isfinite(boxes).all(axis=-1)
         return [
@@ -145,9 +203,11 @@ class _EvaluatedImage:
         ]
 
     def _segmentation(self, objects: dict[str, np.ndarray], frames: str, index: int) -> dict:
-        """The mask of one object in original pixels; nothing if there are no masks."""
+        """The mask of one object in original pixels; nothing if there are no masks, None for one that is not known."""
         if "masks" not in objects:
             return {}
+        if objects is self._targets and not objects["masks"][index].any():
+            return {"segmentation": None}
         frame = np.asarray(objects[frames][index], np.float64) * np.tile(self._to_original, 2)
         height, width = self._original_size.astype(int).tolist()
         return {"segmentation": compressed_rle(paste_mask(objects["masks"][index], frame, height, width))}
@@ -158,18 +218,37 @@ class _EvaluatedImage:
 
 
 def _detect(detector, dataset) -> Iterator[_EvaluatedImage]:
-    """Yields every image of the data set once."""
+    """Yields every image of the data set once.
+
+    Raises:
+        ValueError: two images have the same id.
+    """
     # A Keras model keeps its compiled predict function from one evaluation to the next.
     predict = getattr(detector, "predict_on_batch", detector)
-    seen: set[int] = set()
+    seen: dict[int, bytes] = {}
     for inputs, targets in dataset:
         detections = {name: np.asarray(value) for name, value in predict(inputs).items()}
         targets = {name: np.asarray(value) for name, value in targets.items()}
         for index, size in enumerate(np.asarray(inputs["image_sizes"], np.float64)):
             image_id = int(targets["image_ids"][index])
+            content = _fingerprint(inputs, targets, index)
             if image_id not in seen:
-                seen.add(image_id)
+                seen[image_id] = content
                 yield _EvaluatedImage(size, _pick(targets, index), _pick(detections, index))
+            elif seen[image_id] != content:
+                raise ValueError(
+                    f"Two different images have the id {image_id}. Load the data sets with one call of load_records, "
+                    "which keeps their images apart, or evaluate them one by one."
+                )
+
+
+def _fingerprint(inputs: Mapping[str, Any], targets: Mapping[str, np.ndarray], index: int) -> bytes:
+    """The same for the same image whatever the batch it comes in."""
+    height, width = np.asarray(inputs["image_sizes"])[index].astype(int)
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(np.ascontiguousarray(np.asarray(inputs["images"][index])[:height, :width]))
+    digest.update(np.ascontiguousarray(targets["original_sizes"][index]))
+    return digest.digest()
 
 
 def _pick(batch: dict[str, np.ndarray], index: int) -> dict[str, Any]:

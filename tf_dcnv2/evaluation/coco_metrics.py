@@ -2,31 +2,21 @@
 
 import contextlib
 import io
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_dcnv2.data.coco_annotations import read_coco_annotations
+from tf_dcnv2.data.coco_annotations import CocoAnnotations
+from tf_dcnv2.data.mask_png import box_code
 from tf_dcnv2.data.masks import segmentation_rle
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def read_ground_truth(annotations_file: str | os.PathLike):
-    """Reads a COCO annotation file; what `read_coco_annotations` cannot use is left out.
-
-    Returns:
-        A `pycocotools.coco.COCO`.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is not in COCO's layout.
-    """
-    content = read_coco_annotations(annotations_file)
-    annotations = [annotation for items in content.annotations_of.values() for annotation in items]
-    return make_ground_truth(content.images, annotations, content.categories)
+def ground_truth_of(content: CocoAnnotations):
+    """The usable part of an annotation file as a `pycocotools.coco.COCO`."""
+    return make_ground_truth(content.images, content.all_annotations(), content.categories)
 
 
 def make_ground_truth(images: Iterable[dict], annotations: Iterable[dict], categories: dict[int, str]):
@@ -59,23 +49,26 @@ def has_segmentations(ground_truth) -> bool:
 def encode_segmentations(ground_truth, images: Mapping[int, dict]) -> None:
     """Gives every annotation of `images` a run-length code, as scoring masks needs.
 
-    An annotation without segmentation gets its box, one with a malformed segmentation is left out.
+    An annotation that never had a segmentation gets its box. One whose segmentation is unusable becomes a crowd region
+    with its box: a detection there is neither right nor wrong.
 
     Args:
         ground_truth: `pycocotools.coco.COCO`, which is changed.
         images: image id -> `{"height", "width"}` in pixels.
     """
     for image_id, image in images.items():
-        kept = []
+        size = (image["height"], image["width"])
+        ground_truth.imgs[image_id].update(height=size[0], width=size[1])  # optional in the file
         for annotation in ground_truth.imgToAnns[image_id]:
             x, y, width, height = annotation["bbox"]
-            box = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-            segmentation = annotation.get("segmentation") or box
-            with contextlib.suppress(ValueError):
-                annotation["segmentation"] = segmentation_rle(segmentation, image["height"], image["width"])
-                kept.append(annotation)
-        ground_truth.imgToAnns[image_id] = kept
-        ground_truth.imgs[image_id].update(height=image["height"], width=image["width"])  # optional in the file
+            box = box_code([y, x, y + height, x + width], *size)
+            try:
+                segmentation = annotation.get("segmentation", box)
+                if segmentation is None:
+                    raise ValueError("no usable segmentation")
+                annotation["segmentation"] = segmentation_rle(segmentation, *size)
+            except ValueError:
+                annotation.update(segmentation=segmentation_rle(box, *size), iscrowd=1)
 
 
 def score_detections(ground_truth, results: list[dict], image_ids: list[int], iou_type: str = "bbox") -> dict[str, Any]:

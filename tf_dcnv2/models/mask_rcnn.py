@@ -71,7 +71,9 @@ class MaskRCNN(FasterRCNN):
 
     def _mask_loss(self, outputs: TrainingOutputs, targets: dict) -> tf.Tensor:
         rois = outputs.rois
-        where = tf.where(rois.valid & (rois.labels > 0))
+        # An empty mask stands for one that is not known: its object teaches boxes and classes only.
+        known = tf.gather(tf.reduce_any(targets["masks"] > 0, axis=[2, 3]), rois.objects, batch_dims=1)
+        where = tf.where(rois.valid & (rois.labels > 0) & known)
         boxes, labels, objects = (tf.gather_nd(values, where) for values in (rois.boxes, rois.labels, rois.objects))
         image_indices = tf.cast(where[:, 0], tf.int32)
         logits = of_class(self.mask_head(outputs.levels, boxes, image_indices), labels - 1)

@@ -12,6 +12,7 @@ import yaml
 
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
 from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2.data.dataset_info import require_objects
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
 from tf_dcnv2.models.presets import load_preset
 from tf_dcnv2.training.budget import Budget, SpendBudget
@@ -59,6 +60,7 @@ def train(
     log = log or (lambda topic, text: None)
     state = _starting_point(options)
     info = read_dataset_info(options.train)
+    require_objects(info, options.train)
     if options.seed is not None:
         keras.utils.set_random_seed(options.seed)
     overrides = _overrides(options)
@@ -66,7 +68,7 @@ def train(
         options.preset, category_ids=info.category_ids, weights=options.weights, **overrides
     )
     model = detector if detector.config.mimic.rois == "none" else FeatureMimicking(detector)
-    training_data, validation_data = _datasets(options, detector)
+    training_data, validation_data = _datasets(options, detector, info)
     _write_config(options, detector, info)  # from here on the folder holds a run
     if detector.weight_report:
         write_atomically(
@@ -74,6 +76,8 @@ def train(
         )
     steps_per_epoch = info.num_images // options.batch_size
     log("data", str(info))
+    for note in info.notes():
+        log("note", note)
     log("model", _describe(options, detector))
     if detector.weight_report:
         log("weights", f"{options.weights}: {detector.weight_report}; weights.txt lists them")
@@ -130,11 +134,14 @@ def _write_config(options: TrainOptions, detector: FasterRCNN, info: DatasetInfo
         "options": options.to_dict(),
         "detector": detector.config.to_dict(),
         "categories": [{"id": key, "name": name} for key, name in info.categories.items()],
+        "orientation": info.orientation,
     }
     write_atomically(os.path.join(options.output, "config.yaml"), yaml.safe_dump(config, sort_keys=False))
 
 
-def _datasets(options: TrainOptions, detector: FasterRCNN) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
+def _datasets(
+    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo
+) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
     common = {
         "batch_size": options.batch_size,
         "short_side": detector.config.short_side,
@@ -151,7 +158,7 @@ def _datasets(options: TrainOptions, detector: FasterRCNN) -> tuple[tf.data.Data
         seed=options.seed,
         **common,
     )
-    return training_data, load_records(options.val, **common) if options.val else None
+    return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None
 
 
 def _total_steps(options: TrainOptions, steps_per_epoch: int) -> int | None:
