@@ -21,6 +21,8 @@ from tf_dcnv2.data.segmentations import Segmentation, parse_segmentation
 
 # Thinner boxes collapse to nothing once normalised in float32.
 MIN_BOX_SIDE_PX = 0.1
+# No image has so many pixels: such an area is replaced by the box's.
+_LARGEST_AREA = 1e12
 # How many image files are opened to learn their sizes, before anything is known about the boxes.
 _OPENED_FOR_SIZES = 200
 # How many boxes decide what format they are in.
@@ -322,7 +324,7 @@ def _read_details(entry: dict, annotation: dict, name: Any, findings: Findings) 
         findings.repair("annotation", name, "an iscrowd given as text was read as a number")
     annotation["iscrowd"] = int(bool(crowd))
     area = as_number(entry.get("area"))
-    if area is not None and area > 0:
+    if area is not None and 0 < area < _LARGEST_AREA:
         annotation["area"] = area
 
 

@@ -190,11 +190,10 @@ def _size_of_file(image: dict, lookup: ImageLookup) -> tuple[int, int] | None:
 
 def _nothing_left(report: ConversionReport, annotations: CocoAnnotations, name: str, report_path: str) -> str:
     """Why a conversion is refused that would have written no image or no box, with everything in the report file."""
+    report_path = report_path if write_report(report_path, annotations.findings) else ""
     what = "image" if not report.images else "annotation"
     first = next((str(item) for item in report.skipped if item.kind == what), "")
-    listed = (
-        f" {report_path} lists all {len(report.skipped)}." if write_report(report_path, annotations.findings) else ""
-    )
+    listed = f" {report_path} lists all {len(report.skipped)}." if report_path else ""
     return f"No {what} of {name} could be converted.{f' First problem: {first}.' if first else ''}{listed}"
 
 
@@ -279,6 +278,8 @@ class _Convert:
             encoded = read_as_jpeg(found.path, expected_size)
         except UnreadableImage as error:
             findings.skip("image", image_id, str(error))
+            for annotation in self._annotations.annotations_of.get(image_id, []):
+                findings.skip("annotation", annotation["id"], f"its image {image_id} was left out")
             return _Converted(image_id, None, [], 0, findings)
         for how in (found.how, encoded.note):
             if how:
