@@ -17,6 +17,9 @@ _CORNERS: dict[str, Callable[..., tuple]] = {
 _UNITS = {"": None, "-normalized": 1.0, "-percent": 100.0}
 BOX_FORMATS = tuple(layout + unit for unit in _UNITS for layout in _CORNERS)
 
+# Signs that could be chance count from so many boxes on.
+_ENOUGH_BOXES = 20
+
 _MEANINGS = {
     "xywh": "left, top, width, height",
     "xyxy": "corners left, top, right, bottom",
@@ -152,7 +155,9 @@ def _by_borders(evidence: BoxEvidence) -> Suspicion | None:
     sized = np.isfinite(evidence.sizes).all(axis=1)
     if not sized.any() or _fits(evidence, "xywh")[sized].mean() > 0.9:
         return None
-    fitting = [name for name in ("xyxy", "yxyx", "cxcywh") if _fits(evidence, name)[sized].mean() >= 0.99]
+    # Few boxes that reach past the right border fit as centres by chance.
+    candidates = ("xyxy", "yxyx", "cxcywh") if sized.sum() >= _ENOUGH_BOXES else ("xyxy", "yxyx")
+    fitting = [name for name in candidates if _fits(evidence, name)[sized].mean() >= 0.99]
     return Suspicion(tuple(fitting), _fits(evidence, fitting[0])[sized].mean()) if fitting else None
 
 
@@ -160,7 +165,7 @@ def _by_percent(evidence: BoxEvidence) -> Suspicion | None:
     """Many boxes that all end within the first 100 pixels of images that are far larger."""
     ends = evidence.boxes[:, :2] + np.maximum(evidence.boxes[:, 2:], 0)
     large = (evidence.sizes >= 300).all(axis=1)
-    if len(ends) < 20 or len(np.unique(evidence.images)) < 5 or not large.all():
+    if len(ends) < _ENOUGH_BOXES or len(np.unique(evidence.images)) < 5 or not large.all():
         return None
     all_within = ends.max() <= 100.5 and ends.max(axis=0).min() >= 70
     return Suspicion(("xywh-percent",), 1.0) if all_within else None

@@ -94,7 +94,10 @@ def write_report(path: str | os.PathLike, findings: Findings) -> bool:
 
 def shorten(value: Any) -> str:
     """`repr(value)`, cut in the middle where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} of too many levels"
     if len(text) <= _LONGEST_VALUE:
         return text
     half = (_LONGEST_VALUE - 3) // 2

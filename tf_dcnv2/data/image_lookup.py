@@ -109,6 +109,8 @@ def _readings(name: str):
     """Ways to read a name, the most faithful first, each with its description."""
     yield name, ""
     plain = name.strip()
+    if plain != name:
+        yield plain, "spaces around the file name were left out"
     if "\\" in plain:
         plain = re.sub(r"^[A-Za-z]:", "", plain).replace("\\", "/")
         yield plain, "backslashes in the file name were read as folders"
