@@ -314,5 +314,83 @@ def test_real_coco_images_convert_completely(shared_dir, prefix):
     assert len(report.categories) == 80
 
 
+def test_annotations_and_other_peoples_files_are_never_overwritten(coco, tmp_path):
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 9, 9])
+    images, annotations = coco.save()
+    other = tmp_path / "val.json"
+    other.write_text('{"images": []}')
+    before = annotations.read_text()
+    with pytest.raises(FileExistsError, match=r"overwrite the input .*instances\.json"):
+        convert_coco(images, annotations, tmp_path / "instances")
+    with pytest.raises(FileExistsError, match=r"val\.json exists and is not the description of earlier records"):
+        convert_coco(images, annotations, tmp_path / "val")
+    assert (annotations.read_text(), other.read_text()) == (before, '{"images": []}')
+    assert not list(tmp_path.glob("*.tfrecord"))
+
+
+def test_a_file_of_which_no_annotation_is_usable_is_refused_with_a_report(coco, prefix):
+    coco.add_image(1)
+    coco.add_box(1, [100, 100, 9, 9])
+    coco.add_box(1, [1, 1, 9, 9], category_id=77)
+    with pytest.raises(ValueError, match=r"No annotation of .* could be converted.* lists all 2"):
+        convert_coco(*coco.save(), prefix)
+    listed = json.loads(Path(f"{prefix}.skipped.json").read_text())["skipped"]
+    assert {item["id"] for item in listed} == {1, 2}
+    assert list(_folder_contents(prefix)) == ["set.skipped.json"]
+
+
+def test_annotations_of_an_image_that_is_left_out_are_listed_too(coco, prefix):
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 9, 9])
+    coco.add_image(2, save=False)
+    coco.add_box(2, [1, 1, 9, 9])
+    report = convert_coco(*coco.save(), prefix)
+    assert [(item.kind, item.item_id) for item in report.skipped] == [("image", 2), ("annotation", 2)]
+
+
+def test_images_of_one_id_with_annotations_are_left_out_because_nobody_knows_whose(coco, prefix):
+    for name in ("a.jpg", "b.jpg"):
+        coco.add_image(1, name=name)
+    coco.add_image(2)
+    for image_id in (1, 2):
+        coco.add_box(image_id, [1, 1, 9, 9])
+    report = convert_coco(*coco.save(), prefix)
+    assert read_dataset_info(prefix).image_ids == (2,)
+    assert sorted(item.kind for item in report.skipped) == ["annotation", "image", "image"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("<annotation>", "XML"),
+        ("0 0.5 0.5 0.1 0.1", "YOLO"),
+        ("a,b,c,d", "table"),
+        ('[{"image_id": 1, "score": 0.5}]', "results format"),
+        ('{"shapes": [], "imagePath": "a.jpg"}', "LabelMe"),
+        ('{"a.jpg123": {"filename": "a.jpg", "regions": []}}', "VGG Image Annotator"),
+        ('[{"id": 1, "data": {}, "annotations": []}]', "Label Studio"),
+        ('[{"image": "a.jpg", "annotations": []}]', "CreateML"),
+        ('{"annotations": [{"id": 1, "caption": "a cat"}]}', "captions"),
+        ('{"annotations": [{"image_id": 1, "segments_info": []}]}', "panoptic"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"a": 1' + "0" * 5000 + "}", "not valid JSON"),
+    ],
+)
+def test_other_formats_are_refused_by_their_names(coco, prefix, text, kind):
+    coco.annotations_file.write_text(text)
+    with pytest.raises(ValueError, match=kind):
+        convert_coco(coco.images_dir, coco.annotations_file, prefix)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "cp1252"])
+def test_every_encoding_is_read(coco, prefix, encoding):
+    coco.content["categories"] = [{"id": 3, "name": "Möwe"}]
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 9, 9])
+    coco.annotations_file.write_bytes(json.dumps(coco.content, ensure_ascii=False).encode(encoding))
+    assert convert_coco(coco.images_dir, coco.annotations_file, prefix).categories == {3: "Möwe"}
+
+
 def _folder_contents(prefix):
     return {path.name: path.read_bytes() for path in Path(prefix).parent.glob("*")}

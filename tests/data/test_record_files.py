@@ -82,3 +82,78 @@ def test_importing_the_data_package_does_not_import_model_garden():
     code = "import sys, tf_dcnv2.data; print({'official', 'pycocotools'} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_permuted_ids_are_matched_by_name(two_sets, coco):
+    coco.content["categories"] = [{"id": 3, "name": "bar"}, {"id": 900, "name": "disc"}]
+    convert_coco(*coco.save(), two_sets[1])  # its one box, of id 3, is a bar now
+    info = read_dataset_info(two_sets)
+    assert info.categories == {3: "disc", 900: "bar"}
+    assert info.boxes_per_category == {3: 1, 900: 3}
+    assert info.notes() == [f"categories of {two_sets[1]} are matched by name: 3 -> 900, 900 -> 3"]
+    classes = [int(targets["classes"][0, 0]) for _, targets in load_records(two_sets, batch_size=1, short_side=48)]
+    assert classes[-1] == 900
+
+
+def test_records_take_the_ids_of_given_categories(two_sets):
+    dataset = load_records(two_sets[0], batch_size=2, short_side=48, categories={1: "bar", 2: "disc", 7: "other"})
+    [(_, targets)] = dataset
+    assert sorted(targets["classes"].numpy().ravel().tolist())[-3:] == [1, 1, 2]
+
+
+def test_records_of_a_category_that_is_not_given_are_refused_by_name(two_sets):
+    with pytest.raises(ValueError, match=r"not trained on: 'bar' \(known: 'disc'\)"):
+        load_records(two_sets[0], batch_size=1, categories={5: "disc"})
+    # A category without a box in these records does not matter.
+    [_] = load_records(two_sets[1], batch_size=1, short_side=48, categories={5: "disc"})
+
+
+def test_images_of_the_same_id_in_two_sets_stay_two_images(two_sets, coco):
+    coco.content["images"][0]["id"] = coco.content["annotations"][0]["image_id"] = 2
+    convert_coco(*coco.save(), two_sets[1])
+    info = read_dataset_info(two_sets)
+    assert info.image_ids == (1, 2, 3)
+    assert "1 image ids" in info.notes()[0]
+    loaded = [int(targets["image_ids"][0]) for _, targets in load_records(two_sets, batch_size=1, short_side=48)]
+    assert loaded == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["train", "./train", "sub/train", "a[1]/train", "a*b/tr?ain", "[x]"])
+def test_any_output_name_can_be_read_back(coco, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    coco.add_image(1)
+    coco.add_box(1, [1, 1, 5, 5])
+    for _ in "12":  # the second conversion replaces the first
+        convert_coco(*coco.save(), name)
+    for pattern in (name, f"{name}-*", f"{name}-00000-of-00001.tfrecord", tmp_path / name):
+        assert read_dataset_info(pattern).num_images == 1
+        assert len(list(load_records(pattern, batch_size=1, short_side=48))) == 1
+
+
+def test_a_folder_of_records_names_what_is_in_it(two_sets, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There are .*records/a, .*records/b"):
+        read_dataset_info(tmp_path / "records")
+
+
+def test_every_box_trains_by_default_and_a_limit_says_what_it_costs(coco, prefix):
+    coco.add_image(1)
+    for index in range(150):
+        coco.add_box(1, [index % 15 * 4, index // 15 * 4, 4, 4])
+    convert_coco(*coco.save(), prefix)
+    [(_, targets)] = load_records(prefix, batch_size=1, training=True, short_side=48)
+    assert int((targets["classes"] >= 0).numpy().sum()) == 150
+    with pytest.warns(UserWarning, match=r"50 boxes on 1 images are left out by max_boxes=100; max_boxes=150 keeps"):
+        load_records(prefix, batch_size=1, training=True, max_boxes=100)
+
+
+@pytest.mark.parametrize(("crowd", "reason"), [([], "not a single box"), ([1, 1], "all 2 boxes are crowd regions")])
+def test_records_from_which_nothing_can_be_learnt_are_refused_for_training(coco, prefix, crowd, reason):
+    from tf_dcnv2.data.dataset_info import require_objects
+
+    coco.add_image(1)
+    for value in crowd:
+        coco.add_box(1, [1, 1, 9, 9], iscrowd=value)
+    report = convert_coco(*coco.save(), prefix)
+    assert any(reason in warning for warning in report.warnings)
+    with pytest.raises(ValueError, match=f"records/set: .*{reason}"):
+        require_objects(read_dataset_info(prefix), "records/set")
