@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from tf_dcnv2.visualization import class_color, draw_detections, save_grid
+from tf_dcnv2.fonts import font_for
+from tf_dcnv2.visualization import class_color, draw_detections, save_grid, save_image, unwritable_names
 
 GREY = np.full((100, 140, 3), 128, np.uint8)
 BOX = np.array([[30.0, 40.0, 80.0, 110.0]])
@@ -80,3 +83,31 @@ def test_a_grid_shows_every_image(tmp_path):
         assert (grid == 40 * index).all(axis=-1).sum() == images[index][..., 0].size
     with pytest.raises(ValueError, match="empty"):
         save_grid([], path)
+
+
+@pytest.mark.parametrize("name", ["cell", "Möwe", "эритроцит", "κύτταρο"])
+def test_names_in_european_scripts_are_drawn_with_a_font_that_has_them(name):
+    font = font_for(name, 20)
+    missing = font.getmask("\U0010ffff")
+    assert all(bytes(font.getmask(char)) != bytes(missing) for char in name)
+    assert unwritable_names([name]) == []
+
+
+def test_a_name_that_no_font_has_is_drawn_as_its_id():
+    # Nobody has these: the private use area, and a character that is not assigned.
+    for name in ("\ue000\uf123", "\U000e1234"):
+        assert font_for(name, 20) is None
+        assert unwritable_names([name, "cell"]) == [name]
+        by_id = draw_detections(GREY, BOX, [0.9], [7], names={7: "7"})
+        np.testing.assert_array_equal(draw_detections(GREY, BOX, [0.9], [7], names={7: name}), by_id)
+
+
+def test_an_interrupted_picture_leaves_the_earlier_one(tmp_path, monkeypatch):
+    save_image(GREY, tmp_path / "x.jpg", comment="ours")
+    before = (tmp_path / "x.jpg").read_bytes()
+    assert Image.open(tmp_path / "x.jpg").info["comment"] == b"ours"
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        save_image(GREY[:50], tmp_path / "x.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
+    assert (tmp_path / "x.jpg").read_bytes() == before

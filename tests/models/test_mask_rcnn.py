@@ -159,3 +159,18 @@ def test_the_configuration_decides_between_the_detectors():
         FasterRCNN(with_masks, CATEGORY_IDS)
     with pytest.raises(ValueError, match="config.mask_head must be a MaskHeadConfig for a MaskRCNN"):
         MaskRCNN(without, CATEGORY_IDS)
+
+
+def test_an_object_whose_mask_is_not_known_does_not_teach_the_mask_head(detector, batch):
+    inputs, targets = batch
+    nothing = {**targets, "masks": tf.zeros_like(targets["masks"])}
+    with tf.GradientTape() as tape:
+        losses = detector.compute_losses(inputs, nothing)
+    assert float(losses["mask_loss"]) == 0.0
+    assert float(losses["box_loss"]) > 0.0
+    gradients = tape.gradient(losses["mask_loss"], detector.mask_head.trainable_variables)
+    assert all(gradient is None or not np.any(gradient) for gradient in gradients)
+    # Of the two images only one has masks: the loss is that of its objects, not half of it.
+    masks = targets["masks"].numpy()
+    masks[1] = 0
+    assert 0.5 < float(detector.compute_losses(inputs, {**targets, "masks": tf.constant(masks)})["mask_loss"]) < 0.9
