@@ -110,7 +110,7 @@ class _Prediction:
             image = read_image(file, upright=self._upright)
             detections = self._detect(image)
         except (ValueError, MemoryError, tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError) as error:
-            self.findings.skip("file", str(file), _reason(error))
+            self.findings.skip("file", str(file), _reason(error).removeprefix(f"{file} "))
             return
         height, width = image.shape[:2]
         zoom = (

@@ -30,7 +30,8 @@ class Finding:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} {shorten(self.item_id)}: {self.reason}{self.detail and f' ({self.detail})'}"
+        name = self.item_id if self.kind == "file" else shorten(self.item_id)
+        return f"{self.kind} {name}: {self.reason}{self.detail and f' ({self.detail})'}"
 
 
 @dataclasses.dataclass
