@@ -217,7 +217,10 @@ def _is_upright(image: "Image.Image", expected_size: tuple[int, int] | None) -> 
 
 def _what_it_is(path: str | os.PathLike) -> str:
     with open(path, "rb") as file:
-        start = file.read(512).lstrip().lower()
+        content = file.read(512)
+    start = content.lstrip().lower()
+    if content.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", *_TIFF_MAGIC)):
+        return "it is truncated or damaged"
     if not start:
         return "it is empty"
     if b"<html" in start or start.startswith(b"<!doctype html"):
