@@ -230,7 +230,8 @@ def _image_files(path: Path) -> Iterator[Path]:
             raise FileNotFoundError(f"{path} does not exist.")
         yield path
         return
-    files = sorted(file for file in path.iterdir() if not file.is_dir() and not file.name.startswith("."))
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in entries if not entry.is_dir()]
     images = [file for file in files if file.suffix.lower() in _EXTENSIONS]
     if not images:
         raise FileNotFoundError(f"{path} holds no image ({', '.join(sorted(_EXTENSIONS))}).")
@@ -238,6 +239,8 @@ def _image_files(path: Path) -> Iterator[Path]:
         say(
             "note", f"{len(others)} files in {path} do not look like images, such as {others[0].name}: name them to try"
         )
+    if folders := [entry.name for entry in entries if entry.is_dir()]:
+        say("note", f"{len(folders)} folders in {path} are not searched, such as {folders[0]}: name them to do so")
     yield from images
 
 
