@@ -34,12 +34,26 @@ DCNV2_INLINE double RoundHalfAwayFromZero(double value) { return round(value); }
 DCNV2_INLINE float Ceil(float value) { return ceilf(value); }
 DCNV2_INLINE double Ceil(double value) { return ceil(value); }
 
+// As many samples a bin may have along an axis. Only bins far longer than any map would have more.
+constexpr int64_t kMostRoiSamples = (int64_t{1} << 31) - 1;
+
 // One axis of a RoI in feature pixels.
 template <typename T>
 struct RoiAxis {
   T start, size, bin_size;
-  T step;           // between samples
-  int64_t samples;  // per bin
+  T step;                 // between samples
+  int64_t total_samples;  // per bin, over which the mean is taken
+  int64_t samples;        // of these the ones that may lie on the map, all or a run that starts at FirstSample
+
+  // The first of the `samples` of a bin that is displaced by `shift`. What comes before and after them is off the map.
+  DCNV2_INLINE int64_t FirstSample(int64_t bin, T shift) const {
+    if (samples == total_samples) return 0;
+    // One early, as positions are rounded. Not a number for an infinite box.
+    const T first = Ceil((T(-1) - shift - start - T(bin) * bin_size) / step - T(0.5)) - T(1);
+    if (!(first > T(0))) return 0;
+    const int64_t last = total_samples - samples;
+    return first < T(last) ? static_cast<int64_t>(first) : last;
+  }
 
   // Position of sample `sample` in bin `bin`, before any displacement.
   DCNV2_INLINE T Position(int64_t bin, int64_t sample, RoiConvention convention) const {
@@ -63,20 +77,26 @@ DCNV2_INLINE RoiAxis<T> MakeRoiAxis(T low, T high, int64_t bins, int32_t map_siz
     axis.size = high * scale - T(0.5) - axis.start;
   }
   axis.bin_size = axis.size / T(bins);
-  axis.samples = sampling_ratio;
+  axis.total_samples = sampling_ratio;
   if (sampling_ratio == 0) {
-    // No more samples than the map has pixels, so that a wild box costs no more than a pass over the whole map. A box
-    // that is NaN takes one sample, which is NaN.
+    // A box that is NaN takes one sample, which is NaN.
     const T wanted = Ceil(axis.bin_size);
     if (wanted <= T(0)) {
-      axis.samples = 0;
-    } else if (wanted < T(map_size)) {
-      axis.samples = static_cast<int64_t>(wanted);
+      axis.total_samples = 0;
+    } else if (wanted < T(kMostRoiSamples)) {
+      axis.total_samples = static_cast<int64_t>(wanted);
     } else {
-      axis.samples = wanted == wanted ? map_size : 1;
+      axis.total_samples = wanted == wanted ? kMostRoiSamples : 1;
     }
   }
-  axis.step = axis.samples > 0 ? axis.bin_size / T(axis.samples) : T(0);
+  axis.step = axis.total_samples > 0 ? axis.bin_size / T(axis.total_samples) : T(0);
+  axis.samples = axis.total_samples;
+  if (sampling_ratio == 0 && axis.total_samples > 1) {
+    // Samples off the map are zero. Left out, they make a wild box cost no more than a pass over the map: the step is
+    // above half a pixel.
+    const int64_t on_map = static_cast<int64_t>(T(map_size + 1) / axis.step) + 4;
+    if (on_map < axis.samples) axis.samples = on_map;
+  }
   return axis;
 }
 

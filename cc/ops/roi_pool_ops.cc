@@ -82,7 +82,8 @@ gamma: scalar, the unit of the offsets.
 y: [rois, output_height, output_width, channels].
 C: type of the boxes and sampling positions, and of sums: float unless T is double.
 output_size: (height, width) in bins.
-sampling_ratio: samples per bin and axis; 0 takes as many as the bin has feature pixels (convention "aligned").
+sampling_ratio: samples per bin and axis; 0 takes as many as the bin has feature pixels, rounded up (convention
+  "aligned").
 convention: "aligned", or "mxnet" for the original DeformablePSROIPooling with group size one.
 )doc");
 

@@ -10,6 +10,7 @@ BOXES = np.array([[3.0, 5.0, 40.0, 61.0], [-14.0, 20.0, 30.0, 85.0], [30.0, -9.0
 CONFIGURATIONS = {
     "RoIAlign geometry": {"spatial_scale": 1 / 8},
     "fitted grid": {"spatial_scale": 1 / 8, "sampling_ratio": 0, "gamma": 0.3},
+    "fitted grid of bins larger than the map": {"spatial_scale": 1.0, "sampling_ratio": 0, "gamma": 0.05},
     "mxnet convention": {"spatial_scale": 1 / 8, "convention": "mxnet", "sampling_ratio": 3},
     "two levels": {"spatial_scale": [1 / 8, 1 / 16], "levels": [0, 1, 1]},
 }

@@ -231,6 +231,30 @@ def test_boxes_of_no_area_have_no_samples_when_samples_follow_the_size(feature, 
     assert not pooled.numpy().any()
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["plain", "moved bins"])
+def test_bins_larger_than_the_map_have_a_sample_for_each_of_their_pixels(
+    feature, implementation, roi_pool_reference, rng, moved
+):
+    """Those off the map count as zeros: no limit makes the others weigh more."""
+    boxes = [[-300, -100, 700, 900], [-1000, -1000, 30, 20], [10, -5000, 30, 7000], [-2000, 4, 64, 50]]
+    offset = rng.standard_normal((4, 3, 2, 2)) if moved else None
+    pooled = deform_roi_pool(
+        feature,
+        boxes,
+        [0, 1, 0, 1],
+        offset,
+        output_size=(3, 2),
+        spatial_scale=1 / 8,
+        sampling_ratio=0,
+        implementation=implementation,
+    )
+    assert pooled.numpy().any(axis=(1, 2, 3)).sum() > 1
+    for roi, received in enumerate(pooled):
+        shift = None if offset is None else offset[roi]
+        expected = roi_pool_reference(feature[roi % 2], np.array(boxes[roi], float), 1 / 8, (3, 2), 0, shift)
+        np.testing.assert_allclose(received, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("far", [1e9, 1e30, np.inf])
 def test_wild_boxes_cost_no_more_than_the_map_has_pixels(feature, implementation, far):
     boxes = [[-far, -far, far, far], [0, 0, far, 8]]

@@ -46,8 +46,9 @@ def deform_roi_pool(
         mask: `(N, P, Q)` modulation, usually in [0, 1]; `None` for ones.
         output_size: bins, an integer or a pair (P, Q).
         spatial_scale: feature pixels per image pixel (1/16 for stride 16), one number a level.
-        sampling_ratio: samples a bin and axis; 0 takes the bin's size in feature pixels, rounded up and at most the
-            map's (not under XLA, which wants to know how many).
+        sampling_ratio: samples a bin and axis; 0 takes the bin's size in feature pixels, rounded up (not under XLA,
+            which wants to know how many). A wild box costs no more than a pass over its map: samples off the map count,
+            but are not computed.
         gamma: unit of the offsets. 0.1 in DCNv1 and the authors' v2 code; 1 is the paper's literal text.
         levels: `(N,)` integers in [0, L), the level of each RoI. By default the FPN rule, for a list that starts with
             P2: level k of the list is P(2+k), and an RoI goes to P(floor(4 + log2(sqrt(area) / 224))), or to the

@@ -23,7 +23,8 @@ class AxisForm {
   void Collect(const RoiAxis<T>& axis, int64_t bin, T shift, int32_t map_size, RoiConvention convention) {
     size_ = inside_ = 0;
     if (static_cast<int64_t>(entries_.size()) < 2 * axis.samples) entries_.resize(2 * axis.samples);
-    for (int64_t i = 0; i < axis.samples; ++i) {
+    const int64_t first = axis.FirstSample(bin, shift);
+    for (int64_t i = first; i < first + axis.samples; ++i) {
       const T position = axis.Position(bin, i, convention) + shift;
       const AxisSample<T> sample = RoiAxisSample(position, map_size, convention);
       if (sample.validity == T(0)) continue;
@@ -145,7 +146,8 @@ class RoiSamples {
   bool IsNan() const { return rows().IsNan() || columns().IsNan(); }
   T mean() const {
     const bool all = shape_.config.convention == RoiConvention::kAligned;
-    const int64_t count = all ? row_axis_.samples * column_axis_.samples : rows().inside() * columns().inside();
+    const int64_t count =
+        all ? row_axis_.total_samples * column_axis_.total_samples : rows().inside() * columns().inside();
     return T(1) / static_cast<T>(std::max<int64_t>(count, 1));
   }
 
@@ -199,7 +201,7 @@ class RoiSamples {
     const int64_t i = bin / shape_.config.pooled_width;
     const T shift = RowShift(bin);
     const T first = row_axis_.Position(i, 0, shape_.config.convention) + shift;
-    const T last = row_axis_.Position(i, row_axis_.samples - 1, shape_.config.convention) + shift;
+    const T last = row_axis_.Position(i, row_axis_.total_samples - 1, shape_.config.convention) + shift;
     constexpr T kInfinity = std::numeric_limits<T>::infinity();
     constexpr T kSlack = T(0.0625);
     return first == first && last == last ? Span{std::min(first, last) - kSlack, std::max(first, last) + kSlack}

@@ -130,45 +130,67 @@ def _pool_fitted_grid(
 ) -> tf.Tensor:
     """Averages as many samples as a bin has pixels, a number of its own for every RoI and axis.
 
-    The samples of all bins form one flat list, so that the cost is that of the samples there are.
+    The samples of all bins form one flat list, so that the cost is that of the samples there are. Of a bin beyond the
+    map only a run of samples is in it; the others are off the map, where they are zero.
     """
-    counts = _fitted_counts(bin_size, maps)
-    cell = bin_size / tf.cast(tf.maximum(counts, 1), bin_size.dtype)
+    counts = _fitted_counts(bin_size)
+    cell = bin_size / tf.maximum(counts, 1)
+    visited = _samples_on_map(counts, cell, maps)
 
     bins_per_roi = output_size[0] * output_size[1]
-    bins = tf.size(counts) // 2 * bins_per_roi
-    samples_per_roi = counts[:, 0] * counts[:, 1]
-    samples = tf.reduce_sum(tf.cast(samples_per_roi, tf.int64)) * bins_per_roi
+    bins = tf.size(visited) // 2 * bins_per_roi
+    visited_per_roi = visited[:, 0] * visited[:, 1]
+    samples = tf.reduce_sum(tf.cast(visited_per_roi, tf.int64)) * bins_per_roi
     checks = require(samples < 2**31, "boxes ask for too many samples", expected="less than 2**31", received=samples)
-    (samples_per_roi,) = after(checks, samples_per_roi)
-    samples_per_bin = tf.repeat(samples_per_roi, bins_per_roi)
-    bin_of = tf.repeat(tf.range(bins), samples_per_bin)
+    (visited_per_roi,) = after(checks, visited_per_roi)
+    visited_per_bin = tf.repeat(visited_per_roi, bins_per_roi)
+    bin_of = tf.repeat(tf.range(bins), visited_per_bin)
     roi_of = bin_of // bins_per_roi
-    position_in_bin = tf.range(tf.size(bin_of)) - tf.gather(tf.cumsum(samples_per_bin, exclusive=True), bin_of)
-    columns = tf.gather(counts[:, 1], roi_of)
+    position_in_bin = tf.range(tf.size(bin_of)) - tf.gather(tf.cumsum(visited_per_bin, exclusive=True), bin_of)
+    columns = tf.gather(visited[:, 1], roi_of)
     index = [position_in_bin // columns, position_in_bin % columns]
 
-    row, column = (
-        tf.gather(tf.reshape(origin[axis], [-1]), bin_of)
-        + (tf.cast(index[axis], cell.dtype) + geometry.phase) * tf.gather(cell[:, axis], roi_of)
-        for axis in (0, 1)
-    )
-    values, _ = _sample_clamped(maps.each(lambda field: tf.gather(field, roi_of)), row, column, geometry)
+    def positions(axis):
+        first = _first_sample(origin[axis], counts[:, axis], cell[:, axis], visited[:, axis])
+        sample_in_bin = tf.gather(tf.reshape(first, [-1]), bin_of) + tf.cast(index[axis], cell.dtype)
+        within = (sample_in_bin + geometry.phase) * tf.gather(cell[:, axis], roi_of)
+        return tf.gather(tf.reshape(origin[axis], [-1]), bin_of) + within
+
+    values, _ = _sample_clamped(maps.each(lambda field: tf.gather(field, roi_of)), positions(0), positions(1), geometry)
     total = tf.math.unsorted_segment_sum(values, bin_of, bins)
-    mean = total / tf.cast(tf.maximum(samples_per_bin, 1), total.dtype)[:, tf.newaxis]
+    samples_per_bin = tf.repeat(tf.maximum(counts[:, 0] * counts[:, 1], 1), bins_per_roi)
+    mean = total / samples_per_bin[:, tf.newaxis]
     return tf.reshape(mean, [-1, *output_size, sizes_of(maps.table)[1]])
 
 
-def _fitted_counts(bin_size: tf.Tensor, maps: Maps) -> tf.Tensor:
-    """`(N, 2)` int32 samples a bin: the bin's size in pixels, rounded up, at most the map's size.
+def _fitted_counts(bin_size: tf.Tensor) -> tf.Tensor:
+    """`(N, 2)` samples a bin, integers of the dtype of `bin_size`: the bin's size in pixels, rounded up.
 
-    The limit bounds the work for a wild RoI. A box with a NaN gets one sample, which then is NaN too, and so does an
-    infinite one, whose first bin begins at 0 * infinity.
+    A box with a NaN gets one sample, which then is NaN too, and so does an infinite one, whose first bin begins at
+    0 * infinity. The limit, the custom op's, is one for boxes far larger than any map.
     """
-    limit = tf.cast(tf.stack([maps.height, maps.width], axis=-1), bin_size.dtype)
     has_nan = tf.reduce_any(tf.math.is_nan(bin_size) | (bin_size == math.inf), axis=-1, keepdims=True)
     wanted = tf.where(has_nan, tf.ones_like(bin_size), tf.math.ceil(bin_size))
-    return tf.cast(tf.maximum(tf.minimum(wanted, limit), 0), tf.int32)
+    return tf.clip_by_value(wanted, 0, 2.0**31 - 1)
+
+
+def _samples_on_map(counts: tf.Tensor, cell: tf.Tensor, maps: Maps) -> tf.Tensor:
+    """`(N, 2)` int32: how many of a bin's `counts` samples, `cell` pixels apart, may lie on the map.
+
+    More than one sample are more than half a pixel apart, so that a wild box costs no more than a pass over the map.
+    """
+    side = tf.cast(tf.stack([maps.height, maps.width], axis=-1), cell.dtype)
+    several = counts > 1
+    # More than fit: positions are rounded.
+    fitting = tf.floor((side + 1) / tf.where(several, cell, 1)) + 4
+    return tf.cast(tf.where(several, tf.minimum(counts, fitting), counts), tf.int32)
+
+
+def _first_sample(origin: tf.Tensor, counts: tf.Tensor, cell: tf.Tensor, visited: tf.Tensor) -> tf.Tensor:
+    """`(N, P, Q)`, along one axis: the sample of a bin with which the run of `visited` samples on the map starts."""
+    counts, cell, visited = (tf.reshape(tf.cast(each, cell.dtype), [-1, 1, 1]) for each in (counts, cell, visited))
+    first = tf.math.ceil((-1 - origin) / tf.where(cell > 0, cell, 1) - 0.5) - 1
+    return tf.where(first > 0, tf.minimum(first, counts - visited), 0)
 
 
 def _sample_clamped(maps: Maps, row: tf.Tensor, column: tf.Tensor, geometry: Convention) -> tuple[tf.Tensor, tf.Tensor]:
