@@ -1,5 +1,6 @@
 """Which implementation runs: auto, native, composite, and the portable scope."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -68,3 +69,30 @@ def test_auto_compiles_under_xla(operator):
 def test_native_under_xla_is_refused_with_a_way_out(operator):
     with pytest.raises(ValueError, match='implementation="native" cannot be compiled by XLA.*composite'):
         tf.function(lambda x: operator(x, "native"), jit_compile=True)(tf.ones([1, 3, 3, 2]))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
+@pytest.mark.parametrize("strides, dilation_rate", [(2, 1), ((3, 2), 2)])
+def test_portable_graphs_divide_no_negative_integers_which_onnx_rounds_differently(padding, strides, dilation_rate):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2]), tf.TensorSpec([None, None, None, 18])])
+    def run(x, offset):
+        y = deform_conv2d(
+            *(x, tf.ones([3, 3, 2, 2]), offset),
+            strides=strides,
+            padding=padding,
+            dilation_rate=dilation_rate,
+            implementation="composite",
+        )
+        boxes = tf.constant([[-9.0, -9.0, 30.0, 7.0]])
+        return y, deform_roi_pool([x, y], boxes, [0], spatial_scale=[1.0, 0.5], implementation="composite")
+
+    x = tf.ones([1, 9, 11, 2])
+    explicit = padding.upper() if isinstance(padding, str) else [[0, 0], [1, 1], [1, 1], [0, 0]]
+    size = tf.nn.conv2d(x, tf.ones([3, 3, 2, 1]), strides, explicit, dilations=dilation_rate).shape[1:3]
+    graph = run.get_concrete_function().graph
+    divisions = [op for op in graph.get_operations() if op.type in ("FloorDiv", "FloorMod")]
+    assert divisions
+    with tf.compat.v1.Session(graph=graph) as session:
+        fed = dict(zip([tensor.name for tensor in graph.inputs], [np.ones(x.shape), np.zeros([1, *size, 18])], strict=True))
+        operands = session.run([list(op.inputs) for op in divisions], fed)
+    assert all(np.all(operand >= 0) for operand in tf.nest.flatten(operands))

@@ -123,19 +123,28 @@ def padding_mode(padding: Padding) -> tuple[str, tuple[int, ...]]:
     )
 
 
+def _rounded_up(length, divisor: int):
+    """`length / divisor`, rounded up, for natural numbers; ints or scalar tensors.
+
+    Not `-(-length // divisor)`: a graph that is converted to ONNX rounds negative quotients towards zero.
+    """
+    least = tf.minimum if tf.is_tensor(length) else min
+    return length // divisor + least(length % divisor, 1)
+
+
 def conv_output_length(length, taps, stride: int, dilation: int, mode: str, explicit: Sequence[int]):
     """Output pixels of a convolution along one axis, `explicit` = (before, after) pixels.
 
     Sizes may be ints or scalar tensors. A result below 0 means that the window does not fit the padded input.
     """
     if mode == "SAME":
-        return -(-length // stride)
+        return _rounded_up(length, stride)
     return (length + sum(explicit) - ((taps - 1) * dilation + 1) + stride) // stride
 
 
 def same_padding(length, taps, stride: int, dilation: int) -> tuple:
     """TensorFlow's and Keras' "same" padding along one axis: pixels (before, after), ints if the sizes are."""
-    missing = (-(-length // stride) - 1) * stride + (taps - 1) * dilation + 1 - length
+    missing = (_rounded_up(length, stride) - 1) * stride + (taps - 1) * dilation + 1 - length
     total = max(missing, 0) if isinstance(missing, int) else tf.maximum(missing, 0)
     return total // 2, total - total // 2
 
