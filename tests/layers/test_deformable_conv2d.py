@@ -323,3 +323,22 @@ def test_inputs_without_output_pixels_have_empty_outputs_and_zero_gradients(
 
     assert y.shape == (2, *expected_size, 2)
     assert not any(np.any(gradient) for gradient in gradients)
+
+
+@BOTH
+def test_gradient_penalties_train_every_variable(layer_class, x, implementation):
+    model = keras.Sequential([layer_class(6, 3, activation="tanh", implementation=implementation)])
+    model.build(X)
+    model.layers[0].offset_kernel.assign(np.random.default_rng(0).standard_normal(model.layers[0].offset_kernel.shape))
+
+    @tf.function
+    def penalty_gradients(x):
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                score = tf.reduce_sum(model(x))
+            penalty = tf.reduce_sum(tf.square(inner.gradient(score, x)))
+        return outer.gradient(penalty, [variable.value for variable in model.trainable_variables])
+
+    gradients = penalty_gradients(tf.constant(x))
+    assert all(np.all(np.isfinite(gradient)) and np.any(gradient) for gradient in gradients)

@@ -59,6 +59,11 @@ class ConvProblem:
         given = [self.x, self.kernel, self.offset, self.mask]
         return given if self.mask is not None else given[:3]
 
+    def tensors_of(self, dtype):
+        """`tensors` for an `x` of `dtype`; offset and mask are never narrower than float32."""
+        wide = max(tf.as_dtype(dtype), tf.float32, key=lambda each: each.size)
+        return [tf.cast(tensor, dtype if number < 2 else wide) for number, tensor in enumerate(self.tensors)]
+
     def operator(self, implementation):
         """The operator as a function of `tensors`."""
         return lambda *tensors: deform_conv2d(*tensors, implementation=implementation, **self.options)

@@ -93,6 +93,8 @@ def test_portable_graphs_divide_no_negative_integers_which_onnx_rounds_different
     divisions = [op for op in graph.get_operations() if op.type in ("FloorDiv", "FloorMod")]
     assert divisions
     with tf.compat.v1.Session(graph=graph) as session:
-        fed = dict(zip([tensor.name for tensor in graph.inputs], [np.ones(x.shape), np.zeros([1, *size, 18])], strict=True))
+        fed = dict(
+            zip([tensor.name for tensor in graph.inputs], [np.ones(x.shape), np.zeros([1, *size, 18])], strict=True)
+        )
         operands = session.run([list(op.inputs) for op in divisions], fed)
     assert all(np.all(operand >= 0) for operand in tf.nest.flatten(operands))

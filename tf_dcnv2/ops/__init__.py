@@ -1,5 +1,6 @@
 """The paper's operators as functions on tensors, each as a custom op and in plain TensorFlow."""
 
+import tf_dcnv2.ops.second_derivatives  # noqa: F401, registers them
 from tf_dcnv2.ops.deform_conv import deform_conv2d
 from tf_dcnv2.ops.implementation import portable_ops
 from tf_dcnv2.ops.roi_pool import deform_roi_pool

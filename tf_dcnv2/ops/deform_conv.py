@@ -84,9 +84,7 @@ def deform_conv2d(
 
     if choose_implementation(implementation) == "native":
         return native.modulated_deform_conv2d(x, kernel, offset, mask, **window)
-    # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
-    wide = (tf.cast(x, dtype), tf.cast(kernel, dtype), offset, mask)
-    return tf.cast(composite.modulated_deform_conv2d(*wide, **window), x.dtype)
+    return composite.modulated_deform_conv2d(x, kernel, offset, mask, **window)
 
 
 def _kernel_like(x: tf.Tensor, kernel: object) -> tf.Tensor:

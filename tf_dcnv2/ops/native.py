@@ -195,26 +195,28 @@ def _or_empty(tensor: tf.Tensor | None, like: tf.Tensor) -> tf.Tensor:
     return tf.zeros([0], tf.convert_to_tensor(like).dtype) if tensor is None else tensor
 
 
-def _attributes(op: tf.Operation, names: Sequence[str]) -> dict[str, object]:
-    return {name: op.get_attr(name) for name in names}
+def attributes(op: tf.Operation, names: Sequence[str]) -> dict[str, Any]:
+    """The attributes of an op by name, strings decoded."""
+    values = {name: op.get_attr(name) for name in names}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 @tf.RegisterGradient("Dcnv2>ModulatedDeformConv2D")
 def _modulated_deform_conv2d_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
     names = ("modulated", "strides", "padding", "explicit_paddings", "dilations", "deformable_groups")
-    attributes = _attributes(op, names)
-    gradients = list(load().dcnv2_modulated_deform_conv2d_grad(*op.inputs, dy, **attributes))
-    return gradients if attributes["modulated"] else [*gradients[:3], None]
+    options = attributes(op, names)
+    gradients = list(load().dcnv2_modulated_deform_conv2d_grad(*op.inputs, dy, **options))
+    return gradients if options["modulated"] else [*gradients[:3], None]
 
 
 @tf.RegisterGradient("Dcnv2>DeformRoiPool")
 def _deform_roi_pool_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
     names = ("use_offset", "use_mask", "output_size", "sampling_ratio", "convention")
-    attributes = _attributes(op, names)
+    options = attributes(op, names)
     levels = op.get_attr("L")
     inputs = list(op.inputs)
-    dfeatures, doffset, dmask = load().dcnv2_deform_roi_pool_grad(inputs[:levels], *inputs[levels:], dy, **attributes)
-    doffset = doffset if attributes["use_offset"] else None
-    dmask = dmask if attributes["use_mask"] else None
+    dfeatures, doffset, dmask = load().dcnv2_deform_roi_pool_grad(inputs[:levels], *inputs[levels:], dy, **options)
+    doffset = doffset if options["use_offset"] else None
+    dmask = dmask if options["use_mask"] else None
     # Without gradient: boxes, box_indices and levels in between, spatial_scales and gamma at the end.
     return [*dfeatures, None, None, None, doffset, dmask, None, None]

@@ -77,8 +77,7 @@ def deform_roi_pool(
         TensorShape([2, 7, 7, 256])
     """
     features = _feature_levels(features)
-    dtype = features[0].dtype
-    coordinate = arguments.coordinate_dtype(dtype)
+    coordinate = arguments.coordinate_dtype(features[0].dtype)
     output_size = arguments.output_size(output_size)
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}. Received: convention={convention!r}.")
@@ -113,9 +112,7 @@ def deform_roi_pool(
     rois = (boxes, box_indices, levels, offset, mask)
     if chosen == "native":
         return native.deform_roi_pool(features, *rois, **options)
-    # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
-    wide = [tf.cast(level, coordinate) for level in features]
-    return tf.cast(composite.deform_roi_pool(wide, *rois, **options), dtype)
+    return composite.deform_roi_pool(features, *rois, **options)
 
 
 def fpn_levels(boxes: tf.Tensor, num_levels: int, *, finest: int = 2, canonical_size: float = 224.0) -> tf.Tensor:

@@ -29,6 +29,9 @@ def modulated_deform_conv2d(
         x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups
     )
     x, kernel, offset, mask = after(checks, x, kernel, offset, mask)
+    dtype = x.dtype
+    # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
+    x, kernel = tf.cast(x, offset.dtype), tf.cast(kernel, offset.dtype)
     batch, height, width, channels = sizes_of(x)
     if deformable_groups > 1 and not isinstance(channels, int):
         # No more than that by now; but TensorFlow folds constants, of any size, before it checks anything.
@@ -70,7 +73,7 @@ def modulated_deform_conv2d(
             tf.reshape(columns, [pixels, taps, groups, group_channels]),
             tf.reshape(kernel, [taps, group_channels, groups, filters // groups]),
         )
-    return tf.reshape(y, [batch, out_height, out_width, filters])
+    return tf.cast(tf.reshape(y, [batch, out_height, out_width, filters]), dtype)
 
 
 def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups):

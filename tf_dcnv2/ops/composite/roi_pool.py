@@ -21,19 +21,24 @@ def deform_roi_pool(
     offset: tf.Tensor | None,
     mask: tf.Tensor | None,
     *,
-    spatial_scales: Sequence[float],
-    gamma: float,
+    spatial_scales: Sequence[float] | tf.Tensor,
+    gamma: float | tf.Tensor,
     output_size: Sequence[int],
     sampling_ratio: int,
     convention: str,
 ) -> tf.Tensor:
-    """The composite counterpart of `tf_dcnv2.ops.native.deform_roi_pool`, same arguments."""
+    """The composite counterpart of `tf_dcnv2.ops.native.deform_roi_pool`, same arguments.
+
+    `spatial_scales` and `gamma` may be tensors of the type of `boxes` too.
+    """
     geometry = CONVENTIONS[convention]
     checks = _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size)
     boxes, box_indices, levels, offset, mask = after(checks, boxes, box_indices, levels, offset, mask)
-    features = after(checks, *features)
+    dtype = features[0].dtype
+    # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
+    features = [tf.cast(level, boxes.dtype) for level in after(checks, *features)]
     boxes = tf.stop_gradient(boxes)
-    scale = tf.gather(tf.constant(spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
+    scale = tf.gather(tf.convert_to_tensor(spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
     start, size = geometry.extent(boxes[:, :2], boxes[:, 2:4], scale)
     bin_size = size / tf.constant(output_size, boxes.dtype)
     origin = _bin_origins(start, bin_size, output_size)
@@ -46,7 +51,7 @@ def deform_roi_pool(
         pooled = _pool_even_grid(maps, origin, bin_size, geometry, sampling_ratio)
     else:
         pooled = _pool_fitted_grid(maps, origin, bin_size, geometry, output_size)
-    return pooled if mask is None else pooled * mask[..., tf.newaxis]
+    return tf.cast(pooled if mask is None else pooled * mask[..., tf.newaxis], dtype)
 
 
 def _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size) -> list[tf.Operation]:

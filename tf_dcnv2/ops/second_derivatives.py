@@ -1,0 +1,82 @@
+"""Gradients of the native operators' gradient ops, from the composites: second and higher derivatives, forward mode.
+
+A gradient op computes dx = J(x)^T dy. Its own gradient needs the second derivatives of the operator, for which there is
+no kernel: the composite, whose values and first gradients are the same, is differentiated twice instead. That takes the
+composite's memory, a column matrix for a convolution. `tf.autodiff.ForwardAccumulator` comes here as well: TensorFlow
+computes a directional derivative as the gradient of dx with respect to dy.
+
+Importing this module registers the gradients.
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tf_dcnv2.ops.composite.deform_conv import modulated_deform_conv2d
+from tf_dcnv2.ops.composite.roi_pool import deform_roi_pool
+from tf_dcnv2.ops.native import attributes
+
+
+def _gradients_of_gradient(
+    function: Callable[..., tf.Tensor],
+    inputs: Sequence[tf.Tensor],
+    dy: tf.Tensor,
+    output_gradients: Sequence[tf.Tensor],
+) -> list[tf.Tensor]:
+    """Gradients of sum(first gradient * `output_gradients`) by `inputs` and `dy`.
+
+    Args:
+        function: the operator as a function of `inputs`, all of which it is differentiable by.
+        inputs: where the gradients are taken.
+        dy: gradient with respect to the operator's output.
+        output_gradients: one for each of `inputs`, in the same shape.
+    """
+    with tf.GradientTape() as second:
+        second.watch([*inputs, dy])
+        with tf.GradientTape() as first:
+            first.watch(inputs)
+            y = function(*inputs)
+        gradients = first.gradient(y, inputs, dy, unconnected_gradients="zero")
+    return second.gradient(gradients, [*inputs, dy], list(output_gradients), unconnected_gradients="zero")
+
+
+@tf.RegisterGradient("Dcnv2>ModulatedDeformConv2DGrad")
+def _modulated_deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor) -> list[tf.Tensor | None]:
+    *inputs, unused_mask, dy = op.inputs
+    if op.get_attr("modulated"):
+        inputs.append(unused_mask)
+    window = attributes(op, ("strides", "padding", "explicit_paddings", "dilations", "deformable_groups"))
+
+    def convolve(x, kernel, offset, mask=None):
+        return modulated_deform_conv2d(x, kernel, offset, mask, **window)
+
+    *gradients, ddy = _gradients_of_gradient(convolve, inputs, dy, output_gradients[: len(inputs)])
+    return [*gradients, *([None] * (4 - len(inputs))), ddy]
+
+
+@tf.RegisterGradient("Dcnv2>DeformRoiPoolGrad")
+def _deform_roi_pool_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor) -> list[tf.Tensor | None]:
+    count = op.get_attr("L")
+    features, (boxes, box_indices, levels, *deformation, scales, gamma, dy) = op.inputs[:count], op.inputs[count:]
+    use = attributes(op, ("use_offset", "use_mask")).values()
+    options = {
+        "spatial_scales": tf.cast(scales, boxes.dtype),
+        "gamma": tf.cast(gamma, boxes.dtype),
+        **attributes(op, ("output_size", "sampling_ratio", "convention")),
+    }
+
+    def pool(*inputs):
+        given = iter(inputs[count:])
+        offset, mask = (next(given) if used else None for used in use)
+        return deform_roi_pool(inputs[:count], boxes, box_indices, levels, offset, mask, **options)
+
+    def used(tensors):
+        return [tensor for tensor, is_used in zip(tensors, use, strict=True) if is_used]
+
+    inputs = [*features, *used(deformation)]
+    wanted = [*output_gradients[:count], *used(output_gradients[count:])]
+    *gradients, ddy = _gradients_of_gradient(pool, inputs, dy, wanted)
+    given = iter(gradients[count:])
+    doffset, dmask = (next(given) if is_used else None for is_used in use)
+    # Without gradient: boxes, box_indices and levels in between, spatial_scales and gamma before dy.
+    return [*gradients[:count], None, None, None, doffset, dmask, None, None, ddy]
