@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -6,6 +7,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 import tf_dcnv2
@@ -52,6 +55,59 @@ def test_help_comes_without_loading_tensorflow():
         "import sys\nsys.argv[0] = '/usr/bin/tf-dcnv2'\nimport tf_dcnv2.cli as cli\ncli._parser()"
     )
     assert "tensorflow" not in modules
+
+
+@pytest.mark.parametrize("program", ["train.py", "/usr/bin/tf-dcnv2"])
+def test_a_model_with_layers_of_this_package_loads_after_its_import(program, native_ops, tmp_path):
+    """Nothing has to be called first, in the command either once it has imported the layers."""
+    layer = tf_dcnv2.layers.ModulatedDeformableConv2D(6, 3, implementation="native")
+    model = keras.Sequential([keras.Input((None, None, 4)), layer])
+    model.export(tmp_path / "model", verbose=False)
+    x = np.random.default_rng(0).standard_normal((1, 8, 9, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    code = f"""
+import sys
+sys.argv[0] = {program!r}
+import tf_dcnv2.layers, tensorflow as tf, numpy as np
+model = tf.saved_model.load({str(tmp_path / "model")!r})
+np.save({str(tmp_path / "y.npy")!r}, model.serve(np.load({str(tmp_path / "x.npy")!r})))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x), rtol=1e-5, atol=1e-6)
+
+
+BACKEND = "tf-dcnv2 works with Keras' TensorFlow backend only, not with '{}'. {}"
+REMEDY = 'Set "backend": "tensorflow" in ~/.keras/keras.json, or unset KERAS_BACKEND.'
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])  # whether or not they are installed
+def test_other_keras_backends_are_refused_at_import(backend):
+    done = run_python("import tf_dcnv2", KERAS_BACKEND=backend)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == f"ImportError: {BACKEND.format(backend, REMEDY)}"
+
+
+def test_a_backend_from_the_settings_of_keras_is_refused_too(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    assert BACKEND.format("jax", REMEDY) in run_python("import tf_dcnv2", KERAS_HOME=str(tmp_path)).stderr
+    (tmp_path / "keras.json").write_text('{"backend": "tensorflow"}')
+    assert run_python("import tf_dcnv2", KERAS_HOME=str(tmp_path)).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["presets", "doctor"])
+def test_commands_refuse_other_keras_backends_and_doctor_explains(command):
+    code = f"import sys\nsys.argv = ['/usr/bin/tf-dcnv2', {command!r}]\nfrom tf_dcnv2 import cli\nsys.exit(cli.main())"
+    done = run_python(code, KERAS_BACKEND="jax")
+    assert done.returncode == 1
+    if command == "doctor":
+        assert "backend jax" in done.stdout and REMEDY in done.stdout
+    else:
+        assert done.stderr.splitlines()[-1] == f"tf-dcnv2 presets: error: {BACKEND.format('jax', REMEDY)}"
 
 
 @pytest.mark.parametrize("module", sorted(PUBLIC_NAMES))

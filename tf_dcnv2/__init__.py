@@ -10,14 +10,17 @@
     tf_dcnv2.export        SavedModels for TensorFlow Serving
     tf_dcnv2.visualization pictures of detections
 
-`import tf_dcnv2` loads `ops` and `layers`, which need nothing but TensorFlow, Keras and NumPy, and which registers the
-layers with Keras for `keras.models.load_model`. The other modules are imported when first used; they need the extra
-requirements of `pip install 'tf-dcnv2[detection]'`.
+`import tf_dcnv2` loads `ops` and `layers`, which need nothing but TensorFlow, Keras and NumPy. That registers the
+custom ops and their gradients with TensorFlow, for `tf.saved_model.load`, and the layers with Keras, for
+`keras.models.load_model`. The other modules are imported when first used; they need the extra requirements of
+`pip install 'tf-dcnv2[detection]'`.
 """
 
 import importlib
 import sys
 from pathlib import Path
+
+from tf_dcnv2._keras_backend import require_tensorflow_backend
 
 __version__ = "0.1.0"
 
@@ -42,6 +45,7 @@ def __dir__() -> list[str]:
 # The command `tf-dcnv2` answers `--help` and mistakes in its arguments at once: TensorFlow, which takes seconds to
 # import, is left to the sub-command that needs it.
 if Path(sys.argv[0] if sys.argv else "").name != "tf-dcnv2":
+    require_tensorflow_backend()
     for _name in ("ops", "layers"):
         importlib.import_module(f"{__name__}.{_name}")
     del _name

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from tf_dcnv2._keras_backend import require_tensorflow_backend
 from tf_dcnv2.cli.errors import UsageError, describe
 
 _COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     try:
+        if arguments.command != "doctor":  # which says the same, next to everything else
+            require_tensorflow_backend()
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tf_dcnv2._keras_backend import REMEDY, keras_backend
 from tf_dcnv2.cli.console import say
 from tf_dcnv2.cli.cuda_driver import Driver, Gpu, needed_driver, query_driver
 
@@ -98,11 +99,8 @@ def _tensorflow() -> Iterator[Finding]:
 
 
 def _keras() -> Iterator[Finding]:
-    import keras
-
-    backend = keras.config.backend()
-    remedy = 'Set "backend": "tensorflow" in ~/.keras/keras.json, or unset KERAS_BACKEND.'
-    yield Finding("keras", f"{keras.__version__}, backend {backend}", backend == "tensorflow", remedy)
+    backend = keras_backend()
+    yield Finding("keras", f"{metadata.version('keras')}, backend {backend}", backend == "tensorflow", REMEDY)
 
 
 def _numpy() -> Iterator[Finding]:

@@ -19,7 +19,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     message = " ".join(_GRAPH_POSITION.sub("", str(error)).split())
-    if isinstance(error, ValueError | OSError | RuntimeError) and message:
+    if isinstance(error, ValueError | OSError | RuntimeError | ImportError) and message:
         return message
     # Not one of the errors that our own checks raise: say what it is and how to see more.
     return f"{type(error).__name__}: {message or 'no message'} (--debug shows where)"

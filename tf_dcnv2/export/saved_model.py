@@ -41,7 +41,8 @@ def export_saved_model(
     Args:
         detector: a `FasterRCNN` or `MaskRCNN`.
         path: folder to create. TensorFlow Serving wants a version number as its last part: `"served/cells/1"`.
-        ops: "native" uses the custom ops; a program that loads the model loads `op_library_path()` first. "portable"
+        ops: "native" uses the custom ops; a program that loads the model imports `tf_dcnv2` first, or without this
+            package loads `op_library_path()`. "portable"
             uses TensorFlow's own ops only, which is slower and runs wherever TensorFlow does, stock TensorFlow Serving
             included.
         overwrite: replace a SavedModel that is already there.
@@ -98,8 +99,6 @@ def load_exported(path: str | os.PathLike) -> Callable[..., dict[str, tf.Tensor]
     """
     if not tf.saved_model.contains_saved_model(os.fspath(path)):
         raise FileNotFoundError(f"{os.fspath(path)} is not a SavedModel: it has no saved_model.pb.")
-    if native.is_available():
-        native.load()
     model = tf.saved_model.load(os.fspath(path))
     signature = model.signatures[_SIGNATURE]
 
