@@ -342,3 +342,37 @@ def test_gradient_penalties_train_every_variable(layer_class, x, implementation)
 
     gradients = penalty_gradients(tf.constant(x))
     assert all(np.all(np.isfinite(gradient)) and np.any(gradient) for gradient in gradients)
+
+
+@BOTH
+@pytest.mark.parametrize("strides, padding", [(1, "same"), (1, "valid"), (2, "same"), (2, 2)])
+def test_xla_compiles_dilated_layers_of_unknown_size_with_their_gradients(layer_class, strides, padding, x):
+    layer = layer_class(6, 3, strides=strides, padding=padding, dilation_rate=2)
+    layer.build((None, None, None, 4))
+    layer.offset_kernel.assign(0.1 * np.random.default_rng(0).standard_normal(layer.offset_kernel.shape))
+
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return [loss, *tape.gradient(loss, [x, *(variable.value for variable in layer.trainable_variables)])]
+
+    compiled = tf.function(run, jit_compile=True, input_signature=[tf.TensorSpec([None, None, None, 4])])
+    for one, other in zip(compiled(tf.constant(x)), run(tf.constant(x)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@BOTH
+def test_keras_compiles_models_of_composite_layers_by_xla_on_demand(layer_class, x):
+    def model(implementation):
+        inputs = keras.Input((None, None, 4))
+        outputs = layer_class(6, 3, dilation_rate=2, padding="same", implementation=implementation)(inputs)
+        return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(outputs))
+
+    compiled = model("composite")
+    compiled.compile("sgd", "mse", jit_compile=True)
+    assert compiled.jit_compile
+    history = compiled.fit(x, np.ones((2, 6)), epochs=3, batch_size=1, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        model("native").compile("sgd", "mse", jit_compile=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.implementation import under_xla
 from tf_dcnv2.ops.shapes import sizes_of
 
 # Elements of an output for which memory may be short.
@@ -57,10 +58,12 @@ def _make_sure_of_memory(shape, dtype):
 def _convolve(x, kernel, strides, mode, explicit, dilation_rate):
     """Where there is something to convolve.
 
-    TensorFlow has no CPU gradient for dilated convolutions: `tf.nn.convolution` works around it, without strides.
+    TensorFlow has no CPU gradient for dilated convolutions: `tf.nn.convolution` works around it, without strides. XLA
+    has the gradient, and cannot compile the way around where sizes are unknown.
     """
-    if max(dilation_rate) == 1:
-        return tf.nn.conv2d(x, kernel, strides, _all_axes(explicit[:2], explicit[2:]) if explicit else mode)
+    if max(dilation_rate) == 1 or under_xla():
+        padding = _all_axes(explicit[:2], explicit[2:]) if explicit else mode
+        return tf.nn.conv2d(x, kernel, strides, padding, dilations=dilation_rate)
     if max(strides) == 1 and not explicit:
         return tf.nn.convolution(x, kernel, padding=mode, dilations=dilation_rate)
     if mode == "SAME":

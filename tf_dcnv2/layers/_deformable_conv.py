@@ -66,7 +66,7 @@ class DeformableConvBase(keras.layers.Layer):
         self._check_arguments()
         self.input_spec = keras.layers.InputSpec(ndim=4)
         # XLA has no kernel for custom ops: Keras must not choose jit_compile=True by itself.
-        self.supports_jit = False
+        self.supports_jit = implementation == "composite"
 
     def _check_arguments(self):
         if self.data_format != "channels_last":
@@ -125,6 +125,51 @@ class DeformableConvBase(keras.layers.Layer):
         variable = self.add_weight(name=name, shape=shape, initializer="zeros", dtype=dtype, autocast=False)
         variable.learning_rate_multiplier = self.offset_learning_rate_multiplier
         return variable
+
+    @property
+    def _convolution_weights(self) -> list[keras.Variable]:
+        """What a `Conv2D` has too, in its order."""
+        return [self.kernel, self.bias] if self.use_bias else [self.kernel]
+
+    def set_weights(self, weights):
+        """Sets all variables, or those of the convolution from what `Conv2D.get_weights` returns.
+
+        In the second case the offset branch keeps its values, so that a new layer starts as that `Conv2D` (times the
+        initial modulation).
+
+        Args:
+            weights: arrays `[kernel, bias, offset_kernel, offset_bias]` or `[kernel, bias]`, without `bias` for a layer
+                that has none.
+
+        Raises:
+            ValueError: another number of arrays, or another shape.
+        """
+        if not self.built:
+            raise ValueError(f"{self.name} has no weights yet: call it, or its build(input_shape), before set_weights.")
+        if len(weights) == len(self._convolution_weights):
+            weights = [*weights, self.offset_kernel.numpy(), self.offset_bias.numpy()]
+        if len(weights) != len(self.weights):
+            names = ["kernel", "bias"] if self.use_bias else ["kernel"]
+            raise ValueError(
+                f"{self.name} takes the arrays [{', '.join(names)}] of a Conv2D with use_bias={self.use_bias}, or "
+                f"[{', '.join(names)}, offset_kernel, offset_bias]. Received: {len(weights)} arrays."
+            )
+        super().set_weights(weights)
+
+    def load_own_variables(self, store):
+        """Reads the variables from a file, where they may be those of a `Conv2D` in the place of this layer."""
+        if self.built and len(store.keys()) == len(self._convolution_weights):
+            for index, variable in enumerate(self._convolution_weights):
+                variable.assign(store[str(index)])
+        elif self.built and not store.keys():
+            raise ValueError(
+                f"The file has no weights for {self.name}, a {type(self).__name__}: Keras looks for them by the classes "
+                "of the layers and their order, and does not find those of a model that has Conv2D there (and may mix "
+                "up the Conv2D layers that are left). Load the file into that model, and copy them layer by layer: "
+                "layer.set_weights(conv.get_weights())."
+            )
+        else:
+            super().load_own_variables(store)
 
     def sampling(self, inputs) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Where the layer samples `inputs` and how strongly, in the form that `tf_dcnv2.ops.deform_conv2d` takes.

@@ -23,8 +23,9 @@ class RoIPoolingBase(keras.layers.Layer):
         self.implementation = implementation
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
-        # XLA has no kernel for custom ops: Keras must not choose jit_compile=True by itself.
-        self.supports_jit = False
+        # XLA has no kernel for custom ops, and has to know how many samples there are: Keras must not choose
+        # jit_compile=True by itself.
+        self.supports_jit = implementation == "composite" and self.sampling_ratio > 0
 
     def call(self, features, boxes, box_indices=None, levels=None):
         features = self._cast_features(features)

@@ -17,6 +17,9 @@ class DeformableConv2D(DeformableConvBase):
     `offset_learning_rate_multiplier` times the learning rate if the optimizer was passed through
     `tf_dcnv2.optimizers.scale_learning_rates` (detectors do that themselves).
 
+    `layer.set_weights(conv.get_weights())` takes over a `Conv2D`'s kernel and bias. Files of weights, and those loaded by
+    name, have to fit the model they were saved from: load them there, then copy layer by layer.
+
     Example:
         >>> layer = tf_dcnv2.layers.DeformableConv2D(64, 3, padding="same", activation="relu")
         >>> x = keras.random.normal((2, 32, 48, 16))
@@ -46,7 +49,8 @@ class DeformableConv2D(DeformableConvBase):
         deformable_groups: groups of neighbouring input channels with offsets of their own.
         offset_clip: limit of the offsets' absolute value in pixels; `None` for no limit.
         offset_learning_rate_multiplier: attribute `learning_rate_multiplier` of the offset branch's variables.
-        implementation: "auto", "native" or "composite", see `tf_dcnv2.ops.deform_conv2d`.
+        implementation: "auto", "native" or "composite", see `tf_dcnv2.ops.deform_conv2d`. `compile(jit_compile=True)`
+            compiles "composite" only.
         **kwargs: `name`, `dtype`, `trainable`. Under a mixed precision policy offsets stay float32.
 
     Input shape: `(B, H, W, C)`. B, H and W may be unknown.
