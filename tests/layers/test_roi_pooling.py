@@ -180,6 +180,38 @@ def test_inputs_that_do_not_fit_are_refused_by_name(layer_class, features):
         layer(features, BOXES, BOX_INDICES)
     with pytest.raises(ValueError, match="spatial_scale must have one number for each of the 1 levels"):
         layer(features[:1], BOXES)
+    with pytest.raises(ValueError, match=r"levels must have the shape of boxes .* levels.shape=\(4,\)"):
+        layer(features, BOXES, levels=np.zeros(4, int))
     # The kernels for GPUs do not look.
     with tf.device("/CPU:0"), pytest.raises(tf.errors.InvalidArgumentError, match="box_indices"):
         layer(features, FLAT, BOX_INDICES + 1)
+
+
+@ALL
+@pytest.mark.parametrize("images", [1, 3])
+def test_boxes_of_another_number_of_images_are_refused(layer_class, images, features):
+    layer = layer_class(**options_of(layer_class, implementation="composite"))
+    boxes = np.repeat(BOXES[:1], images, axis=0)
+    with pytest.raises(ValueError, match=r"boxes must be \(B, N, 4\) for the B=2 images of features"):
+        layer(features, boxes)
+
+    specs = [[tf.TensorSpec([None, None, None, 4])] * 2, tf.TensorSpec([None, None, 4])]
+    graph = tf.function(lambda levels, boxes: layer(levels, boxes), input_signature=specs)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="for the B images of features"):
+        graph(features, boxes)
+
+
+@pytest.mark.parametrize("layer_class", DEFORMABLE)
+def test_quantised_layers_load_again(layer_class, features, tmp_path):
+    inputs = [[keras.Input((None, None, 4)) for _ in features], keras.Input((None, 4))]
+    layer = layer_class(**options_of(layer_class))
+    model = keras.Model(inputs, layer(*inputs))
+    layer.predictor.kernel.assign(keras.random.normal(layer.predictor.kernel.shape))
+    model.quantize("int8")
+    expected = model([features, BOXES])
+    model.save(tmp_path / "model.keras")
+
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+
+    np.testing.assert_array_equal(loaded([features, BOXES]), expected)
+    assert loaded.layers[-1].hidden[0].kernel.dtype == "int8"

@@ -151,3 +151,24 @@ def test_half_precision_never_touches_boxes_and_scores(batch, policy):
     # A box rounded to 8 significant bits, as bfloat16 has, would lie on quarters of a pixel beyond 32 px.
     boxes = detections["boxes"].numpy()
     assert np.any(boxes[boxes > 32] % 0.25)
+
+
+def test_a_call_in_training_mode_normalises_with_the_statistics_of_its_batch(batch):
+    keras.utils.set_random_seed(0)
+    detector = FasterRCNN(tiny_config("c5"), CATEGORY_IDS)
+    inputs, _ = batch
+    means = [variable for variable in detector.variables if "moving_mean" in variable.path]
+    before = [mean.numpy() for mean in means]
+    inference = detector(inputs)
+    np.testing.assert_array_equal(detector(inputs, training=False)["scores"], inference["scores"])
+    assert all(np.array_equal(mean, old) for mean, old in zip(means, before, strict=True))
+
+    training = detector(inputs, training=True)
+
+    assert not np.allclose(training["scores"], inference["scores"])
+    assert any(not np.array_equal(mean, old) for mean, old in zip(means, before, strict=True))
+
+
+def test_detectors_are_not_quantised_as_they_would_not_load_again(detector):
+    with pytest.raises(NotImplementedError, match="Detectors cannot be quantised.*Export the detector"):
+        detector.quantize("int8")

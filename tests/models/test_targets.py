@@ -8,6 +8,7 @@ from tf_dcnv2.models.anchors import Anchors
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
 from tf_dcnv2.models.losses import box_head_losses, mask_loss, rpn_losses, smooth_l1
 from tf_dcnv2.models.rpn import propose
+from tf_dcnv2.models.suppression import suppress
 from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, mask_targets, sample_rois
 
 OBJECTS = tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]]])
@@ -72,6 +73,56 @@ def test_proposals_are_clipped_ranked_and_without_duplicates():
     np.testing.assert_allclose(scores[0], [tf.sigmoid(2.0), 0.5, 0.0])
 
 
+def test_proposals_lie_within_their_images_however_they_are_predicted(rng):
+    """Each image has a size of its own, and a batch wider than either."""
+    sizes = np.array([[50.0, 100.0], [80.0, 30.0]], np.float32)
+    corners = rng.uniform(-40, 80, [40, 2])
+    anchors = [tf.constant(np.concatenate([corners, corners + 30], axis=1), tf.float32)]
+    logits, deltas = [rng.normal(size=[2, 40])], [rng.normal(0, 2, [2, 40, 4])]
+    boxes, scores = propose(
+        *([tf.constant(part[0], tf.float32)] for part in (logits, deltas)),
+        anchors,
+        tf.constant(sizes),
+        RPNConfig(proposals=(30, 30), nms_iou=0.9),
+        True,
+    )
+    used = scores.numpy() > 0
+    assert used.sum() > 20
+    for image, (height, width) in enumerate(sizes):
+        inside = boxes[image].numpy()[used[image]]
+        assert (inside >= 0).all() and (inside[:, [0, 2]] <= height).all() and (inside[:, [1, 3]] <= width).all()
+        assert (inside[:, 2:].max(axis=0) == [height, width]).all()  # some were beyond
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_proposals_are_ranked_by_logits_that_probabilities_cannot_tell_apart(levels):
+    anchors = [tf.constant([[0.0, 0, 10, 10], [20, 20, 30, 30]]), tf.constant([[40.0, 40, 50, 50], [0, 40, 10, 50]])]
+    logits = [tf.constant([[20.0, 25.0]]), tf.constant([[30.0, -3.0]])]
+    deltas = [tf.zeros([1, 2, 4])] * 2
+    boxes, scores = propose(
+        logits[:levels],
+        deltas[:levels],
+        anchors[:levels],
+        tf.constant([[60.0, 60.0]]),
+        RPNConfig(proposals=(4, 4)),
+        True,
+    )
+    expected = [[20, 20, 30, 30], [0, 0, 10, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
+    if levels == 2:
+        expected = [[40, 40, 50, 50], *expected[:2], [0, 40, 10, 50]]
+    np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
+    np.testing.assert_allclose(scores[0], [1, 1, *([1, tf.sigmoid(-3.0)] if levels == 2 else [0, 0])], atol=1e-6)
+
+
+def test_empty_boxes_are_never_kept_however_high_their_score():
+    boxes = tf.constant([[[0.0, 0, 10, 10], [5, 5, 5, 9], [7, 3, 9, 3], [9, 9, 4, 4], [20, 20, 30, 30]]])
+    scores = tf.constant([[0.3, 0.9, 0.9, 0.9, 0.2]])
+    kept = suppress(boxes[:, :, None], scores[..., None], count=5, iou=0.5)
+    np.testing.assert_array_equal(kept.count, [2])
+    np.testing.assert_array_equal(kept.boxes[0], [[0, 0, 10, 10], [20, 20, 30, 30], *[[0, 0, 0, 0]] * 3])
+    np.testing.assert_array_equal(kept.scores[0, :2], np.float32([0.3, 0.2]))
+
+
 def test_smooth_l1_is_quadratic_below_beta_and_linear_above():
     np.testing.assert_allclose(smooth_l1(tf.constant([0.5, -1.0, 3.0]), 1.0), [0.125, 0.5, 2.5])
     np.testing.assert_allclose(smooth_l1(tf.constant([0.1]), 0.1), [0.05])
@@ -124,6 +175,42 @@ def test_mask_targets_are_what_rasterising_the_object_in_the_roi_gives(rng):
         expected = v[:, None] ** 2 + u**2 <= 1
         # Cells cut by the outline may fall on either side: there are about 80 of them.
         assert np.sum(target != expected) <= 8
+
+
+def test_a_cell_belongs_to_the_object_where_exactly_half_of_it_is_covered_or_more(rng):
+    """Random masks, seen by RoIs of any place and size, against coverage measured on a grid 60 times finer."""
+    count, size, resolution, fine = 12, 5, 7, 60
+    masks = (rng.uniform(size=[count, resolution, resolution]) < 0.5).astype(np.uint8)
+    frames = rng.uniform([0, 0, 20, 20], [10, 10, 60, 60], [count, 4])
+    boxes = frames + rng.uniform(-12, 12, [count, 4])
+    boxes[0] = frames[0]
+    found = mask_targets(tf.constant(boxes, tf.float32), masks, tf.constant(frames, tf.float32), size).numpy()
+    undecided = 0
+    for mask, frame, box, target in zip(masks, frames, boxes, found, strict=True):
+        inside = np.ones([size * fine, size * fine])
+        indices = []
+        for axis in (0, 1):
+            points = box[axis] + (np.arange(size * fine) + 0.5) / (size * fine) * (box[axis + 2] - box[axis])
+            cell = np.floor((points - frame[axis]) / (frame[axis + 2] - frame[axis]) * resolution).astype(int)
+            inside *= np.expand_dims((cell >= 0) & (cell < resolution), 1 - axis)
+            indices.append(np.clip(cell, 0, resolution - 1))
+        coverage = (mask[np.ix_(*indices)] * inside).reshape(size, fine, size, fine).mean(axis=(1, 3))
+        clear = np.abs(coverage - 0.5) > 0.02  # the grid's own error
+        undecided += np.sum(~clear)
+        np.testing.assert_array_equal(target[clear], coverage[clear] >= 0.5)
+    assert undecided < 0.1 * found.size
+
+
+def test_a_cell_that_is_covered_by_exactly_half_belongs_to_the_object_whatever_the_rounding():
+    checks = np.tile([[0, 1], [1, 0]], [24, 24])[None].astype(np.uint8)
+    frame = tf.constant([[3.3, 7.7, 103.3, 57.7]])
+    np.testing.assert_array_equal(mask_targets(frame, checks, frame, 12), np.ones([1, 12, 12]))
+
+
+def test_boxes_and_frames_without_area_have_empty_masks():
+    full = np.ones([2, 4, 4], np.uint8)
+    boxes, frames = tf.constant([[1.0, 1, 1, 5], [0, 0, 4, 4]]), tf.constant([[0.0, 0, 4, 4], [2, 2, 2, 4]])
+    assert not mask_targets(boxes, full, frames, 3).numpy().any()
 
 
 def test_the_mask_loss_is_the_mean_over_rois_and_pixels_and_zero_without_rois():

@@ -163,9 +163,9 @@ class DeformableConvBase(keras.layers.Layer):
                 variable.assign(store[str(index)])
         elif self.built and not store.keys():
             raise ValueError(
-                f"The file has no weights for {self.name}, a {type(self).__name__}: Keras looks for them by the classes "
-                "of the layers and their order, and does not find those of a model that has Conv2D there (and may mix "
-                "up the Conv2D layers that are left). Load the file into that model, and copy them layer by layer: "
+                f"The file has no weights for {self.name}, a {type(self).__name__}: Keras looks for them by the "
+                "classes of the layers and their order, and does not find those of a model that has Conv2D there (and "
+                "may mix up the Conv2D layers that are left). Load the file into that model, and copy layer by layer: "
                 "layer.set_weights(conv.get_weights())."
             )
         else:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops import arguments, deform_roi_pool
 from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
+from tf_dcnv2.ops.shapes import after, require
 
 
 class RoIPoolingBase(keras.layers.Layer):
@@ -29,7 +30,7 @@ class RoIPoolingBase(keras.layers.Layer):
 
     def call(self, features, boxes, box_indices=None, levels=None):
         features = self._cast_features(features)
-        boxes, box_indices, levels, restore = _as_one_list(boxes, box_indices, levels)
+        boxes, box_indices, levels, restore = _as_one_list(features, boxes, box_indices, levels)
         return restore(self._pool(features, boxes, box_indices, levels))
 
     def _cast_features(self, features):
@@ -73,26 +74,28 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
 
     modulated: bool
 
-    def __init__(self, output_size=7, *, gamma=0.1, hidden_units=1024, **kwargs):
+    def __init__(self, output_size=7, *, gamma=0.1, hidden_units=1024, branch_dtypes=None, **kwargs):
         super().__init__(output_size, **kwargs)
         self.gamma = arguments.number(gamma, "gamma", "a finite number")
         self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
         self._bins = self.output_size[0] * self.output_size[1]
+        # Offsets are never computed in half precision, whatever the policy.
+        wide = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
+        dtypes = branch_dtypes or [self.dtype_policy, self.dtype_policy, wide]
         self.hidden = [
             keras.layers.Dense(
                 self.hidden_units,
                 activation="relu",
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                dtype=self.dtype_policy,
+                dtype=dtype,
                 name=f"offset_hidden_{number}",
             )
-            for number in (1, 2)
+            for number, dtype in enumerate(dtypes[:2], start=1)
         ]
-        # Offsets are never computed in half precision, whatever the policy.
         self.predictor = keras.layers.Dense(
             (3 if self.modulated else 2) * self._bins,
             kernel_initializer="zeros",
-            dtype=arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name,
+            dtype=dtypes[2],
             name="offset_predictor",
         )
 
@@ -115,7 +118,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             modulation without the last axis, or `None` for a layer without modulation. float32 at least.
         """
         features = self._cast_features(features)
-        boxes, box_indices, levels, restore = _as_one_list(boxes, box_indices, levels)
+        boxes, box_indices, levels, restore = _as_one_list(features, boxes, box_indices, levels)
         offset, mask = self._sampling(features, boxes, box_indices, levels)
         return restore(offset), None if mask is None else restore(mask)
 
@@ -137,19 +140,28 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         return super()._pool(features, boxes, box_indices, levels, offset=offset, mask=mask, gamma=self.gamma)
 
     def get_config(self):
-        return {**super().get_config(), "gamma": self.gamma, "hidden_units": self.hidden_units}
+        policies = [layer.dtype_policy for layer in (*self.hidden, self.predictor)]
+        # Only quantisation makes them differ from what the layer's own policy gives.
+        quantised = any(policy.quantization_mode for policy in policies)
+        return {
+            **super().get_config(),
+            "gamma": self.gamma,
+            "hidden_units": self.hidden_units,
+            "branch_dtypes": list(map(keras.dtype_policies.serialize, policies)) if quantised else None,
+        }
 
 
-def _as_one_list(boxes, box_indices, levels):
+def _as_one_list(features, boxes, box_indices, levels):
     """Boxes in either form as `(N, 4)` with their image and level, and the way back for results.
 
     Per-image boxes `(B, N, 4)` need no `box_indices`.
     """
     boxes = arguments.any_tensor(boxes, "boxes")
     if boxes.shape.rank == 3 and box_indices is None:
+        boxes = _of_every_image(features, boxes)
         images, rois = tf.shape(boxes)[0], tf.shape(boxes)[1]
         box_indices = tf.repeat(tf.range(images), rois)
-        levels = None if levels is None else tf.reshape(levels, [-1])
+        levels = None if levels is None else _flat_levels(levels, boxes)
         leading = boxes.shape[:2]
 
         def restore(result):
@@ -163,6 +175,33 @@ def _as_one_list(boxes, box_indices, levels):
             f"boxes.shape={boxes.shape}, box_indices={'None' if box_indices is None else 'given'}."
         )
     return boxes, box_indices, levels, lambda result: result
+
+
+def _of_every_image(features, boxes):
+    """Boxes `(B, N, 4)`, refused unless they are for as many images as the features."""
+    first = features[0] if isinstance(features, list) and features else features
+    if not first.shape[:1].is_compatible_with(boxes.shape[:1]):
+        raise ValueError(
+            f"boxes must be (B, N, 4) for the B={first.shape[0]} images of features. Received: "
+            f"boxes.shape={boxes.shape}."
+        )
+    if first.shape[:1].is_fully_defined() and boxes.shape[:1].is_fully_defined():
+        return boxes
+    images, received = tf.shape(first)[0], tf.shape(boxes)[0]
+    message = "boxes must be (B, N, 4) for the B images of features"
+    (boxes,) = after(require(tf.equal(images, received), message, expected=images, received=received), boxes)
+    return boxes
+
+
+def _flat_levels(levels, boxes):
+    """Levels `(B, N)` of boxes `(B, N, 4)` as one list."""
+    levels = arguments.any_tensor(levels, "levels")
+    if not levels.shape.is_compatible_with(boxes.shape[:2]):
+        raise ValueError(
+            f"levels must have the shape of boxes without its last axis. Received: levels.shape={levels.shape}, "
+            f"boxes.shape={boxes.shape}."
+        )
+    return tf.reshape(levels, [-1])
 
 
 def _channels(features_shape) -> int | None:

@@ -26,6 +26,8 @@ class DeformableRoIPooling(DeformableRoIPoolingBase):
         sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
         gamma: unit of the offsets, in RoI sizes. 1 is the paper's literal text.
         hidden_units: width of the branch's two hidden layers.
+        branch_dtypes: dtype policies of the branch's three layers, as a quantised layer's configuration holds them;
+            `None` for those that follow from `dtype`.
         implementation: "auto", "native" or "composite", see `tf_dcnv2.ops.deform_roi_pool`.
         **kwargs: `name`, `dtype`, `trainable`. Under a mixed precision policy boxes and offsets stay float32.
 

@@ -110,4 +110,4 @@ def detect(
     decoded = box_ops.decode_boxes(class_deltas, boxes[:, :, None, :], weights=list(config.box_weights))
     decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, None, :])
     kept = suppress(decoded, scores, count=config.max_detections, iou=config.nms_iou, min_score=config.score_threshold)
-    return Detections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)
+    return Detections(kept.boxes, tf.maximum(kept.scores, 0.0), kept.classes, kept.count)

@@ -148,7 +148,7 @@ class FasterRCNN(LossModel):
 
     def call(self, inputs, image_sizes=None, training=False) -> dict[str, tf.Tensor]:
         images, image_sizes = _unpack(inputs, image_sizes)
-        features = self.extract(self.prepare(images, image_sizes), training=False)
+        features = self.extract(self.prepare(images, image_sizes), training=training)
         logits, deltas = self.rpn(features["rpn"])
         proposals, _ = propose(logits, deltas, self._anchors(features["rpn"]), image_sizes, self.config.rpn, False)
         class_logits, class_deltas = self.box_head(features["roi"], proposals)
@@ -163,6 +163,17 @@ class FasterRCNN(LossModel):
             "classes": self._categories.category_ids(found.class_indices, found.count),
             "num_detections": found.count,
         }
+
+    def quantize(self, *arguments, **named_arguments) -> None:
+        """Refused: a configuration does not say which layers are quantised, so that the file would not load.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "Detectors cannot be quantised: what is saved would not load again. Export the detector, and quantise the "
+            "SavedModel, for example with TensorFlow Lite."
+        )
 
     def prepare(self, images: tf.Tensor, image_sizes: tf.Tensor) -> tf.Tensor:
         """RGB images `(B, H, W, 3)` in 0..255 as the backbone takes them, zero beyond `image_sizes` `(B, 2)`."""

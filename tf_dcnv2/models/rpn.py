@@ -74,19 +74,19 @@ def propose(
     """
     pre_nms = config.pre_nms[0 if training else 1]
     count = config.proposals[0 if training else 1]
-    boxes, scores = [], []
+    boxes, ranks = [], []
     for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
         best = tf.math.top_k(level_logits, tf.minimum(pre_nms, tf.shape(level_logits)[1]))
         decoded = box_ops.decode_boxes(
             tf.gather(level_deltas, best.indices, batch_dims=1), tf.gather(level_anchors, best.indices)
         )
         decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, :])
-        level_scores = tf.sigmoid(best.values)
-        kept = suppress(decoded[:, :, None, :], level_scores[:, :, None], count=count, iou=config.nms_iou)
-        boxes.append(kept.nmsed_boxes)
-        scores.append(kept.nmsed_scores)
-    boxes, scores = tf.concat(boxes, axis=1), tf.concat(scores, axis=1)
+        # Ranked by logit: probabilities of logits above 17 are all 1.
+        kept = suppress(decoded[:, :, None, :], best.values[:, :, None], count=count, iou=config.nms_iou)
+        boxes.append(kept.boxes)
+        ranks.append(kept.scores)
+    boxes, ranks = tf.concat(boxes, axis=1), tf.concat(ranks, axis=1)
     if len(logits) > 1:
-        best = tf.math.top_k(scores, count)
-        boxes, scores = tf.gather(boxes, best.indices, batch_dims=1), best.values
-    return tf.stop_gradient(boxes), tf.stop_gradient(scores)
+        best = tf.math.top_k(ranks, count)
+        boxes, ranks = tf.gather(boxes, best.indices, batch_dims=1), best.values
+    return tf.stop_gradient(boxes), tf.stop_gradient(tf.sigmoid(ranks))

@@ -1,29 +1,52 @@
 """Non-maximum suppression of padded batches of boxes."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 
-def suppress(boxes: tf.Tensor, scores: tf.Tensor, *, count: int, iou: float, min_score: float = 0.0):
+class Kept(NamedTuple):
+    """What suppression leaves of each image, best first, at most K boxes.
+
+    Attributes:
+        boxes: `(B, K, 4)`, zeros when unused.
+        scores: `(B, K)`, the lowest number of all when unused.
+        classes: int32 `(B, K)`, index of the class, 0 when unused.
+        count: int32 `(B,)`, how many there are.
+    """
+
+    boxes: tf.Tensor
+    scores: tf.Tensor
+    classes: tf.Tensor
+    count: tf.Tensor
+
+
+def suppress(boxes: tf.Tensor, scores: tf.Tensor, *, count: int, iou: float, min_score: float | None = None) -> Kept:
     """The best boxes of each image after non-maximum suppression within each class.
 
     Args:
-        boxes: `(B, N, C, 4)` in pixels, one for each class.
-        scores: `(B, N, C)`.
+        boxes: `(B, N, C, 4)` in pixels, one for each class. Empty ones are left out.
+        scores: `(B, N, C)`, any numbers that rank the boxes.
         count: boxes kept of an image.
         iou: overlap above which the weaker of two boxes of a class is dropped.
-        min_score: boxes must score higher than this.
-
-    Returns:
-        As `tf.image.combined_non_max_suppression`, best first, filled up with zeros.
+        min_score: boxes must score higher than this; all do by default.
     """
-    # An empty box overlaps nothing, so suppression would never drop it: give it no score instead.
+    # An empty box overlaps nothing, so suppression would never drop it: give it the score of none instead.
     empty = tf.reduce_any(boxes[..., 2:] <= boxes[..., :2], axis=-1)
-    return tf.image.combined_non_max_suppression(
+    lowest = scores.dtype.min
+    kept = tf.image.combined_non_max_suppression(
         boxes,
-        tf.where(empty, 0.0, scores),
+        tf.where(empty, lowest, scores),
         max_output_size_per_class=count,
         max_total_size=count,
         iou_threshold=iou,
-        score_threshold=min_score,
+        score_threshold=lowest if min_score is None else min_score,
         clip_boxes=False,
+    )
+    used = tf.sequence_mask(kept.valid_detections, count)
+    return Kept(
+        kept.nmsed_boxes,
+        tf.where(used, kept.nmsed_scores, lowest),
+        tf.cast(kept.nmsed_classes, tf.int32),
+        kept.valid_detections,
     )

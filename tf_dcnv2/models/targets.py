@@ -10,7 +10,6 @@ import tensorflow as tf
 from official.vision.ops import box_ops, sampling_ops
 
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
-from tf_dcnv2.ops import deform_roi_pool
 
 
 class AnchorTargets(NamedTuple):
@@ -102,13 +101,24 @@ def mask_targets(boxes: tf.Tensor, masks: tf.Tensor, frames: tf.Tensor, size: in
     Returns:
         float32 `(N, size, size)`, 1 where at least half of a cell is covered, 0 elsewhere.
     """
-    resolution = tf.cast(tf.shape(masks)[1], tf.float32)
-    corner, sides = frames[:, :2], frames[:, 2:] - frames[:, :2]
-    # RoIAlign repeats the outermost samples up to one sample outside: a rim of zeros makes them fall off instead.
-    padded = tf.pad(tf.cast(masks, tf.float32), [[0, 0], [1, 1], [1, 1]])[..., None]
-    in_frame = (boxes - tf.tile(corner, [1, 2])) * tf.tile(tf.math.divide_no_nan(resolution, sides), [1, 2]) + 1.0
-    covered = deform_roi_pool(padded, in_frame, tf.range(tf.shape(boxes)[0]), output_size=size, spatial_scale=1.0)
-    return tf.cast(covered[..., 0] >= 0.5, tf.float32)
+    resolution = tf.shape(masks)[1]
+    rows, columns = (_shared_lengths(boxes, frames, axis, size, resolution) for axis in (0, 1))
+    covered = tf.einsum("nir,nrc,njc->nij", rows, tf.cast(masks, tf.float32), columns)
+    # Sums of what is exactly half may be a rounding error below it.
+    return tf.cast(covered >= 0.5 - 1e-5, tf.float32)
+
+
+def _shared_lengths(boxes: tf.Tensor, frames: tf.Tensor, axis: int, size: int, resolution: tf.Tensor) -> tf.Tensor:
+    """`(N, size, resolution)`: the part of each of `size` cells of a box that lies in each cell of its frame, along an
+    axis."""
+
+    def edges(corners, cells):
+        near, far = corners[:, axis, None], corners[:, axis + 2, None]
+        return near + (far - near) * tf.range(cells + 1, dtype=tf.float32) / tf.cast(cells, tf.float32)
+
+    of_box, of_frame = edges(boxes, size)[:, :, None], edges(frames, resolution)[:, None]
+    shared = tf.minimum(of_box[:, 1:], of_frame[..., 1:]) - tf.maximum(of_box[:, :-1], of_frame[..., :-1])
+    return tf.math.divide_no_nan(tf.maximum(shared, 0.0), of_box[:, 1:] - of_box[:, :-1])
 
 
 def _sample(positive: tf.Tensor, negative: tf.Tensor, count: int, positive_fraction: float) -> tf.Tensor:
