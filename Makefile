@@ -3,6 +3,7 @@
 #   make demo       trains, evaluates and exports a small DCNv2 detector on synthetic images (10 minutes on 2 cores)
 #   make test       the test suite
 #   make test-all   the test suite with the tests that take minutes
+#   make test-matrix  the tests of ops and layers with the oldest and the newest TensorFlow too (gigabytes of downloads)
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
 #   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
 #   make lint       ruff and clang-format
@@ -17,16 +18,20 @@ OUTPUT ?= runs/demo
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, so that building the
-# ops uses the environment's own TensorFlow instead of downloading another into an isolated build environment.
-BUILD_REQUIREMENTS := 'setuptools>=77' wheel 'tensorflow>=2.20,<2.21'
+# Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, with TensorFlow, so
+# that building the ops uses the environment's own instead of downloading another into an isolated build environment.
+BUILD_REQUIREMENTS := 'setuptools>=77' wheel
+# The release that Model Garden needs, kept equal to its own by tests/test_package.py.
+TENSORFLOW := 'tensorflow>=2.20,<2.21'
+# The oldest and the newest that ops and layers work with, and the one of the detectors.
+TENSORFLOW_RELEASES := 2.16 2.20 2.21
 # Dependencies of Model Garden that are published as source only. They are built before the package, in environments with
-# what their own builds need, because the package's install gives no isolated ones.
+# what their own builds need, because the package's install gives no isolated ones; pip 23.0 and older have to be told.
 SOURCE_ONLY_REQUIREMENTS := seqeval
-OP_SOURCES := setup.py cc/tools/toolchain.py cc/tools/tensorflow_flags.py cc/tools/cuda_toolkit.py \
+OP_SOURCES := setup.py $(addprefix cc/tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
   $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
-.PHONY: install demo test test-all test-headers sanitize bench lint format clean
+.PHONY: install demo test test-all test-matrix test-headers sanitize bench lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -39,6 +44,20 @@ test: install test-headers
 
 test-all: install test-headers
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -m ''
+
+test-matrix: $(TENSORFLOW_RELEASES:%=test-tensorflow-%)
+
+# In a copy of the source, where the op library of this TensorFlow replaces no other, and with no CUDA kernels.
+test-tensorflow-%:
+	@echo "Ops and layers with TensorFlow $*, in build/tensorflow-$*"
+	@mkdir -p build/tensorflow-$*
+	@cp -rpu cc tests tf_dcnv2 setup.py pyproject.toml README.md LICENSE Makefile build/tensorflow-$*/
+	@rm -f build/tensorflow-$*/tf_dcnv2/ops/*.so
+	@cd build/tensorflow-$* && $(PYTHON) -m venv .venv && \
+	  .venv/bin/python -m pip install --quiet --disable-pip-version-check $(BUILD_REQUIREMENTS) 'tensorflow==$*.*' \
+	    'pytest>=8' 'hypothesis>=6' && \
+	  DCNV2_CUDA=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e . && \
+	  TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python -m pytest tests/ops tests/layers
 
 # Where it fails, the C++ tests are skipped with what to do, and fail in continuous integration.
 test-headers: install
@@ -73,7 +92,7 @@ $(VENV)/.created:
 
 $(VENV)/.requirements: $(VENV)/.created
 	@echo "Installing TensorFlow into $(VENV), once; this takes a few minutes"
-	@$(PIP) install --quiet $(BUILD_REQUIREMENTS) $(SOURCE_ONLY_REQUIREMENTS)
+	@$(PIP) install --quiet --use-pep517 $(BUILD_REQUIREMENTS) $(TENSORFLOW) $(SOURCE_ONLY_REQUIREMENTS)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)

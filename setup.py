@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "cc" / "tools"))
 
 import tensorflow_flags
 from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe, summary
+from tensorflow_release import installed_version, runtime_requirement
 from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
 EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
@@ -92,4 +93,8 @@ class BuildOps(build_ext):
         temporary.replace(target)
 
 
-setup(ext_modules=[Extension(EXTENSION, sources("cc") + cuda_sources("cc"))], cmdclass={"build_ext": BuildOps})
+setup(
+    ext_modules=[Extension(EXTENSION, sources("cc") + cuda_sources("cc"))],
+    cmdclass={"build_ext": BuildOps},
+    install_requires=[runtime_requirement(installed_version()), "keras>=3.10", "numpy"],
+)

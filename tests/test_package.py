@@ -4,15 +4,20 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+import build_backend
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_release
 
 import tf_dcnv2
 from tf_dcnv2 import cli
+from tf_dcnv2.ops import native
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {
@@ -129,6 +134,45 @@ def test_the_makefile_installs_the_build_requirements_of_the_package():
     in_makefile = re.search(r"^BUILD_REQUIREMENTS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
     in_pyproject = re.search(r"^requires = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
     assert in_makefile.replace("'", "").split() == json.loads(in_pyproject)
+
+
+def test_the_makefile_installs_the_tensorflow_of_model_garden():
+    """The one that is installed before the ops are compiled, and must not be replaced afterwards."""
+    makefile = (ROOT / "Makefile").read_text()
+    tensorflow = re.search(r"^TENSORFLOW := 'tensorflow(.*)'$", makefile, re.MULTILINE).group(1)
+    garden = re.search(r'"tf-models-official(.*?)"', (ROOT / "pyproject.toml").read_text()).group(1)
+    assert tensorflow == garden
+    assert f"tensorflow{tensorflow}" == tensorflow_release.DEFAULT
+    releases = re.search(r"^TENSORFLOW_RELEASES := (.*)$", makefile, re.MULTILINE).group(1).split()
+    ends = [".".join(map(str, end)) for end in (tensorflow_release.OLDEST, tensorflow_release.NEWEST)]
+    assert [releases[0], releases[-1]] == ends and garden.startswith(f">={releases[1]},")
+    beyond = f"{tensorflow_release.NEWEST[0]}.{tensorflow_release.NEWEST[1] + 1}"
+    assert f"tensorflow>={ends[0]},<{beyond}" == tensorflow_release.SUPPORTED
+
+
+@pytest.mark.parametrize(
+    "installed, wanted",
+    [
+        ("2.16.2", "tensorflow==2.16.*"),
+        ("2.21.0", "tensorflow==2.21.*"),
+        ("", tensorflow_release.DEFAULT),
+        ("2.15.1", tensorflow_release.DEFAULT),
+    ],
+)
+def test_isolated_builds_compile_against_the_tensorflow_that_is_installed(installed, wanted, tmp_path, monkeypatch):
+    if installed:
+        folder = tmp_path / f"tensorflow-{installed}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tensorflow\nVersion: {installed}\n")
+    monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
+    assert build_backend.get_requires_for_build_wheel()[-1] == wanted
+    assert build_backend.get_requires_for_build_editable()[-1] == wanted
+
+
+def test_the_package_requires_the_tensorflow_that_its_ops_are_compiled_against():
+    built_for = native.build_info()["tensorflow"]
+    assert tensorflow_release.runtime_requirement(built_for) == "tensorflow=={}.{}.*".format(*built_for.split("."))
+    assert tensorflow_release.installed_version() == tf.__version__
 
 
 def test_the_readme_shows_the_commands_of_the_blood_cell_example():

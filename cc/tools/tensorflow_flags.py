@@ -3,13 +3,13 @@
 Needs nothing but the standard library: TensorFlow is asked by another process.
 """
 
-import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tensorflow_release import SUPPORTED, installed_version
 from toolchain import BuildError
 
 _QUERY = """
@@ -29,7 +29,7 @@ def installed(directory: Path) -> dict:
         BuildError: TensorFlow cannot be imported.
     """
     cache = directory / "tensorflow.json"
-    key = [sys.executable, _installed_version(), _QUERY]
+    key = [sys.executable, installed_version(), _QUERY]
     if cache.exists():
         cached = json.loads(cache.read_text())
         if cached["key"] == key and key[1]:
@@ -48,16 +48,6 @@ def _query() -> dict:
     if done.returncode != 0:
         raise BuildError(
             f"TensorFlow cannot be imported by {sys.executable}, and the custom ops are compiled against it. Install "
-            "it with `pip install 'tensorflow==2.20.*'` and repeat the command. It said:\n" + done.stderr[-2000:]
+            f"it with `pip install '{SUPPORTED}'` and repeat the command. It said:\n" + done.stderr[-2000:]
         )
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _installed_version() -> str:
-    """The version without the cost of an import; empty when there is none or it goes by another name."""
-    for name in ("tensorflow", "tensorflow-cpu"):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""

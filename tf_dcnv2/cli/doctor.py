@@ -94,8 +94,13 @@ def _cpu_flags() -> set[str]:
 def _tensorflow() -> Iterator[Finding]:
     import tensorflow as tf
 
-    supported = tf.__version__.split(".")[:2] == ["2", "20"]
-    yield Finding("tensorflow", tf.__version__, supported, "pip install 'tensorflow==2.20.*'")
+    from tf_dcnv2.ops import native
+
+    # The ops are compiled against one minor release, whichever was installed then.
+    release = ".".join(native.build_info().get("tensorflow", tf.__version__).split(".")[:2])
+    fits = tf.__version__.startswith(f"{release}.")
+    text = tf.__version__ if fits else f"{tf.__version__}, but the ops are built for {release}"
+    yield Finding("tensorflow", text, fits, f"pip install 'tensorflow=={release}.*', or {_REBUILD}")
 
 
 def _keras() -> Iterator[Finding]:

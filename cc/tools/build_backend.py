@@ -1,0 +1,13 @@
+"""setuptools' build backend, with the TensorFlow to compile against among the requirements."""
+
+from setuptools import build_meta
+from setuptools.build_meta import *  # noqa: F403, the hooks of PEP 517 and PEP 660
+from tensorflow_release import build_requirement
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return [*build_meta.get_requires_for_build_wheel(config_settings), build_requirement()]
+
+
+def get_requires_for_build_editable(config_settings=None):
+    return [*build_meta.get_requires_for_build_editable(config_settings), build_requirement()]
