@@ -5,12 +5,13 @@
 #   make test-all   the test suite with the tests that take minutes
 #   make test-matrix  the tests of ops and layers with the oldest and the newest TensorFlow too (gigabytes of downloads)
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
+#   make mutate     plants faults in the package and lists those that no test notices (a minute or more for each)
 #   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
 #   make lint       ruff and clang-format
 #   make install    only the virtual environment with the package in it
 #
-# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo), BENCH
-# (arguments of the benchmark, such as BENCH='--sections conv --threads 1').
+# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo), BENCH and
+# MUTATE (arguments, such as BENCH='--sections conv --threads 1' and MUTATE='--count 200 --seed 1').
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,7 +32,7 @@ SOURCE_ONLY_REQUIREMENTS := seqeval
 OP_SOURCES := setup.py $(addprefix cc/tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
   $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
-.PHONY: install demo test test-all test-matrix test-headers sanitize bench lint format clean
+.PHONY: install demo test test-all test-matrix test-headers sanitize mutate bench lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -65,6 +66,9 @@ test-headers: install
 
 sanitize: install test-headers
 	$(BIN)/python cc/tools/sanitize.py
+
+mutate: install
+	$(BIN)/python tools/mutate.py $(MUTATE)
 
 bench: $(VENV)/.bench
 	$(BIN)/tf-dcnv2 benchmark ops $(BENCH)
