@@ -62,6 +62,18 @@ def test_ordered_gradients_equal_the_processors(gpu, cpu, rng, storage, name):
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("storage", ["float32", "float64"])
+@pytest.mark.parametrize("times", [10, 3000])
+def test_bins_larger_than_the_map_have_a_sample_for_each_of_their_pixels(gpu, cpu, rng, storage, deterministic, times):
+    problem = roi_problem(rng, storage, geometry(sampling_ratio=0))
+    centres = (problem.inputs.boxes[:, :2] + problem.inputs.boxes[:, 2:]) / 2
+    sizes = times * (problem.inputs.boxes[:, 2:] - problem.inputs.boxes[:, :2])
+    problem.inputs.boxes[:] = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+    problem.inputs.offset[:] /= 4 * times
+    check_roi(problem, cpu, gpu, deterministic=deterministic)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
 def test_features_that_no_roi_sees_have_zero_gradients(gpu, rng, deterministic):
     problem = roi_problem(rng, "float32", geometry(rois=0, **THREE_LEVELS))
     inputs, dy = problem.stored()

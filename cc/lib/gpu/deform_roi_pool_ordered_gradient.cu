@@ -65,7 +65,7 @@ __device__ bool MayTouch(const GpuRoiProblem<S>& problem, int64_t roi, const Roi
       shift = problem.offset[2 * (roi * problem.bins + bin)] * static_cast<T>(config.gamma) * axis.size;
     }
     const T first = axis.Position(bin / pooled_width, 0, config.convention) + shift;
-    const T last = axis.Position(bin / pooled_width, axis.samples - 1, config.convention) + shift;
+    const T last = axis.Position(bin / pooled_width, axis.total_samples - 1, config.convention) + shift;
     if ((first <= high || last <= high) && (first >= low || last >= low)) return true;
   }
   return false;

@@ -108,7 +108,8 @@ class WarpBins {
     const int row_samples = __shfl_sync(kAllLanes, samples_, 0),
               column_samples = __shfl_sync(kAllLanes, samples_, kSlots);
     is_sliced_ = max(row_samples, column_samples) > slice_samples();
-    SetMean(row_samples, column_samples);
+    const int total = static_cast<int>(axis_.total_samples);
+    SetMean(__shfl_sync(kAllLanes, total, 0), __shfl_sync(kAllLanes, total, kSlots));
   }
 
   // To a bin of the RoI, after those before it.
@@ -191,8 +192,9 @@ class WarpBins {
     entries_ = 0;
     int found = 0;
     const int first = slice << (problem_.entry_bits - 1), end = min(first + slice_samples(), samples_);
+    const int64_t first_sample = axis_.FirstSample(bin_on_axis, shift);
     for (int i = first; i < end; ++i) {
-      const T position = axis_.Position(bin_on_axis, i, convention) + shift;
+      const T position = axis_.Position(bin_on_axis, first_sample + i, convention) + shift;
       const AxisSample<T> sample = RoiAxisSample(position, map_size_, convention);
       if (sample.validity == T(0)) continue;
       found = Joined(found, sample.validity == T(1) ? 1 : kFoundNan);
