@@ -116,13 +116,17 @@ class DeformableConvBase(keras.layers.Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
-        self.offset_kernel = self._add_offset_weight("offset_kernel", arguments.weights_shape(offset_shape, received))
-        self.offset_bias = self._add_offset_weight("offset_bias", (offset_channels,))
+        self.offset_kernel = self._add_offset_weight(
+            "offset_kernel", arguments.weights_shape(offset_shape, received), self.kernel_regularizer
+        )
+        self.offset_bias = self._add_offset_weight("offset_bias", (offset_channels,), self.bias_regularizer)
 
-    def _add_offset_weight(self, name, shape):
+    def _add_offset_weight(self, name, shape, regularizer):
         """A variable of the offset branch: zero at first, slow to learn, never in half precision."""
         dtype = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
-        variable = self.add_weight(name=name, shape=shape, initializer="zeros", dtype=dtype, autocast=False)
+        variable = self.add_weight(
+            name=name, shape=shape, initializer="zeros", dtype=dtype, autocast=False, regularizer=regularizer
+        )
         variable.learning_rate_multiplier = self.offset_learning_rate_multiplier
         return variable
 

@@ -74,10 +74,13 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
 
     modulated: bool
 
-    def __init__(self, output_size=7, *, gamma=0.1, hidden_units=1024, branch_dtypes=None, **kwargs):
+    def __init__(
+        self, output_size=7, *, gamma=0.1, hidden_units=1024, kernel_regularizer=None, branch_dtypes=None, **kwargs
+    ):
         super().__init__(output_size, **kwargs)
         self.gamma = arguments.number(gamma, "gamma", "a finite number")
         self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self._bins = self.output_size[0] * self.output_size[1]
         # Offsets are never computed in half precision, whatever the policy.
         wide = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
@@ -88,6 +91,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
                 activation="relu",
                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
                 dtype=dtype,
+                kernel_regularizer=self.kernel_regularizer,
                 name=f"offset_hidden_{number}",
             )
             for number, dtype in enumerate(dtypes[:2], start=1)
@@ -96,6 +100,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             (3 if self.modulated else 2) * self._bins,
             kernel_initializer="zeros",
             dtype=dtypes[2],
+            kernel_regularizer=self.kernel_regularizer,
             name="offset_predictor",
         )
 
@@ -148,6 +153,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             "gamma": self.gamma,
             "hidden_units": self.hidden_units,
             "branch_dtypes": list(map(keras.dtype_policies.serialize, policies)) if quantised else None,
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
 

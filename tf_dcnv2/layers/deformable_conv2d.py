@@ -38,12 +38,12 @@ class DeformableConv2D(DeformableConvBase):
         groups: groups of input channels that are convolved separately. The offset branch always sees all channels.
         activation: as in `Conv2D`.
         use_bias: as in `Conv2D`.
-        kernel_initializer: as in `Conv2D`, like the other initializers, regularizers and constraints. They apply to
-            the kernel and the bias, not to the offset branch.
+        kernel_initializer: as in `Conv2D`, like the other initializer and the constraints. They apply to the kernel and
+            the bias, not to the offset branch.
         bias_initializer: see above.
-        kernel_regularizer: see above.
-        bias_regularizer: see above.
-        activity_regularizer: see above.
+        kernel_regularizer: of the kernel and of the offset branch's kernel, which weight decay should reach too.
+        bias_regularizer: of the bias and of the offset branch's bias.
+        activity_regularizer: as in `Conv2D`.
         kernel_constraint: see above.
         bias_constraint: see above.
         deformable_groups: groups of neighbouring input channels with offsets of their own.

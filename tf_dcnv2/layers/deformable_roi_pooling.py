@@ -28,6 +28,7 @@ class DeformableRoIPooling(DeformableRoIPoolingBase):
         hidden_units: width of the branch's two hidden layers.
         branch_dtypes: dtype policies of the branch's three layers, as a quantised layer's configuration holds them;
             `None` for those that follow from `dtype`.
+        kernel_regularizer: of the branch's three kernels.
         implementation: "auto", "native" or "composite", see `tf_dcnv2.ops.deform_roi_pool`.
         **kwargs: `name`, `dtype`, `trainable`. Under a mixed precision policy boxes and offsets stay float32.
 

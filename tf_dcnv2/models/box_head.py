@@ -40,6 +40,7 @@ class BoxHead(RoIHead):
         neck: gives the strides and channels of the RoI feature levels.
         num_classes: C.
         canonical_size: of the rule that gives each RoI its level, see `NeckConfig`.
+        kernel_regularizer: of every kernel of the head, those of the pooling's offset branch included.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class BoxHead(RoIHead):
         kernel_regularizer=None,
         **kwargs,
     ):
-        super().__init__(config, neck, canonical_size=canonical_size, **kwargs)
+        super().__init__(config, neck, canonical_size=canonical_size, kernel_regularizer=kernel_regularizer, **kwargs)
         self.num_classes = num_classes
 
         def dense(units, stddev=None, **arguments):

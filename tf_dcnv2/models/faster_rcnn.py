@@ -80,8 +80,7 @@ class FasterRCNN(LossModel):
                 f"{type(self).__name__}: a MaskRCNN has a mask head, a FasterRCNN none. Received: {config.mask_head}"
             )
         self._categories = CategoryMap(category_ids)
-        # Keras' L2 penalty is its factor times the squared norm; weight decay is defined by half of that.
-        regularizer = keras.regularizers.L2(0.5 * config.weight_decay) if config.weight_decay else None
+        regularizer = self.kernel_regularizer
         self.backbone = ResNetBackbone(config.backbone, kernel_regularizer=regularizer)
         neck = make_neck(config.neck, self.backbone, regularizer)
         self.neck = neck.model
@@ -97,6 +96,12 @@ class FasterRCNN(LossModel):
             kernel_regularizer=regularizer,
         )
         self.built = True
+
+    @property
+    def kernel_regularizer(self) -> keras.regularizers.Regularizer | None:
+        """The weight decay of every kernel."""
+        # Keras' L2 penalty is its factor times the squared norm; weight decay is defined by half of that.
+        return keras.regularizers.L2(0.5 * self.config.weight_decay) if self.config.weight_decay else None
 
     def _add_heads(self, *arguments, **named_arguments) -> None:
         """Creates what looks at RoIs; the arguments are those of every head, after its configuration."""

@@ -82,6 +82,7 @@ class FeatureMimicking(LossModel):
         self.classifier = keras.layers.Dense(
             len(detector.category_ids) + 1,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            kernel_regularizer=detector.kernel_regularizer,
             dtype="float32",
             name="rcnn_classifier",
         )

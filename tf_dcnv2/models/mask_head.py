@@ -20,6 +20,7 @@ class MaskHead(RoIHead):
         neck: gives the strides and channels of the RoI feature levels.
         num_classes: C.
         canonical_size: of the rule that gives each RoI its level, see `NeckConfig`.
+        kernel_regularizer: of every kernel of the head, those of the pooling's offset branch included.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class MaskHead(RoIHead):
         kernel_regularizer=None,
         **kwargs,
     ):
-        super().__init__(config, neck, canonical_size=canonical_size, **kwargs)
+        super().__init__(config, neck, canonical_size=canonical_size, kernel_regularizer=kernel_regularizer, **kwargs)
         hidden = {"activation": "relu", "kernel_initializer": "he_normal", "kernel_regularizer": kernel_regularizer}
         self.convolutions = [
             keras.layers.Conv2D(config.channels, 3, padding="same", name=f"conv{number}", **hidden)

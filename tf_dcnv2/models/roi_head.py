@@ -19,9 +19,18 @@ class RoIHead(keras.layers.Layer):
         config: its `pooling`, `pool_size` and `pool_branch_units` count here.
         neck: gives the strides and channels of the RoI feature levels.
         canonical_size: of the rule that gives each RoI its level, see `NeckConfig`.
+        kernel_regularizer: of the kernels of the pooling's offset branch.
     """
 
-    def __init__(self, config: BoxHeadConfig | MaskHeadConfig, neck: Neck, *, canonical_size: float = 224.0, **kwargs):
+    def __init__(
+        self,
+        config: BoxHeadConfig | MaskHeadConfig,
+        neck: Neck,
+        *,
+        canonical_size: float = 224.0,
+        kernel_regularizer=None,
+        **kwargs,
+    ):
         # Without autocast, which would round boxes to half precision.
         super().__init__(autocast=False, **kwargs)
         self.config = config
@@ -33,7 +42,12 @@ class RoIHead(keras.layers.Layer):
             self.pooling = RoIAlign(**arguments, name="pooling")
         else:
             pooling = DeformableRoIPooling if config.pooling == "v1" else ModulatedDeformableRoIPooling
-            self.pooling = pooling(**arguments, hidden_units=config.pool_branch_units, name="pooling")
+            self.pooling = pooling(
+                **arguments,
+                hidden_units=config.pool_branch_units,
+                kernel_regularizer=kernel_regularizer,
+                name="pooling",
+            )
 
     def build(self, input_shape=None) -> None:
         self.pooling.build([(None, None, None, self._channels)] * len(self._strides))
