@@ -10,10 +10,10 @@
     tf_dcnv2.export        SavedModels for TensorFlow Serving
     tf_dcnv2.visualization pictures of detections
 
-`import tf_dcnv2` loads `ops` and `layers`, which need nothing but TensorFlow, Keras and NumPy. That registers the
-custom ops and their gradients with TensorFlow, for `tf.saved_model.load`, and the layers with Keras, for
-`keras.models.load_model`. The other modules are imported when first used; they need the extra requirements of
-`pip install 'tf-dcnv2[detection]'`.
+`import tf_dcnv2` loads `ops`, `layers` and `optimizers`, which need nothing but TensorFlow, Keras and NumPy. That
+registers the custom ops and their gradients with TensorFlow, for `tf.saved_model.load`, and layers and optimizers with
+Keras, for `keras.models.load_model`. The other modules are imported when first used; they need the extra requirements
+of `pip install 'tf-dcnv2[detection]'`.
 """
 
 import importlib
@@ -46,6 +46,6 @@ def __dir__() -> list[str]:
 # import, is left to the sub-command that needs it.
 if Path(sys.argv[0] if sys.argv else "").name != "tf-dcnv2":
     require_tensorflow_backend()
-    for _name in ("ops", "layers"):
+    for _name in ("ops", "layers", "optimizers"):
         importlib.import_module(f"{__name__}.{_name}")
     del _name

@@ -3,48 +3,144 @@
 The offset branches of deformable convolutions learn at a tenth of the rate of the other layers (paper sec. 4.2).
 Scaling their gradients would not do: adaptive optimizers divide the scale out again. So the learning rate itself is
 scaled, where an optimizer applies it to one variable.
+
+This is a property of the optimizer's class: `scale_learning_rates(keras.optimizers.Adam())` is a `ScaledAdam`, a
+registered subclass of `Adam`. It stays one through saving and loading, cloning, copying and `from_config`.
 """
+
+import functools
+import warnings
 
 import keras
 
 
-def scale_learning_rates(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.optimizers.Optimizer:
     """Makes `optimizer` honour `variable.learning_rate_multiplier`, which the deformable layers set.
 
     Detectors do this to the optimizer they are compiled with; compile your own models that have deformable layers with
     `scale_learning_rates(keras.optimizers.Adam(1e-3))`. Works with every Keras optimizer, with decoupled weight decay,
-    loss scaling and `tf.distribute`. The optimizer keeps its class, so it is saved and loaded as usual; pass it through
-    this function again after loading.
+    loss scaling, `MultiOptimizer` and `tf.distribute`. The optimizer is saved and loaded with its model, after
+    `import tf_dcnv2`; one of a class of your own needs `scaled_class(YourOptimizer)` to be called before it is loaded.
+
+    A multiplier of 0 leaves the variable as it is.
 
     Args:
-        optimizer: changed in place. Doing it twice has no further effect.
+        optimizer: an optimizer, which is changed in place (its class becomes a subclass of what it was), or a name or
+            configuration as `keras.optimizers.get` takes it. Doing it twice has no further effect.
 
     Returns:
         The same optimizer.
 
+    Raises:
+        ValueError: `optimizer` is no Keras optimizer.
+
     Example:
         >>> model.compile(optimizer=tf_dcnv2.optimizers.scale_learning_rates(keras.optimizers.SGD(0.02, momentum=0.9)))
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # a LossScaleOptimizer delegates the updates
-    if getattr(inner, "scales_learning_rates", False):
-        return optimizer
-    update_step, use_weight_decay = inner.update_step, inner._use_weight_decay
+    optimizer = _optimizer(optimizer)
+    trained = _without_loss_scaling(optimizer)
+    if not isinstance(trained, _ScaledOptimizer) and trained.built and int(trained.iterations) > 0:
+        warnings.warn(
+            f"{type(trained).__name__} has made {int(trained.iterations)} steps already. A model that it trained goes on "
+            "without scaled learning rates until it is compiled again: model.compile(optimizer, ...).",
+            stacklevel=2,
+        )
+    return for_compiling(optimizer)
 
-    def multiplier_of(variable) -> float:
+
+def for_compiling(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.optimizers.Optimizer:
+    """`scale_learning_rates` inside a `compile`: what the optimizer did before makes no difference there."""
+    optimizer = _optimizer(optimizer)
+    inner = _without_loss_scaling(optimizer)
+    if not isinstance(inner, _ScaledOptimizer):
+        # Not through the optimizer's own __setattr__, which tracks what is assigned.
+        object.__setattr__(inner, "__class__", scaled_class(type(inner)))
+        inner.scale_inner_optimizers()
+    return optimizer
+
+
+@functools.cache
+def scaled_class(optimizer_class: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
+    """The subclass of an optimizer's class that honours `variable.learning_rate_multiplier`, registered with Keras.
+
+    Those of Keras' own optimizers are there from the start. Call it on an optimizer class of your own before you load
+    a model that was compiled with one.
+
+    Example:
+        >>> tf_dcnv2.optimizers.scaled_class(keras.optimizers.Adam).__name__
+        'ScaledAdam'
+    """
+    name = f"Scaled{keras.saving.get_registered_name(optimizer_class)}"
+    base = _ScaledMultiOptimizer if issubclass(optimizer_class, _MULTI_OPTIMIZERS) else _ScaledOptimizer
+    members = {"__module__": __name__, "__doc__": f"`{optimizer_class.__name__}` with per-variable learning rates."}
+    subclass = type(f"Scaled{optimizer_class.__name__}", (base, optimizer_class), members)
+    return keras.saving.register_keras_serializable(package="tf_dcnv2", name=name)(subclass)
+
+
+class _ScaledOptimizer:
+    """The part of a scaled optimizer that comes before its original class."""
+
+    # Of the learning rate that the optimizer itself reads.
+    _learning_rate_factor = 1.0
+
+    def scale_inner_optimizers(self) -> None:
+        """Scales the optimizers that this one delegates to, if there are any."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        multiplier = self._multiplier_of(variable)
+        if multiplier != 0.0:
+            return super().update_step(gradient, variable, learning_rate * multiplier)
+
+    def _apply_weight_decay(self, variables):
+        """Decoupled decay multiplies by the learning rate too, so each group of variables decays at its own."""
+        groups: dict[float, list] = {}
+        for variable in variables:
+            groups.setdefault(self._multiplier_of(variable), []).append(variable)
+        for multiplier, group in groups.items():
+            self._learning_rate_factor = multiplier
+            try:
+                super()._apply_weight_decay(group)
+            finally:
+                self._learning_rate_factor = 1.0
+
+    def _get_current_learning_rate(self):
+        learning_rate = super()._get_current_learning_rate()
+        # The variable itself when it is not scaled: Keras assigns to it.
+        return learning_rate if self._learning_rate_factor == 1.0 else learning_rate * self._learning_rate_factor
+
+    def _multiplier_of(self, variable) -> float:
         # Under tf.distribute an update sees a replica's tf.Variable; the attribute is on the Keras variable.
-        known = inner._trainable_variables[inner._get_variable_index(variable)]
+        known = self._trainable_variables[self._get_variable_index(variable)]
         return getattr(known, "learning_rate_multiplier", 1.0)
 
-    def scaled_update_step(gradient, variable, learning_rate):
-        multiplier = multiplier_of(variable)
-        if multiplier != 1.0:
-            learning_rate = learning_rate * multiplier
-            if inner.weight_decay and use_weight_decay(variable):
-                inner.assign_sub(variable, variable * inner.weight_decay * learning_rate)
-        return update_step(gradient, variable, learning_rate)
 
-    inner.update_step = scaled_update_step
-    # Decoupled decay multiplies by the learning rate too; scaled variables get theirs in the update above.
-    inner._use_weight_decay = lambda variable: multiplier_of(variable) == 1.0 and use_weight_decay(variable)
-    inner.scales_learning_rates = True
+class _ScaledMultiOptimizer(_ScaledOptimizer):
+    """Delegates every update, and so scales those it delegates to."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.scale_inner_optimizers()  # a function that chooses optimizers shows them only here
+
+    def scale_inner_optimizers(self) -> None:
+        for optimizer in self.optimizers:
+            for_compiling(optimizer)
+
+
+def _optimizer(given) -> keras.optimizers.Optimizer:
+    optimizer = keras.optimizers.get(given)
+    if optimizer is None:
+        raise ValueError("optimizer must be a Keras optimizer, its name or its configuration. Received: None")
     return optimizer
+
+
+def _without_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer that a `LossScaleOptimizer` delegates its updates to, or `optimizer` itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+# Older Keras has no such class.
+_MULTI_OPTIMIZERS = (keras.optimizers.MultiOptimizer,) if hasattr(keras.optimizers, "MultiOptimizer") else ()
+
+for _class in list(vars(keras.optimizers).values()):
+    if isinstance(_class, type) and issubclass(_class, keras.optimizers.Optimizer):
+        scaled_class(_class)

@@ -223,6 +223,22 @@ def test_a_mimicking_model_survives_saving_and_loading(detector, batch, tmp_path
     np.testing.assert_array_equal(loaded.classifier.kernel, model.classifier.kernel)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("wrap", [lambda detector: detector, FeatureMimicking], ids=["detector", "mimicking"])
+def test_a_reloaded_model_is_compiled_with_the_state_of_its_optimizer(detector, wrap, tmp_path):
+    model = wrap(detector)
+    model.compile(keras.optimizers.SGD(0.125, momentum=0.9, global_clipnorm=3.0))
+    model.optimizer.build(model.trainable_variables)
+    for index, variable in enumerate(model.optimizer.variables):
+        variable.assign(np.full(variable.shape, 2.0 + index))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras").optimizer
+    assert type(loaded) is type(model.optimizer)
+    assert loaded.get_config() == model.optimizer.get_config()
+    for variable, expected in zip(loaded.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(variable, expected, err_msg=expected.path)
+
+
 def test_a_crop_at_its_own_size_is_the_image():
     image = make_batch()[0]["images"][:1]
     patch = crop(image, tf.constant([[10.0, 20.0, 42.0, 52.0]]), tf.constant([0]), 32)

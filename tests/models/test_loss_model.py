@@ -5,11 +5,12 @@ import tensorflow as tf
 from tf_dcnv2.models.loss_model import LossModel
 
 
+@keras.saving.register_keras_serializable(package="tests")
 class Line(LossModel):
     """Learns slope and intercept of a line; counts how often its losses are computed in Python."""
 
-    def __init__(self):
-        super().__init__(("square_loss",))
+    def __init__(self, **kwargs):
+        super().__init__(("square_loss",), **kwargs)
         self.line = keras.layers.Dense(1)
         self.line.build((None, 1))
         self.built = True
@@ -31,6 +32,19 @@ def test_a_training_step_is_traced_only_once():
     history = model.fit(line_dataset(), epochs=2, verbose=0, shuffle=False).history
     assert history["loss"][-1] < 1e-2
     assert model.computed == 1
+
+
+def test_a_reloaded_model_goes_on_with_its_optimizer_where_it_was_saved(tmp_path):
+    model = Line()
+    model.compile(keras.optimizers.Adam(0.1))
+    model.fit(line_dataset().take(3), verbose=0, shuffle=False)
+    model.save(tmp_path / "line.keras")
+    loaded = keras.saving.load_model(tmp_path / "line.keras")
+    assert loaded.compiled
+    assert int(loaded.optimizer.iterations) == 3
+    for one in (model, loaded):
+        one.fit(line_dataset().take(3), verbose=0, shuffle=False)
+    np.testing.assert_array_equal(loaded.line.kernel, model.line.kernel)
 
 
 def test_training_is_distributed():

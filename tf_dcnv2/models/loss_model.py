@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tf_dcnv2.optimizers import scale_learning_rates
+from tf_dcnv2.optimizers import for_compiling
 
 
 class LossModel(keras.Model):
@@ -33,7 +33,12 @@ class LossModel(keras.Model):
         """As `keras.Model.compile`, without `loss`. Offset branches learn at a tenth of `optimizer`'s rate."""
         if kwargs.get("loss") is not None:
             raise ValueError(f"{type(self).__name__} brings its own losses: compile it without `loss`.")
-        super().compile(optimizer=scale_learning_rates(keras.optimizers.get(optimizer)), **kwargs)
+        super().compile(optimizer=for_compiling(optimizer), **kwargs)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles a model that is being loaded or cloned, and makes room for its optimizer's state."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
