@@ -41,8 +41,8 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> 
     trained = _without_loss_scaling(optimizer)
     if not isinstance(trained, _ScaledOptimizer) and trained.built and int(trained.iterations) > 0:
         warnings.warn(
-            f"{type(trained).__name__} has made {int(trained.iterations)} steps already. A model that it trained goes on "
-            "without scaled learning rates until it is compiled again: model.compile(optimizer, ...).",
+            f"{type(trained).__name__} has made {int(trained.iterations)} steps already. A model that it trained goes "
+            "on without scaled learning rates until it is compiled again: model.compile(optimizer, ...).",
             stacklevel=2,
         )
     return for_compiling(optimizer)

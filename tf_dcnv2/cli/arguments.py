@@ -24,6 +24,9 @@ def add_box_format(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """`RUN`: which trained detector."""
     parser.add_argument("run_path", metavar="RUN", help="folder of a training run, or a .keras file")
+    parser.add_argument(
+        "--allow-non-finite", action="store_true", help="use a detector though its weights are NaN or infinite"
+    )
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:

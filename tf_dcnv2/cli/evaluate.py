@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
 
     info = read_dataset_info(arguments.records)
-    trained = load_trained(arguments.run_path)
+    trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     results_path = arguments.output or str(trained.path.with_name("results.json"))
     inputs = [trained.path, *info.shards, *([arguments.annotations] if arguments.annotations else [])]
     refuse_overwriting([results_path], inputs)

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.export import export_saved_model, op_library_path
 
-    trained = load_trained(arguments.run_path)
+    trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     say("model", trained)
     export_saved_model(trained.detector, arguments.output, arguments.ops, overwrite=arguments.overwrite)
     say("written", arguments.output)

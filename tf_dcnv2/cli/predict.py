@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     pictures = _picture_paths(files, output)
     _check_output(files, pictures, output)
-    trained = load_trained(arguments.run_path)
+    trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     say("model", trained)
     if names := unwritable_names(trained.names.values()):
         say("note", f"no font here has the characters of {', '.join(names)}: pictures show ids; install Noto Sans CJK")

@@ -13,7 +13,11 @@ SUMMARY = "train a detector on records"
 DESCRIPTION = """\
 Trains a preset on TFRecords from `tf-dcnv2 convert` and keeps everything in a run folder: config.yaml, best.keras
 (highest AP on --val), last.keras, log.csv. The run ends when the first of --epochs, --steps and --max-minutes is used
-up; the learning rate follows the fraction of it that is gone."""
+up; the learning rate follows the fraction of it that is gone.
+
+--resume continues a run after its last whole epoch, with the run's own settings for everything that is left out. What
+the weights belong to (preset, --set, batch size, optimizer, image size, ...) and the images have to stay. A finished
+run stays as it is, or goes on with a larger budget: the learning rate then follows the fraction of the new budget."""
 
 EXAMPLES = """\
   # from scratch on a CPU, half an hour
@@ -24,7 +28,9 @@ EXAMPLES = """\
       --weights imagenet --epochs 16 --batch-size 8
   # other settings of the preset; continue a run that was stopped
   tf-dcnv2 train ... --set box_head.samples=256 --set rpn.anchor_sizes=[16,32,64]
-  tf-dcnv2 train ... --resume"""
+  tf-dcnv2 train --resume --output runs/cells
+  # let a finished run go on: 60 minutes in all
+  tf-dcnv2 train --resume --output runs/cells --max-minutes 60"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.argument_default = argparse.SUPPRESS
 
     required = parser.add_argument_group("what to train")
+    # --resume needs neither of the first two, so that `run` has to look whether they are there.
     required.add_argument(
-        "--preset", required=True, metavar="NAME", help="such as faster_rcnn_r50_dcnv2; `tf-dcnv2 presets` lists all"
+        "--preset", metavar="NAME", help="such as faster_rcnn_r50_dcnv2; `tf-dcnv2 presets` lists all"
     )
-    required.add_argument("--train", required=True, metavar="PREFIX", help="records to train on: prefix or pattern")
+    required.add_argument("--train", metavar="PREFIX", help="records to train on: prefix or pattern")
     required.add_argument("--val", metavar="PREFIX", help="records to evaluate on")
     required.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
     required.add_argument(
@@ -93,34 +100,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, with a line per epoch, and says what to do next."""
-    given = vars(arguments)
-    overrides = dict(map(parse_setting, given.pop("set", ())))
-
     from tf_dcnv2.cli.training_report import TrainingReport
     from tf_dcnv2.data import read_dataset_info
-    from tf_dcnv2.models.presets import load_preset
-    from tf_dcnv2.training import TrainOptions, train
+    from tf_dcnv2.training import describe_finished, finished_state, train
 
-    fields = TrainOptions.__dataclass_fields__
-    try:
-        load_preset(arguments.preset).replace(**overrides)
-        options = TrainOptions(**{name: value for name, value in given.items() if name in fields}, overrides=overrides)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-    report = TrainingReport(options, read_dataset_info(options.train).num_images)
-    try:
-        result = train(options, log=say, callbacks=[report])
-    except KeyboardInterrupt:
-        say("stopped", "the same command with --resume continues this run")
-        raise
-    finally:
-        report.close()
-    say("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
+    options = _options(arguments)
+    if (finished := finished_state(options)) is not None:
+        say("finished", describe_finished(options, finished))
+    else:
+        report = TrainingReport(options, read_dataset_info(options.train).num_images)
+        try:
+            result = train(options, log=say, callbacks=[report])
+        except KeyboardInterrupt:
+            say("stopped", f"tf-dcnv2 train --resume --output {shlex.quote(options.output)} continues this run")
+            raise
+        finally:
+            report.close()
+        say("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
     output = shlex.quote(options.output)
     if options.val:
         say("next", f"tf-dcnv2 evaluate {output} --records {shlex.quote(options.val)}")
     say("next", f"tf-dcnv2 export {output} --output exported/{shlex.quote(Path(options.output).name)}")
+
+
+def _options(arguments: argparse.Namespace):
+    """The `TrainOptions` of the arguments, those of the run in the folder included where it is resumed."""
+    from tf_dcnv2.models.presets import load_preset
+    from tf_dcnv2.training import TrainOptions, resumed_options
+
+    given = {name: value for name, value in vars(arguments).items() if name in TrainOptions.__dataclass_fields__}
+    if settings := vars(arguments).get("set"):
+        given["overrides"] = dict(map(parse_setting, settings))
+    try:
+        if given.get("resume"):
+            options = resumed_options(arguments.output, given)
+        elif missing := [f"--{name}" for name in ("preset", "train") if name not in given]:
+            raise UsageError(f"the following arguments are required: {', '.join(missing)}")
+        else:
+            options = TrainOptions(**given)
+        load_preset(options.preset).replace(**options.overrides)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return options
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

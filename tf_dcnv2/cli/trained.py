@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_dcnv2.models import FasterRCNN
+from tf_dcnv2.models.finite_weights import require_finite_weights
 
 
 class Trained(NamedTuple):
@@ -29,15 +30,16 @@ class Trained(NamedTuple):
         return f"{self.detector.name}: {parameters:.1f} M parameters, {len(self.names)} classes, from {self.path}"
 
 
-def load_trained(run_path: str | os.PathLike) -> Trained:
+def load_trained(run_path: str | os.PathLike, *, allow_non_finite: bool = False) -> Trained:
     """Loads the best detector of a run.
 
     Args:
         run_path: the run's folder, or a `.keras` file in it or anywhere else.
+        allow_non_finite: accept weights that are NaN or infinite, which detect nothing, or nonsense.
 
     Raises:
         FileNotFoundError: there is no such file, or no detector in the folder.
-        ValueError: the file holds something else than a detector.
+        ValueError: the file holds something else than a detector, or weights that are not finite.
     """
     import keras
 
@@ -50,6 +52,11 @@ def load_trained(run_path: str | os.PathLike) -> Trained:
         detector = keras.saving.load_model(path, compile=False)
     if not isinstance(detector, FasterRCNN):
         raise ValueError(f"{path} holds a {type(detector).__name__}, not a detector.")
+    if not allow_non_finite:
+        try:
+            require_finite_weights(detector, str(path))
+        except ValueError as error:
+            raise ValueError(f"{error} --allow-non-finite uses them all the same.") from None
     names = {category_id: str(category_id) for category_id in detector.category_ids}
     config = _read_config(path.with_name("config.yaml"))
     names |= {category["id"]: category["name"] for category in config.get("categories", ())}

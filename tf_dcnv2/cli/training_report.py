@@ -1,16 +1,14 @@
 """What a training run shows: a moving bar within an epoch, a line when it is over, a line for each evaluation."""
 
-import json
 import math
 import time
-from pathlib import Path
 
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tf_dcnv2.cli.console import label, precision_text, say
-from tf_dcnv2.training import TrainOptions
+from tf_dcnv2.training import RunFolder, RunState, TrainOptions
 
 
 class TrainingReport(keras.callbacks.Callback):
@@ -27,8 +25,13 @@ class TrainingReport(keras.callbacks.Callback):
         self._steps_per_epoch = max(1, num_images // options.batch_size)
         budgets = [options.steps, options.epochs and options.epochs * self._steps_per_epoch]
         self._total_steps = min((steps for steps in budgets if steps), default=None)
-        earlier = _earlier_part(options)
-        self._best_ap, self._seconds_before = earlier.get("best_ap", -1.0), earlier.get("seconds", 0.0)
+        earlier = (RunFolder(options.output).backups.load_state() if options.resume else None) or RunState()
+        self._best_ap, self._seconds_before = earlier.best_ap, earlier.seconds
+        self._steps_done = earlier.steps
+        self._total_epochs = None
+        if self._total_steps is not None:
+            left = self._total_steps - earlier.steps
+            self._total_epochs = earlier.epochs + -(-left // self._steps_per_epoch)
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn(f"{label('epoch')}{{task.description}}"),
@@ -58,9 +61,10 @@ class TrainingReport(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         self._steps = batch + 1
+        self._steps_done += 1
         if self._first_step is None:
             # It includes the tracing of the graph: counting it would spoil every estimate.
-            self._first_step = self._epoch * self._steps_per_epoch + self._steps
+            self._first_step = self._steps_done
             self._steady_since = self._epoch_started = time.monotonic()
         else:
             self._timed_steps += 1
@@ -79,9 +83,7 @@ class TrainingReport(keras.callbacks.Callback):
             say("val", _precision(logs, "val_") + note)
 
     def _epoch_name(self) -> str:
-        if self._total_steps is None:
-            return f"{self._epoch + 1}"
-        return f"{self._epoch + 1}/{-(-self._total_steps // self._steps_per_epoch)}"
+        return f"{self._epoch + 1}" if self._total_epochs is None else f"{self._epoch + 1}/{self._total_epochs}"
 
     def _images_per_second(self) -> str:
         seconds = time.monotonic() - self._epoch_started
@@ -93,20 +95,13 @@ class TrainingReport(keras.callbacks.Callback):
         now = time.monotonic()
         if self._options.max_minutes:
             estimates.append(60 * self._options.max_minutes - (now - self._started))
-        step = self._epoch * self._steps_per_epoch + self._steps
-        if self._total_steps and step > self._first_step:
-            seconds_per_step = (now - self._steady_since) / (step - self._first_step)
-            estimates.append(seconds_per_step * (self._total_steps - step))
+        if self._total_steps and self._steps_done > self._first_step:
+            seconds_per_step = (now - self._steady_since) / (self._steps_done - self._first_step)
+            estimates.append(seconds_per_step * (self._total_steps - self._steps_done))
         if not estimates:
             return ""
         minutes, seconds = divmod(max(0, round(min(estimates))), 60)
         return f"eta {minutes}:{seconds:02d}"
-
-
-def _earlier_part(options: TrainOptions) -> dict[str, float]:
-    """How far the run was when it stopped that this one continues."""
-    path = Path(options.output) / "state.json"
-    return json.loads(path.read_text()) if options.resume and path.exists() else {}
 
 
 def _precision(logs: dict[str, float], prefix: str) -> str:

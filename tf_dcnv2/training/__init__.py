@@ -1,19 +1,29 @@
 """Training runs: options, budgets and learning rates, callbacks, and `train` itself."""
 
 from tf_dcnv2.optimizers import scale_learning_rates
+from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget, MaxMinutes, SpendBudget
-from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepDetectors, save_detector
+from tf_dcnv2.training.checkpoints import CocoEvaluation
+from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.options import TrainOptions
-from tf_dcnv2.training.run import TrainResult, train
+from tf_dcnv2.training.resuming import finished_state, resumed_options
+from tf_dcnv2.training.run import TrainResult, describe_finished, train
+from tf_dcnv2.training.run_folder import RunFolder, save_detector
 
 __all__ = [
     "Budget",
     "CocoEvaluation",
-    "KeepDetectors",
     "MaxMinutes",
+    "NaNGuard",
+    "RunFolder",
+    "RunState",
     "SpendBudget",
     "TrainOptions",
     "TrainResult",
+    "TrainingDiverged",
+    "describe_finished",
+    "finished_state",
+    "resumed_options",
     "save_detector",
     "scale_learning_rates",
     "train",

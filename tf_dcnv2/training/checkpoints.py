@@ -1,25 +1,18 @@
 """Evaluation during a run, and what the run keeps."""
 
-import json
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_dcnv2.data.atomic_files import write_atomically
 from tf_dcnv2.evaluation import METRIC_NAMES, evaluate_coco
 from tf_dcnv2.models import FasterRCNN
+from tf_dcnv2.training.averages import AveragedWeights
+from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget
-
-
-def save_detector(detector: keras.Model, path: str) -> None:
-    """Saves to `path` by way of a temporary name: an interrupted save leaves the previous file."""
-    temporary = f"{path.removesuffix('.keras')}.partial.keras"
-    detector.save(temporary)
-    os.replace(temporary, path)
+from tf_dcnv2.training.run_folder import RunFolder
 
 
 class CocoEvaluation(keras.callbacks.Callback):
@@ -62,24 +55,62 @@ class CocoEvaluation(keras.callbacks.Callback):
             self._on_result(metrics)
 
 
-class KeepDetectors(keras.callbacks.Callback):
-    """Keeps `last.keras` after every epoch, and `best.keras` whenever `val_AP` has improved.
+class KeepRun(keras.callbacks.Callback):
+    """Keeps a run's progress in its folder after every epoch: the backup first, then what follows from it.
 
-    Without evaluation the last detector is the best. `state.json` records how far the run is, for resuming it.
+    `best.keras` is replaced only by a detector with a higher `val_AP`; without evaluation there is none.
+
+    Args:
+        run: the folder.
+        detector: what is saved; `model` of `fit` may be its `FeatureMimicking`.
+        budget: says how far the run is.
+        state: of the run that is resumed, or that of a new one.
+        config: written after the first step, when training has really begun.
+        averages: what the detector is saved with.
     """
 
-    def __init__(self, detector: keras.Model, folder: str, budget: Budget, best_ap: float = -1.0):
+    def __init__(
+        self,
+        run: RunFolder,
+        detector: keras.Model,
+        budget: Budget,
+        state: RunState,
+        config: dict[str, Any],
+        averages: AveragedWeights,
+    ):
         super().__init__()
+        self.state = state
+        self._run = run
         self._detector = detector
-        self._folder = folder
         self._budget = budget
-        self.best_ap = best_ap
+        self._config: dict[str, Any] | None = config
+        self._averages = averages
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        if self._config is not None:
+            self._run.write_config(self._config)
+            self._config = None
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        save_detector(self._detector, os.path.join(self._folder, "last.keras"))
-        ap = (logs or {}).get("val_AP")
-        if ap is not None and ap > self.best_ap:
-            self.best_ap = ap
-            save_detector(self._detector, os.path.join(self._folder, "best.keras"))
-        state = {"steps": self._budget.steps_done, "seconds": self._budget.seconds, "best_ap": self.best_ap}
-        write_atomically(os.path.join(self._folder, "state.json"), json.dumps(state))
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        steps, ap = self._budget.steps_done, logs.get("val_AP", math.nan)
+        is_best = ap > self.state.best_ap
+        self.state = RunState(
+            steps=steps,
+            epochs=epoch + 1,
+            seconds=self._budget.seconds,
+            best_ap=ap if is_best else self.state.best_ap,
+            best_steps=steps if is_best else self.state.best_steps,
+            is_finished=self._budget.progress >= 1.0,
+            history=(*self.state.history, {"epoch": epoch, **logs}),
+        )
+        self._run.backups.save(self.state, training_variables(self.model))
+        with self._averages.in_use():
+            self._run.complete(self.state, self._detector)
+
+
+def training_variables(model: keras.Model) -> list[keras.Variable]:
+    """What a training step changes: weights and the optimizer's state."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return [*model.weights, *model.optimizer.variables]

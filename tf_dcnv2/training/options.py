@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from tf_dcnv2.models.settings import Settings
 
+BUDGETS = ("epochs", "steps", "max_minutes")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions(Settings):
@@ -24,7 +26,8 @@ class TrainOptions(Settings):
             PyTorch checkpoint).
         mimic: train with R-CNN feature mimicking; by default as the preset. True mimics positive RoIs where the preset
             mimics none; `overrides` of `mimic.rois` choose others.
-        epochs, steps, max_minutes: budgets; `max_minutes` is wall-clock, evaluations during the run included.
+        epochs, steps, max_minutes: budgets of the whole run, what was done before it was resumed included;
+            `max_minutes` is wall-clock, evaluations during the run included.
         batch_size: images per step.
         optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
         learning_rate: peak; by default 0.02 per 16 images for "sgd" (linear scaling, paper sec. 5), 1e-3 otherwise.
@@ -38,7 +41,10 @@ class TrainOptions(Settings):
         cache: keep decoded images in memory.
         evaluate_every: epochs between evaluations; 0 evaluates only at the end.
         seed: of initial weights, shuffling and sampling.
-        resume: continue the run found in `output`.
+        resume: continue the run found in `output`, or start it if there is none. A finished run goes on when it is
+            given a larger budget: weights and the optimizer's state are those it ended with, and the learning rate
+            follows the fraction of the new budget that is gone, so it may rise again. `resumed_options` fills in the
+            run's own options.
     """
 
     preset: str
@@ -70,9 +76,9 @@ class TrainOptions(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epochs is None and self.steps is None and self.max_minutes is None:
+        if all(getattr(self, name) is None for name in BUDGETS):
             object.__setattr__(self, "epochs", 16)
-        for name in ("epochs", "steps", "max_minutes", "batch_size", "learning_rate", "short_side", "max_side"):
+        for name in (*BUDGETS, "batch_size", "learning_rate", "short_side", "max_side"):
             value = getattr(self, name)
             self._require(value is None or value > 0, name, "positive")
         for name in ("warmup_steps", "clip_norm", "evaluate_every", "color_jitter"):

@@ -1,23 +1,24 @@
 """One training run, from records to a folder with the trained detector."""
 
 import dataclasses
-import json
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-import yaml
 
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
-from tf_dcnv2.data.atomic_files import write_atomically
 from tf_dcnv2.data.dataset_info import require_objects
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
 from tf_dcnv2.models.presets import load_preset
+from tf_dcnv2.training.averages import AveragedWeights
+from tf_dcnv2.training.backups import Backup, RunState
 from tf_dcnv2.training.budget import Budget, SpendBudget
-from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepDetectors
-from tf_dcnv2.training.options import TrainOptions
+from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, training_variables
+from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
+from tf_dcnv2.training.options import BUDGETS, TrainOptions
+from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_data
+from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
 
 Log = Callable[[str, str], None]
@@ -46,7 +47,8 @@ def train(
 
     The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest box AP on
     `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), `weights.txt` (what was loaded from
-    `options.weights`), and what `resume` needs.
+    `options.weights`), and what `resume` needs. A kill at any moment leaves a run that can be resumed from its last
+    whole epoch; resuming a finished run changes nothing, unless it is given a larger budget.
 
     Args:
         options: see `TrainOptions`.
@@ -55,68 +57,116 @@ def train(
 
     Raises:
         FileExistsError: the folder holds another run, and `options.resume` is not set.
-        FileNotFoundError, ValueError: records or settings are wrong; the message says which.
+        FileNotFoundError, ValueError: records or settings are wrong, or are not those of the run that is resumed; the
+            message says which.
+        TrainingDiverged: a loss or weight became NaN or infinite; `last.keras` has the weights before that step.
+        OSError: the folder cannot be written, such as on a full disk.
     """
     log = log or (lambda topic, text: None)
-    state = _starting_point(options)
+    run = RunFolder(options.output)
+    if (finished := finished_state(options)) is not None:
+        log("finished", describe_finished(options, finished))
+        detector = keras.saving.load_model(run.last, compile=False)
+        return TrainResult(detector, None, finished.steps, finished.seconds)
     info = read_dataset_info(options.train)
     require_objects(info, options.train)
+    data = {"train": describe_data(options.train), "val": describe_data(options.val)}
+    backup, changed = _where_it_stopped(run, options, data)
+    state = backup.state if backup else RunState()
     if options.seed is not None:
-        keras.utils.set_random_seed(options.seed)
-    overrides = _overrides(options)
-    detector = detector_class(load_preset(options.preset).replace(**overrides)).from_preset(
-        options.preset, category_ids=info.category_ids, weights=options.weights, **overrides
-    )
+        # Not the first epochs' shuffles and samples again when a run is resumed.
+        keras.utils.set_random_seed(options.seed + state.steps)
+    detector = _make_detector(options, info, weights=None if backup else options.weights)
     model = detector if detector.config.mimic.rois == "none" else FeatureMimicking(detector)
-    training_data, validation_data = _datasets(options, detector, info)
-    _write_config(options, detector, info)  # from here on the folder holds a run
-    if detector.weight_report:
-        write_atomically(
-            os.path.join(options.output, "weights.txt"), "\n".join(detector.weight_report.details()) + "\n"
-        )
-    steps_per_epoch = info.num_images // options.batch_size
+    model.compile(optimizer=_make_optimizer(options))
+    averages = AveragedWeights(model)
+    training_data, validation_data = _datasets(options, detector, info, state)
+    config = _configuration(options, detector, info, data)
     log("data", str(info))
     for note in info.notes():
         log("note", note)
     log("model", _describe(options, detector))
+    run.remove_leftovers()
+    if backup:
+        backup.restore(training_variables(model))
+        with averages.in_use():
+            run.complete(state, detector)
+        log("resume", f"after {state.steps} steps, {state.epochs} epochs and {state.seconds / 60:.1f} minutes")
+        for change in changed:
+            log("changed", change)
+    elif not run.holds_a_run():
+        run.write_config(config)  # from here on the folder holds a run
     if detector.weight_report:
+        run.write_weight_report(detector.weight_report.details())
         log("weights", f"{options.weights}: {detector.weight_report}; weights.txt lists them")
 
-    budget = Budget(_total_steps(options, steps_per_epoch), options.max_minutes, state["steps"], state["seconds"])
-    model.compile(optimizer=_make_optimizer(options))
+    steps_per_epoch = info.num_images // options.batch_size
+    budget = Budget(_total_steps(options, steps_per_epoch), options.max_minutes, state.steps, state.seconds)
     results: list[dict[str, Any]] = []
-    run_callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.BackupAndRestore(os.path.join(options.output, "backup")),
-        SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
-    ]
-    if options.ema:
-        run_callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    evaluation: list[keras.callbacks.Callback] = []
     if validation_data is not None:
-        run_callbacks.append(CocoEvaluation(detector, validation_data, options.evaluate_every, results.append))
-    run_callbacks += [
-        KeepDetectors(detector, options.output, budget, state["best_ap"]),
-        keras.callbacks.CSVLogger(os.path.join(options.output, "log.csv"), append=options.resume),
-        *callbacks,
-    ]
-    model.fit(
-        training_data, epochs=_most_epochs(budget, steps_per_epoch), callbacks=run_callbacks, verbose=0, shuffle=False
-    )
+        evaluation.append(CocoEvaluation(detector, validation_data, options.evaluate_every, results.append))
+    if budget.progress < 1.0:
+        run_callbacks = [
+            NaNGuard(),
+            SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
+            *averages.around(evaluation),
+            KeepRun(run, detector, budget, state, config, averages),
+            *averages.around(list(callbacks)),
+        ]
+        epochs = state.epochs + _remaining_epochs(budget, steps_per_epoch)
+        try:
+            model.fit(
+                training_data,
+                initial_epoch=state.epochs,
+                epochs=epochs,
+                callbacks=run_callbacks,
+                verbose=0,
+                shuffle=False,
+            )
+        except TrainingDiverged as error:
+            save_detector(detector, run.last)
+            raise TrainingDiverged(f"{error} They are in {run.last}.") from error
+        if budget.progress < 1.0 and not model.stop_training:
+            raise RuntimeError(
+                f"The run ended after {budget.steps_done} of {budget.steps} steps: {options.train} gave fewer images "
+                "than its description says. Convert the data again."
+            )
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
 
-def _starting_point(options: TrainOptions) -> dict[str, Any]:
-    """Zero, or where the run in the folder stopped if it is to be resumed."""
-    start = {"steps": 0, "seconds": 0.0, "best_ap": -1.0}
-    if os.path.exists(os.path.join(options.output, "config.yaml")):
-        if not options.resume:
-            raise FileExistsError(
-                f"{options.output} holds another run. Choose another output folder, or resume that run."
-            )
-        path = os.path.join(options.output, "state.json")
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                return json.load(file)
-    return start
+def describe_finished(options: TrainOptions, state: RunState) -> str:
+    """Says that the run of `options` has nothing left to do, and what would give it more."""
+    given = " or ".join(f"--{name.replace('_', '-')}" for name in BUDGETS if getattr(options, name) is not None)
+    return (
+        f"{options.output} had used up its budget already: {state.steps} steps in {state.seconds / 60:.1f} minutes. "
+        f"Nothing was changed. It goes on with --resume and a larger {given}."
+    )
+
+
+def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any]) -> tuple[Backup | None, list[str]]:
+    """The backup to go on from, None for a new run, and what is different from now on."""
+    if not run.holds_a_run():
+        return None, []
+    if not options.resume:
+        raise FileExistsError(f"{run} holds another run. Choose another output folder, or resume that run.")
+    config = run.read_config()
+    backup = run.backups.load()
+    if backup is None and run.lacks_its_backup():
+        raise ValueError(
+            f"{run} cannot be resumed: {run.path / 'backup'} holds no backup that can be read. Another run can start "
+            f"from its weights: weights={run.last}."
+        )
+    if backup is None:
+        return None, []  # it was stopped before its first epoch had ended
+    require_same_data(config, data)
+    return backup, changes(options, config)
+
+
+def _make_detector(options: TrainOptions, info: DatasetInfo, weights: str | None) -> FasterRCNN:
+    overrides = _overrides(options)
+    detector = detector_class(load_preset(options.preset).replace(**overrides))
+    return detector.from_preset(options.preset, category_ids=info.category_ids, weights=weights, **overrides)
 
 
 def _overrides(options: TrainOptions) -> dict[str, Any]:
@@ -129,18 +179,20 @@ def _overrides(options: TrainOptions) -> dict[str, Any]:
     return overrides
 
 
-def _write_config(options: TrainOptions, detector: FasterRCNN, info: DatasetInfo) -> None:
-    config = {
-        "options": options.to_dict(),
+def _configuration(
+    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo, data: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "options": {name: value for name, value in options.to_dict().items() if name != "resume"},
         "detector": detector.config.to_dict(),
         "categories": [{"id": key, "name": name} for key, name in info.categories.items()],
         "orientation": info.orientation,
+        "data": data,
     }
-    write_atomically(os.path.join(options.output, "config.yaml"), yaml.safe_dump(config, sort_keys=False))
 
 
 def _datasets(
-    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo
+    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo, state: RunState
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
     common = {
         "batch_size": options.batch_size,
@@ -155,7 +207,7 @@ def _datasets(
         vertical_flip=options.vertical_flip,
         scale_range=options.scale_range,
         color_jitter=options.color_jitter,
-        seed=options.seed,
+        seed=None if options.seed is None else options.seed + state.steps,
         **common,
     )
     return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None
@@ -166,9 +218,9 @@ def _total_steps(options: TrainOptions, steps_per_epoch: int) -> int | None:
     return min((steps for steps in budgets if steps), default=None)
 
 
-def _most_epochs(budget: Budget, steps_per_epoch: int) -> int:
-    """Enough epochs for the budget; `SpendBudget` ends the run inside the last one."""
-    return -(-budget.steps // steps_per_epoch) if budget.steps else 1_000_000
+def _remaining_epochs(budget: Budget, steps_per_epoch: int) -> int:
+    """Enough epochs for what is left of the budget; `SpendBudget` ends the run inside the last one."""
+    return -(-(budget.steps - budget.steps_done) // steps_per_epoch) if budget.steps else 1_000_000
 
 
 def _make_optimizer(options: TrainOptions) -> keras.optimizers.Optimizer:

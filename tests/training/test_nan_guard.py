@@ -1,0 +1,110 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dcnv2.training import NaNGuard, TrainingDiverged
+
+OPTIMIZERS = [
+    lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    lambda: keras.optimizers.Adam(0.1),
+    lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1), initial_scale=1.0),
+]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class NaNGradient(keras.layers.Layer):
+    """The sum of its weight times the square root of its input: at zero a finite value whose gradient is not."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="kernel")
+
+    def call(self, inputs):
+        return tf.reduce_sum(tf.sqrt(tf.abs(inputs * self.kernel)), axis=-1, keepdims=True)
+
+
+class WeightsAfterEachStep(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append([v.numpy() for v in (*self.model.weights, *self.model.optimizer.variables)])
+
+
+def fit(layer, optimizer, x, **named):
+    """Fits one sample after the other, and returns model and what it was after each step."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), layer])
+    model.compile(optimizer, loss="mse")
+    seen = WeightsAfterEachStep()
+    with pytest.raises(TrainingDiverged) as error:
+        callbacks = [seen, NaNGuard(**named)]
+        model.fit(x, np.ones([len(x), 1]), batch_size=1, shuffle=False, verbose=0, callbacks=callbacks)
+    return model, seen.seen, str(error.value)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "adam", "loss scaling"])
+def test_training_stops_at_the_first_loss_that_is_not_finite_with_all_as_before_that_step(make):
+    x = np.ones([8, 3], "float32")
+    x[5, 1] = np.nan
+    model, seen, message = fit(keras.layers.Dense(1), make(), x)
+    assert len(seen) == 6
+    assert "loss is nan at step" in message and "(epoch 1)" in message
+    now = [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)]
+    for value, expected in zip(now, seen[4], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_the_message_names_the_term_that_is_not_finite():
+    guard = NaNGuard()
+    guard.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    guard.model.compile("sgd", loss="mse")
+    guard.on_train_begin()
+    guard.on_epoch_begin(2)
+    guard.on_train_batch_end(0, {"loss": 1.0, "box_loss": 1.0, "val_AP": float("nan")})
+    with pytest.raises(TrainingDiverged, match=r"box_loss is inf, loss is inf at step 0 \(epoch 3\)"):
+        guard.on_train_batch_end(1, {"loss": float("inf"), "box_loss": float("inf"), "rpn_box_loss": 0.5})
+    assert guard.model.stop_training
+
+
+def test_a_weight_that_is_spoilt_by_its_gradient_counts_though_the_loss_is_finite():
+    x = np.ones([4, 3], "float32")
+    x[2, 0] = 0.0
+    model, seen, message = fit(NaNGradient(), keras.optimizers.SGD(0.01), x)
+    assert "kernel is not finite, though the losses are at step 3" in message
+    np.testing.assert_array_equal(model.layers[0].kernel, seen[1][0])
+
+
+def test_weights_may_be_looked_at_less_often():
+    x = np.ones([8, 3], "float32")
+    x[6] = np.nan
+    model, seen, message = fit(keras.layers.Dense(1), keras.optimizers.SGD(0.1), x, every=4)
+    assert "at step 7" in message and "those of step 4" in message
+    np.testing.assert_array_equal(model.layers[0].kernel, seen[3][0])
+
+
+def test_training_that_begins_with_weights_that_are_not_finite_is_refused():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, bias_initializer=lambda *_, **__: [np.nan])])
+    model.compile("sgd", loss="mse")
+    with pytest.raises(TrainingDiverged, match="bias held NaN or infinity before the first step"):
+        model.fit(np.ones([2, 1]), np.ones([2, 1]), verbose=0, callbacks=[NaNGuard()])
+
+
+def test_a_training_that_goes_well_is_not_changed():
+    def trained(callbacks):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+        model.compile("adam", loss="mse")
+        x = np.random.default_rng(0).normal(size=(16, 3))
+        model.fit(x, x[:, :1], batch_size=4, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+        return model.get_weights()
+
+    for guarded, plain in zip(trained([NaNGuard()]), trained([]), strict=True):
+        np.testing.assert_array_equal(guarded, plain)
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_every_must_be_positive(every):
+    with pytest.raises(ValueError, match="every must be at least 1"):
+        NaNGuard(every)

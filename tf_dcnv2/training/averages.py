@@ -1,0 +1,47 @@
+"""Moving averages of the weights: in the model while it is evaluated and saved, out of it while it trains."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+
+class AveragedWeights:
+    """Exchanges a model's weights with the moving averages that its optimizer keeps of them (`use_ema=True`).
+
+    Does nothing for an optimizer that keeps none.
+    """
+
+    def __init__(self, model: keras.Model):
+        self._model = model
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """The model has the averages inside the block."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def around(self, inside: list[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+        """Callbacks that, at the end of an epoch, see the model with the averages.
+
+        When `fit` ends, the optimizer itself leaves them in the model.
+        """
+        if not self._pairs():
+            return inside
+        exchange = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._exchange()) for _ in range(2)]
+        return [exchange[0], *inside, exchange[1]]
+
+    def _exchange(self) -> None:
+        for weight, average in self._pairs():
+            value = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(value)
+
+    def _pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        optimizer = getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
+        if not optimizer.use_ema:
+            return []
+        return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))

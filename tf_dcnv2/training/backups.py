@@ -1,0 +1,122 @@
+"""What a run needs to go on after a kill: weights, state of the optimizer and progress, as one atomic file."""
+
+import dataclasses
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tf_dcnv2.data.atomic_files import atomic_file
+
+GENERATIONS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class RunState:
+    """How far a run is.
+
+    Attributes:
+        steps: optimizer steps made.
+        epochs: epochs that have ended, the last perhaps before its time.
+        seconds: wall-clock time used.
+        best_ap: highest AP of an evaluation so far, -1 before the first.
+        best_steps: steps after which that was.
+        is_finished: whether the budget is used up.
+        history: the epochs' losses and metrics, the rows of log.csv.
+    """
+
+    steps: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    best_ap: float = -1.0
+    best_steps: int = 0
+    is_finished: bool = False
+    history: tuple[dict[str, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """A state, and the values of the model's and the optimizer's variables at that time."""
+
+    state: RunState
+    values: tuple[np.ndarray, ...]
+
+    def restore(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives the variables their values back.
+
+        Raises:
+            ValueError: they are not those of the model that was backed up.
+        """
+        shapes, saved = [tuple(variable.shape) for variable in variables], [value.shape for value in self.values]
+        if shapes != saved:
+            raise ValueError(
+                f"The backup is of another model or optimizer: it has {len(saved)} variables, this one {len(shapes)}, "
+                f"and {sum(a != b for a, b in zip(shapes, saved, strict=False))} of them differ in shape."
+            )
+        for variable, value in zip(variables, self.values, strict=True):
+            variable.assign(value)
+
+
+class Backups:
+    """The last generations of a run's backup.
+
+    Each is one file, written under another name and renamed when it is complete: a kill at any moment leaves either
+    the new one or those before it. Should the newest be damaged all the same, the one before it is read.
+
+    Args:
+        folder: where the files are.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def save(self, state: RunState, variables: Sequence[keras.Variable]) -> None:
+        """Writes a new generation, and then deletes what is older than the one before it.
+
+        Raises:
+            OSError: it cannot be written; the generations before it are still there.
+        """
+        description = np.frombuffer(json.dumps(dataclasses.asdict(state)).encode(), np.uint8)
+        values = {f"{index:05}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)}
+        with atomic_file(self._folder / f"step-{state.steps:09}.npz") as file:
+            np.savez(file, state=description, **values)
+        # A finished run is not written any more: one generation is enough.
+        for path in self._newest_first()[1 if state.is_finished else GENERATIONS :]:
+            path.unlink()
+
+    def exist(self) -> bool:
+        """Whether there is any, readable or not."""
+        return bool(self._newest_first())
+
+    def load(self) -> Backup | None:
+        """The newest one that can be read; None if there is none."""
+        return next((backup for backup in map(_read, self._newest_first()) if backup is not None), None)
+
+    def load_state(self) -> RunState | None:
+        """The state of that one."""
+        backup = self.load()
+        return None if backup is None else backup.state
+
+    def _newest_first(self) -> list[Path]:
+        files = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted((path for path in files if re.fullmatch(r"step-\d+\.npz", path.name)), reverse=True)
+
+
+# What reading a file that is cut off, overwritten or of another version may raise.
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+
+
+def _read(path: Path) -> Backup | None:
+    try:
+        with np.load(path) as arrays:
+            # Zip files carry check sums, and reading an array to its end compares them.
+            values = tuple(arrays[name] for name in sorted(set(arrays.files) - {"state"}))
+            state = json.loads(arrays["state"].tobytes())
+            return Backup(RunState(**{**state, "history": tuple(state["history"])}), values)
+    except _DAMAGED:
+        return None

@@ -1,0 +1,147 @@
+"""The files of a training run, and who writes them when.
+
+    config.yaml     options, detector configuration, categories, and what the data were
+    backup/         what resuming needs, see `Backups`: the one truth about how far the run is
+    last.keras      the detector after the last epoch
+    best.keras      the detector with the highest AP so far
+    log.csv         losses and metrics of every epoch
+    state.json      steps, epochs, minutes and best AP, for other programs to read
+    weights.txt     what was loaded from the starting weights
+
+Every file is replaced as a whole. At the end of an epoch the backup is written first, and the others follow from it:
+`complete` repeats what a kill in between has left out.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import yaml
+
+from tf_dcnv2.data.atomic_files import atomic_file, is_leftover, write_atomically
+from tf_dcnv2.models.finite_weights import require_finite_weights
+from tf_dcnv2.training.backups import Backups, RunState
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.backups = Backups(self.path / "backup")
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def _state_path(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def last(self) -> Path:
+        """The detector after the last epoch."""
+        return self.path / "last.keras"
+
+    @property
+    def best(self) -> Path:
+        """The detector with the highest AP."""
+        return self.path / "best.keras"
+
+    def holds_a_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "config.yaml").exists()
+
+    def read_config(self) -> dict[str, Any]:
+        """What `write_config` wrote.
+
+        Raises:
+            ValueError: the file is not the configuration of a run.
+        """
+        path = self.path / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+            raise ValueError(f"{path} is not the configuration of a run: it has no options.")
+        return config
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Makes the folder that of a run, or says what the run is from now on."""
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def write_weight_report(self, lines: list[str]) -> None:
+        """Lists what was loaded from the starting weights."""
+        write_atomically(self.path / "weights.txt", "\n".join(lines) + "\n")
+
+    def complete(self, state: RunState, detector: keras.Model) -> None:
+        """Writes what follows from a backup: detectors, log and state.
+
+        Args:
+            state: of the backup.
+            detector: with the weights that were evaluated.
+        """
+        save_detector(detector, self.last)
+        if state.best_steps == state.steps and state.steps > 0:
+            save_detector(detector, self.best)
+        write_atomically(self.path / "log.csv", _as_csv(state.history))
+        write_atomically(self._state_path, _as_json(state))
+
+    def is_complete(self, state: RunState) -> bool:
+        """Whether `complete` came to its end after the backup of this state."""
+        return self._state_path.exists() and self._state_path.read_text(encoding="utf-8") == _as_json(state)
+
+    def lacks_its_backup(self) -> bool:
+        """Whether an epoch has ended here, but what it left for resuming cannot be read."""
+        return (self.backups.exist() or self._state_path.exists()) and self.backups.load_state() is None
+
+    def remove_leftovers(self) -> None:
+        """Deletes what a killed process had not written to its end."""
+        for folder in (self.path, self.path / "backup"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if is_leftover(path.name):
+                    path.unlink()
+
+
+def save_detector(detector: keras.Model, path: str | os.PathLike) -> None:
+    """Saves to `path` all at once: an interrupted save leaves the previous file.
+
+    Raises:
+        ValueError: the weights are not finite; such a detector is not worth the file it would replace.
+        OSError: the file cannot be written; the error names it.
+    """
+    require_finite_weights(detector, f"{os.fspath(path)} is not written")
+    # In memory first: on a full disk HDF5, inside the file, fails in ways that can end the process.
+    content = _KerasFile()
+    keras.saving.save_model(detector, content)
+    with atomic_file(path) as file:
+        file.write(content.getbuffer())
+
+
+class _KerasFile(io.BytesIO):
+    """A file in memory that Keras recognises by its name."""
+
+    def __str__(self) -> str:
+        return "detector.keras"
+
+
+def _as_json(state: RunState) -> str:
+    return json.dumps({name: value for name, value in dataclasses.asdict(state).items() if name != "history"})
+
+
+def _as_csv(rows: tuple[dict[str, float], ...]) -> str:
+    columns = sorted({name for row in rows for name in row} - {"epoch"})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
