@@ -10,7 +10,8 @@ from tf_dcnv2.cli import main, train
 from tf_dcnv2.cli.errors import UsageError
 from tf_dcnv2.cli.trained import load_trained
 from tf_dcnv2.cli.training_report import TrainingReport
-from tf_dcnv2.training import TrainOptions
+from tf_dcnv2.training import RunFolder, RunState, TrainOptions
+from tf_dcnv2.training.resuming import describe_data
 
 PRESET = ["--preset", "faster_rcnn_small_dcnv2"]
 SETTINGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
@@ -122,6 +123,70 @@ def test_wrong_arguments_give_one_line(extra, status, expected, tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [([], "--preset, --train"), (PRESET, "--train"), (["--train", "records"], "--preset")],
+)
+def test_a_new_run_needs_a_preset_and_records(words, missing, tmp_path, capsys):
+    assert main(["train", *words, "--output", str(tmp_path)]) == 2
+    assert f"the following arguments are required: {missing}\n" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_run_cannot_be_resumed_by_its_name_alone(tmp_path, capsys):
+    assert main(["train", "--resume", "--output", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert "none holds no run to resume. A new one needs preset and train" in error
+    assert not (tmp_path / "none").exists()
+
+
+def make_run(folder, records, **state) -> str:
+    """A run of six steps as `tf-dcnv2 train` leaves it, without what it learnt."""
+    run = RunFolder(folder)
+    options = TrainOptions(PRESET[1], records, str(folder), steps=6, optimizer="adam", overrides=TINY)
+    run.write_config({"options": options.to_dict(), "data": {"train": describe_data(records), "val": None}})
+    state = RunState(**state)
+    run.backups.save(state, [])
+    (folder / "state.json").write_text(RunFolder.state_text(state))
+    return str(folder)
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(records, tmp_path, capsys):
+    output = make_run(tmp_path / "run", records, steps=6, epochs=2, seconds=90.0, is_finished=True)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert main(["train", "--resume", "--output", output]) == 0
+    report = capsys.readouterr().out
+    assert "had used up its budget already: 6 steps in 1.5 minutes. Nothing was changed." in report
+    assert "It goes on with --resume and a larger --steps." in report
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        (["--optimizer", "sgd"], 1, "was made with optimizer='adam', not 'sgd'"),
+        (["--set", "box_head.units=64"], 1, "was made with overrides:box_head.units=32, not 64"),
+        (["--steps", "2"], 1, "has made 3 steps in 0.0 minutes already"),
+        (["--set", "box_head.units=none"], 2, "units must be a whole number"),
+    ],
+)
+def test_what_contradicts_a_run_is_one_line_and_changes_nothing(words, status, expected, records, tmp_path, capsys):
+    output = make_run(tmp_path / "run", records, steps=3, epochs=1)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert main(["train", "--resume", "--output", output, *words]) == status
+    error = capsys.readouterr().err
+    assert expected in error
+    assert len(error.splitlines()) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+
+
+def test_a_training_that_diverges_fails_in_one_line(records, tmp_path, capsys):
+    arguments = [*PRESET, "--train", records, "--output", str(tmp_path / "run"), "--steps", "20", *SIZE, *SETTINGS]
+    assert main(["train", *arguments, "--learning-rate", "1e20", "--warmup-steps", "0"]) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"tf-dcnv2 train: error: Training has diverged: .* at step \d+ .*last.keras.\n", captured.err)
+    assert "done" not in captured.out and "best so far" not in captured.out
+
+
 def test_a_folder_with_another_run_is_refused(records, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("")
     assert main(["train", *PRESET, "--train", records, "--output", str(tmp_path)]) == 1
@@ -137,8 +202,16 @@ def test_epochs_are_counted_from_the_budget():
     assert endless._epoch_name() == "2"
 
 
+def test_the_epochs_of_a_resumed_run_are_those_it_had_and_those_it_needs(tmp_path):
+    # Its second epoch of ten steps was cut short after five.
+    RunFolder(tmp_path).backups.save(RunState(steps=15, epochs=2, is_finished=True), [])
+    report = TrainingReport(TrainOptions("p", "a", str(tmp_path), steps=30, resume=True), num_images=20)
+    report._epoch = 2
+    assert report._epoch_name() == "3/4"
+
+
 def test_a_resumed_run_remembers_its_best_and_its_time(tmp_path, capsys):
-    (tmp_path / "state.json").write_text('{"steps": 10, "seconds": 90.0, "best_ap": 0.4}')
+    RunFolder(tmp_path).backups.save(RunState(steps=10, epochs=1, seconds=90.0, best_ap=0.4, best_steps=10), [])
     options = TrainOptions("p", "a", str(tmp_path), max_minutes=2, resume=True)
     report = TrainingReport(options, num_images=20)
     report.on_train_begin()

@@ -115,6 +115,33 @@ def test_a_file_that_is_no_detector_is_refused(tmp_path, capsys):
     assert len(error.splitlines()) == 1
 
 
+@pytest.fixture
+def diverged(run_folder, tmp_path):
+    """A detector with a weight that is not finite."""
+    detector = load_trained(run_folder).detector
+    kernel = detector.box_head.fc1.kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    detector.save(tmp_path / "diverged.keras")
+    return str(tmp_path / "diverged.keras")
+
+
+def test_weights_that_are_not_finite_are_used_only_when_asked_for(diverged, records, tmp_path, capsys):
+    Image.fromarray(np.zeros([60, 60, 3], np.uint8)).save(tmp_path / "image.png")
+    predictions = tmp_path / "predictions"
+    for command in (
+        ["predict", diverged, "--images", str(tmp_path / "image.png"), "--output", str(predictions), *SIZE],
+        ["evaluate", diverged, "--records", records, *SIZE],
+        ["export", diverged, "--output", str(tmp_path / "exported")],
+    ):
+        assert main(command) == 1
+        error = capsys.readouterr().err
+        assert "diverged.keras: " in error and "hold NaN or infinity" in error and "--allow-non-finite" in error
+        assert len(error.splitlines()) == 1
+    assert not predictions.exists() and not (tmp_path / "exported").exists()
+    arguments = ["--images", str(tmp_path / "image.png"), "--output", str(predictions), *SIZE, "--allow-non-finite"]
+    assert main(["predict", diverged, *arguments]) == 0
+
+
 def test_a_minimal_score_beyond_its_range_is_a_usage_error(run_folder, tmp_path, capsys):
     arguments = ["--images", str(tmp_path), "--output", str(tmp_path / "x"), "--min-score", "50"]
     assert main(["predict", str(run_folder), *arguments]) == 2

@@ -1,6 +1,8 @@
 import csv
 import dataclasses
 import re
+import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 import yaml
 
 from tests.training.conftest import TINY
+from tf_dcnv2.data import convert_coco, make_synthetic_coco
 from tf_dcnv2.models import FasterRCNN, MaskRCNN
-from tf_dcnv2.training import TrainOptions, train
+from tf_dcnv2.training import RunFolder, RunState, TrainingDiverged, TrainOptions, resumed_options, train
+from tf_dcnv2.training.checkpoints import training_variables
 from tf_dcnv2.training.run import _make_optimizer
-from tf_dcnv2.training.schedules import SCHEDULES, step_decay
+from tf_dcnv2.training.schedules import SCHEDULES, cosine_decay, step_decay
 
 
 def options(records, folder, **changes) -> TrainOptions:
@@ -115,6 +119,131 @@ def test_a_mistake_in_the_arguments_leaves_no_run_behind(synthetic_records, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture(scope="module")
+def finished_run(synthetic_records, tmp_path_factory):
+    """A folder with a run of six steps, and what `train` returned; tests work on copies."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, train(options(synthetic_records, folder, ema=0.5))
+
+
+@pytest.fixture
+def finished_folder(finished_run, tmp_path):
+    return Path(shutil.copytree(finished_run[0], tmp_path / "copy"))
+
+
+def resumed(folder, **given) -> TrainOptions:
+    return resumed_options(str(folder), given)
+
+
+def content_of(folder) -> dict[str, tuple[bytes, int]]:
+    """Content and time of writing of every file."""
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def weights_of(path) -> list[np.ndarray]:
+    return keras.saving.load_model(path, compile=False).get_weights()
+
+
+def assert_equal(weights, expected):
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_last_detector_is_the_one_that_was_evaluated(finished_run):
+    folder, result = finished_run
+    assert_equal(weights_of(folder / "last.keras"), result.detector.get_weights())
+
+
+def test_resuming_a_finished_run_changes_nothing(finished_folder, finished_run):
+    before, lines = content_of(finished_folder), {}
+    result = train(resumed(finished_folder), log=lambda topic, text: lines.update({topic: text}))
+    assert content_of(finished_folder) == before
+    assert result.steps == 6
+    assert_equal(result.detector.get_weights(), finished_run[1].detector.get_weights())
+    assert "had used up its budget already: 6 steps" in lines["finished"]
+
+
+class AtTheStart(keras.callbacks.Callback):
+    """Notes with what a run begins."""
+
+    def on_train_begin(self, logs=None):
+        self.variables = [variable.numpy() for variable in training_variables(self.model)]
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not hasattr(self, "learning_rate"):
+            self.learning_rate = float(self.model.optimizer.learning_rate)
+
+
+def test_a_finished_run_with_more_steps_goes_on_from_its_weights_and_its_optimizers_state(finished_folder):
+    saved, start, lines = RunFolder(finished_folder).backups.load(), AtTheStart(), []
+    settings = resumed(finished_folder, steps=9, schedule="cosine")
+    result = train(settings, callbacks=[start], log=lambda topic, text: lines.append((topic, text)))
+    assert_equal(start.variables, saved.values)
+    # The learning rate is that of 6 steps of 9 instead of the end.
+    assert start.learning_rate == pytest.approx(1e-3 * cosine_decay(6 / 9), rel=1e-5)
+    assert result.steps == 9
+    assert ("changed", "steps is 9, was 6") in lines and ("changed", "schedule is cosine, was step") in lines
+    state = RunFolder(finished_folder).backups.load_state()
+    assert (state.steps, state.epochs, state.is_finished, state.best_ap) == (9, 3, True, pytest.approx(state.best_ap))
+    assert state.best_ap >= saved.state.best_ap
+    with open(finished_folder / "log.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert RunFolder(finished_folder).read_config()["options"]["steps"] == 9
+    assert_equal(weights_of(finished_folder / "last.keras"), result.detector.get_weights())
+
+
+def test_a_kill_before_the_last_file_of_a_run_is_made_good_without_training(finished_folder):
+    (finished_folder / "state.json").unlink()
+    before = weights_of(finished_folder / "last.keras")
+    (finished_folder / "last.keras").unlink()
+    result = train(resumed(finished_folder), callbacks=[FailingAtOnce()])
+    assert result.steps == 6
+    assert_equal(weights_of(finished_folder / "last.keras"), before)
+
+
+class FailingAtOnce(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        raise RuntimeError("nothing works")
+
+
+def test_a_resumed_run_that_fails_leaves_the_run_as_it_was(finished_folder, synthetic_records):
+    before = (finished_folder / "config.yaml").read_bytes()
+    with pytest.raises(FileNotFoundError, match="nothing-here"):
+        train(resumed(finished_folder, steps=12, train="nothing-here"))
+    with pytest.raises(ValueError, match="batch_size=2, not 4"):
+        train(resumed(finished_folder, steps=12, batch_size=4))
+    with pytest.raises(RuntimeError, match="nothing works"):
+        train(resumed(finished_folder, steps=12), callbacks=[FailingAtOnce()])
+    assert (finished_folder / "config.yaml").read_bytes() == before
+    assert RunFolder(finished_folder).backups.load_state().steps == 6
+
+
+def test_a_run_goes_on_with_its_own_images_only(finished_folder, tmp_path):
+    images, annotations = make_synthetic_coco(tmp_path / "more", num_images=12, image_size=(96, 128), seed=0)
+    convert_coco(images, annotations, tmp_path / "more" / "records")
+    with pytest.raises(ValueError, match="`train` had 8 images with 28 boxes, now it has 12 images"):
+        train(resumed(finished_folder, steps=12, train=str(tmp_path / "more" / "records")))
+
+
+def test_a_run_without_a_backup_that_can_be_read_does_not_begin_again(finished_folder):
+    (backup,) = (finished_folder / "backup").iterdir()
+    for damage in (lambda: backup.write_bytes(b"damaged"), backup.unlink):
+        damage()
+        before = content_of(finished_folder)
+        with pytest.raises(ValueError, match=r"cannot be resumed: .*backup holds no backup that can be read"):
+            train(resumed(finished_folder))
+        assert content_of(finished_folder) == before
+
+
+def test_a_run_that_diverges_stops_with_the_last_weights_that_were_finite(synthetic_records, tmp_path):
+    diverging = {"optimizer": "sgd", "learning_rate": 1e20, "steps": 40}
+    with pytest.raises(TrainingDiverged, match=r"_loss is (nan|inf).* at step \d+ \(epoch \d\).*last.keras") as error:
+        train(options(synthetic_records, tmp_path / "run", val=None, **diverging))
+    assert not re.search(r"[^ ]_loss is nan.*at step 40 ", str(error.value))
+    assert all(np.isfinite(weight).all() for weight in weights_of(tmp_path / "run" / "last.keras"))
+    assert not (RunFolder(tmp_path / "run").backups.load_state() or RunState()).is_finished
+
+
 class Interrupt(keras.callbacks.Callback):
     """Stops the process' run as a kill would: without any of fit's closing steps."""
 
@@ -127,8 +256,12 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(synthetic_records, tmp_p
     settings = options(synthetic_records, tmp_path / "run", steps=None, epochs=3, val=None)
     with pytest.raises(KeyboardInterrupt):
         train(settings, callbacks=[Interrupt()])
-    resumed = train(options(synthetic_records, tmp_path / "run", steps=None, epochs=3, val=None, resume=True))
-    assert resumed.steps == 12
+    saved, start = RunFolder(tmp_path / "run").backups.load(), AtTheStart()
+    again = options(synthetic_records, tmp_path / "run", steps=None, epochs=3, val=None, resume=True)
+    result = train(again, callbacks=[start])
+    assert saved.state.steps == 4
+    assert_equal(start.variables, saved.values)
+    assert result.steps == 12
     with open(tmp_path / "run" / "log.csv") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
 

@@ -29,19 +29,20 @@ class AveragedWeights:
 
         When `fit` ends, the optimizer itself leaves them in the model.
         """
-        if not self._pairs():
+        if not self._optimizer.use_ema:
             return inside
         exchange = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._exchange()) for _ in range(2)]
         return [exchange[0], *inside, exchange[1]]
 
-    def _exchange(self) -> None:
-        for weight, average in self._pairs():
-            value = keras.ops.convert_to_numpy(weight)
-            weight.assign(average)
-            average.assign(value)
+    @property
+    def _optimizer(self) -> keras.optimizers.Optimizer:
+        return getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
 
-    def _pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
-        optimizer = getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
-        if not optimizer.use_ema:
-            return []
-        return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+    def _exchange(self) -> None:
+        optimizer = self._optimizer
+        if optimizer.use_ema:
+            pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+            for weight, average in pairs:
+                value = keras.ops.convert_to_numpy(weight)
+                weight.assign(average)
+                average.assign(value)

@@ -15,6 +15,9 @@ from tf_dcnv2.training.run_folder import RunFolder
 # What the weights, the state of the optimizer and the count of steps belong to. The other options may change.
 _FIXED = ("preset", "overrides", "weights", "mimic", "batch_size", "optimizer", "ema", "short_side", "max_side")
 
+# Where things are says nothing about the run; whether the data are the same is looked at in the data.
+_NAMES = ("output", "resume", "train", "val")
+
 
 def resumed_options(output: str, given: Mapping[str, Any]) -> TrainOptions:
     """The options of the run in `output`, with those that are given in their place.
@@ -55,17 +58,21 @@ def changes(options: TrainOptions, config: Mapping[str, Any]) -> list[str]:
     Raises:
         ValueError: an option differs that has to stay.
     """
-    saved, new = _known_fields(config["options"]), options.to_dict()
-    different = [
-        name for name in saved if name not in ("output", "resume", "train", "val") and saved[name] != new[name]
-    ]
-    if fixed := [name for name in different if name in _FIXED]:
-        list_of = ", ".join(f"{name}={saved[name]!r}, not {new[name]!r}" for name in fixed)
+    saved, new = _flat(_known_fields(config["options"])), _flat(options.to_dict())
+    different = [name for name in {**saved, **new} if name not in _NAMES and saved.get(name) != new.get(name)]
+    if fixed := [name for name in different if name.split(":")[0] in _FIXED]:
+        list_of = ", ".join(f"{name}={saved.get(name)!r}, not {new.get(name)!r}" for name in fixed)
         raise ValueError(
             f"The run in {options.output} was made with {list_of}. Leave out what has to stay, or train another run "
             f"from its weights: weights={options.output}/last.keras."
         )
-    return [f"{name} is {new[name]}, was {saved[name]}" for name in different]
+    return [f"{name} is {new.get(name)}, was {saved.get(name)}" for name in different]
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with each of `overrides` on its own, for messages to name."""
+    overrides = {f"overrides:{key}": value for key, value in options["overrides"].items()}
+    return {**{name: value for name, value in options.items() if name != "overrides"}, **overrides}
 
 
 def describe_data(pattern: str | None) -> dict[str, int] | None:

@@ -94,15 +94,20 @@ class RunFolder:
         if state.best_steps == state.steps and state.steps > 0:
             save_detector(detector, self.best)
         write_atomically(self.path / "log.csv", _as_csv(state.history))
-        write_atomically(self._state_path, _as_json(state))
+        write_atomically(self._state_path, self.state_text(state))
 
     def is_complete(self, state: RunState) -> bool:
         """Whether `complete` came to its end after the backup of this state."""
-        return self._state_path.exists() and self._state_path.read_text(encoding="utf-8") == _as_json(state)
+        return self._state_path.exists() and self._state_path.read_text(encoding="utf-8") == self.state_text(state)
 
     def lacks_its_backup(self) -> bool:
         """Whether an epoch has ended here, but what it left for resuming cannot be read."""
         return (self.backups.exist() or self._state_path.exists()) and self.backups.load_state() is None
+
+    @staticmethod
+    def state_text(state: RunState) -> str:
+        """The content of state.json."""
+        return json.dumps({name: value for name, value in dataclasses.asdict(state).items() if name != "history"})
 
     def remove_leftovers(self) -> None:
         """Deletes what a killed process had not written to its end."""
@@ -132,10 +137,6 @@ class _KerasFile(io.BytesIO):
 
     def __str__(self) -> str:
         return "detector.keras"
-
-
-def _as_json(state: RunState) -> str:
-    return json.dumps({name: value for name, value in dataclasses.asdict(state).items() if name != "history"})
 
 
 def _as_csv(rows: tuple[dict[str, float], ...]) -> str:

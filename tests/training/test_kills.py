@@ -1,0 +1,114 @@
+"""Runs that are killed, and resumed by the command that the user would give. Each part is a process of its own."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.reference_vectors import REPOSITORY
+from tests.training.conftest import TINY
+from tf_dcnv2.training import RunFolder
+
+STEPS = 24
+# The command `tf-dcnv2`, in a process that kills itself within the n-th call that brings a file to the disk.
+PROGRAM = """
+import os, signal, sys
+die_in = int(sys.argv.pop(1))
+calls, fsync = 0, os.fsync
+def fsync_or_die(handle):
+    global calls
+    calls += 1
+    if calls == die_in:
+        os.truncate(handle, os.fstat(handle).st_size // 2)  # half of it had been written
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(handle)
+if die_in:
+    os.fsync = fsync_or_die
+from tf_dcnv2.cli import main
+sys.exit(main())
+"""
+
+
+class Run:
+    """A run, started and resumed in processes that may be killed."""
+
+    def __init__(self, records, folder):
+        settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+        self.first = [
+            *("--preset", "faster_rcnn_small_dcnv1", "--train", records, "--val", records, "--optimizer", "adam"),
+            *("--steps", str(STEPS), "--short-side", "64", "--max-side", "96", "--warmup-steps", "0", "--seed", "0"),
+            *("--batch-size", "4", "--evaluate-every", "2", *settings),
+        ]
+        self.folder = RunFolder(folder)
+
+    def start(self, die_in: int = 0) -> subprocess.Popen:
+        """Starts the run, or continues it if there is one."""
+        words = ["--resume"] if self.folder.holds_a_run() else self.first
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(die_in), "train", *words, "--output", str(self.folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+
+    def steps(self) -> int:
+        state = self.folder.backups.load_state()
+        return 0 if state is None else state.steps
+
+    def kill_in_write(self, number: int) -> None:
+        """Ends by a kill in the middle of a file, or by itself if it writes fewer."""
+        process = self.start(die_in=number)
+        output, _ = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), output
+
+    def kill_after(self, seconds: float) -> None:
+        """Kills it so long after it began to train."""
+        process = self.start()
+        for line in process.stdout:
+            if line.startswith("model"):
+                break
+        time.sleep(seconds)
+        process.kill()
+        assert process.wait() in (-signal.SIGKILL, 0)
+
+    def finish(self) -> None:
+        process = self.start()
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+        state = self.folder.backups.load_state()
+        assert (state.steps, state.is_finished) == (STEPS, True)
+        assert self.folder.is_complete(state)
+        assert [row["epoch"] for row in state.history] == list(range(STEPS // 2))
+        assert np.isfinite([row["loss"] for row in state.history]).all()
+
+
+def kill_and_finish(run: Run, kills) -> None:
+    done = 0
+    for kill, argument in kills:
+        kill(argument)
+        # No kill takes anything back.
+        assert run.steps() >= done
+        done = run.steps()
+    run.finish()
+
+
+def test_a_run_that_is_killed_within_writes_and_between_them_comes_to_its_end(synthetic_records, tmp_path):
+    run = Run(synthetic_records, tmp_path / "run")
+    # In the backup of its second epoch, in last.keras after it was resumed, and while it trains.
+    kill_and_finish(run, [(run.kill_in_write, 14), (run.kill_in_write, 2), (run.kill_after, 5.0)])
+
+
+@pytest.mark.slow
+def test_a_run_comes_to_its_end_through_twenty_kills(synthetic_records, tmp_path):
+    run, choose = Run(synthetic_records, tmp_path / "run"), random.Random(0)
+    kills = [(run.kill_in_write, choose.randint(1, 30)) for _ in range(10)]
+    kills += [(run.kill_after, choose.uniform(0, 20)) for _ in range(10)]
+    choose.shuffle(kills)
+    kill_and_finish(run, kills)
