@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
 from tf_dcnv2.models import FasterRCNN
+from tf_dcnv2.models.box_head import detect
+from tf_dcnv2.models.config import BoxHeadConfig
 
 
 def test_detections_have_the_documented_shapes_ids_and_bounds(detector, batch):
@@ -172,3 +174,38 @@ def test_a_call_in_training_mode_normalises_with_the_statistics_of_its_batch(bat
 def test_detectors_are_not_quantised_as_they_would_not_load_again(detector):
     with pytest.raises(NotImplementedError, match="Detectors cannot be quantised.*Export the detector"):
         detector.quantize("int8")
+
+
+@pytest.mark.parametrize("box_weights", [(10.0, 10.0, 5.0, 5.0), (1.0, 2.0, 3.0, 4.0)])
+def test_boxes_are_trained_towards_targets_scaled_by_the_box_weights(batch, box_weights):
+    keras.utils.set_random_seed(0)
+    # Proposals that are far from their objects, or the objects themselves would be the only RoIs on objects.
+    overrides = {"box_head.positive_iou": 0.1}
+    if box_weights != (10.0, 10.0, 5.0, 5.0):
+        overrides["box_head.box_weights"] = box_weights
+    detector = FasterRCNN(tiny_config(**overrides), CATEGORY_IDS)
+    for variable in detector.box_head.regressor.weights:
+        variable.assign(np.zeros(variable.shape))  # so that it predicts every RoI itself
+    outputs = detector.training_outputs(*batch)
+    rois = outputs.rois
+    (y1, x1, y2, x2), (t1, l1, t2, l2) = (
+        np.moveaxis(boxes.numpy(), -1, 0) for boxes in (rois.boxes, rois.object_boxes)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):  # where there is no RoI
+        height, width = y2 - y1, x2 - x1
+        offsets = ((t1 + t2 - y1 - y2) / 2 / height, (l1 + l2 - x1 - x2) / 2 / width)
+        sizes = (np.log((t2 - t1) / height), np.log((l2 - l1) / width))
+        distance = np.abs(np.stack([*offsets, *sizes], axis=-1) * box_weights)
+    loss = np.where(distance < 1, 0.5 * distance**2, distance - 0.5).sum(-1)
+    is_object, count = rois.labels.numpy() > 0, rois.valid.numpy().sum()
+    assert loss[is_object].max() > 0.5
+    assert outputs.losses["box_loss"].numpy() == pytest.approx(loss[is_object].sum() / count, rel=1e-4)
+
+
+def test_a_predicted_offset_of_one_moves_a_box_by_a_tenth_of_its_size():
+    rois = tf.constant([[[20.0, 30.0, 40.0, 70.0]]])
+    deltas = tf.constant([[[[1.0, 1.0, 5 * np.log(2.0), 0.0]]]], tf.float32)
+    logits = tf.constant([[[-9.0, 9.0]]])
+    found = detect(rois, logits, deltas, tf.constant([[100.0, 100.0]]), BoxHeadConfig())
+    # The centre (30, 50) moves by (2, 4), and the height of 20 doubles.
+    np.testing.assert_allclose(found.boxes[0, 0], [12.0, 34.0, 52.0, 74.0], rtol=1e-5)

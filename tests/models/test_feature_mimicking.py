@@ -196,6 +196,24 @@ def test_the_loss_is_the_sum_over_omega_averaged_over_images(detector, batch):
     np.testing.assert_allclose(mimicked.losses["mimic_loss"], 0.1 * np.sum(1 - cosine) / 2, rtol=1e-4)
 
 
+@pytest.mark.parametrize("weight", [None, 0.7])
+def test_the_class_loss_of_crops_is_a_tenth_of_the_mean_cross_entropy_of_a_softmax(detector, batch, weight):
+    settings = {"rois": "all", "rois_per_image": 24, "patch_size": 64}
+    model = FeatureMimicking(detector, settings if weight is None else {**settings, "classification_weight": weight})
+    bias = np.array([0.5, -1.0, 2.0, 0.25])
+    model.classifier.kernel.assign(np.zeros(model.classifier.kernel.shape))
+    model.classifier.bias.assign(bias)
+    outputs = detector.training_outputs(*batch)
+    mimicked = model.mimic(outputs)
+    labels = {tuple(box): label for box, label in zip(
+        outputs.rois.boxes.numpy().reshape(-1, 4), outputs.rois.labels.numpy().ravel(), strict=True)}  # fmt: skip
+    drawn = np.array([labels[tuple(box)] for box in mimicked.rois.numpy()])
+    assert len(set(drawn)) > 1
+    cross_entropy = np.log(np.exp(bias).sum()) - bias[drawn]
+    expected = (0.1 if weight is None else weight) * cross_entropy.mean()
+    assert mimicked.losses["rcnn_class_loss"].numpy() == pytest.approx(expected, rel=1e-5)
+
+
 def test_training_with_mimicking_trains_the_detector_in_place(detector, batch):
     model = FeatureMimicking(detector)
     before = detector.box_head.fc2.kernel.numpy()
