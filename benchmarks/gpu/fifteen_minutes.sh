@@ -72,6 +72,9 @@ examine() {
 
 if ((examining)); then
   begin_stages "$out" 238
+  # What cc/tools/tf_harness.py packed where TensorFlow is.
+  harness=build/tf-harness${emulated:+-emulated}/run.sh
+  if [[ -e $harness ]]; then stage harness 40 sh "$harness"; fi
   if build; then
     # Every tensor is an allocation of its own: in PyTorch's pool, what is past one tensor is in another.
     sanitizer=(env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9)

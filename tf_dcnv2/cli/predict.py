@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Detects, draws and writes; 1 if some file could not be read."""
     from tf_dcnv2.cli.trained import load_trained
+    from tf_dcnv2.data.output_files import ensure_writable
     from tf_dcnv2.visualization import unwritable_names
 
     if not 0 <= arguments.min_score <= 1:
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = _picture_paths(files, output)
     _check_output(files, pictures, output)
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
+    ensure_writable(output / "detections.json")
     say("model", trained)
     if names := unwritable_names(trained.names.values()):
         say("note", f"no font here has the characters of {', '.join(names)}: pictures show ids; install Noto Sans CJK")
@@ -144,14 +146,13 @@ def _reason(error: Exception) -> str:
 
 def _check_output(files: Sequence[Path], pictures: Sequence[Path], output: Path) -> None:
     """Refuses to overwrite what was not written by an earlier prediction, before anything is computed."""
-    from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
+    from tf_dcnv2.data.output_files import refuse_foreign, refuse_overwriting
 
     json_path = output / "detections.json"
     refuse_overwriting([*pictures, json_path], files)
     for path in pictures:
         if path.exists():
             refuse_foreign(path, _is_picture_of_ours(path), "a picture of an earlier prediction")
-    ensure_writable(json_path)
     refuse_foreign(json_path, json_path.is_file() and _starts_as_ours(json_path), "of an earlier prediction")
 
 
