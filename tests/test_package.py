@@ -37,7 +37,8 @@ PUBLIC_NAMES = {
     "data": {"convert_coco", "load_records", "make_synthetic_coco"},
     "evaluation": {"evaluate_coco"},
     "export": {"export_saved_model", "op_library_path"},
-    "training": {"train", "TrainOptions"},
+    "optimizers": {"scale_learning_rates", "scaled_class"},
+    "training": {"train", "TrainOptions", "NaNGuard", "CocoEvaluation"},
 }
 
 
@@ -51,7 +52,7 @@ def imported_modules(statement: str) -> set[str]:
 def test_importing_the_package_loads_ops_and_layers_and_nothing_heavy():
     # Keras imports matplotlib, OpenCV and pandas by itself where it finds them.
     modules = imported_modules("import tf_dcnv2") - imported_modules("import tensorflow, keras")
-    assert {"tf_dcnv2.ops", "tf_dcnv2.layers"} <= modules
+    assert {"tf_dcnv2.ops", "tf_dcnv2.layers", "tf_dcnv2.optimizers"} <= modules
     assert not modules & HEAVY
 
 

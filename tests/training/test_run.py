@@ -243,6 +243,15 @@ def test_a_run_that_diverges_stops_with_the_last_weights_that_were_finite(synthe
     assert not (RunFolder(tmp_path / "run").backups.load_state() or RunState()).is_finished
 
 
+def test_weights_to_start_from_have_to_be_finite(synthetic_records, tmp_path):
+    detector = FasterRCNN.from_preset("faster_rcnn_small_dcnv2", 4, **TINY)
+    detector.box_head.fc1.bias.assign(np.full(detector.box_head.fc1.bias.shape, np.inf))
+    detector.save(tmp_path / "start.keras")
+    with pytest.raises(ValueError, match="start.keras: .*bias hold NaN or infinity"):
+        train(options(synthetic_records, tmp_path / "run", weights=str(tmp_path / "start.keras")))
+    assert not (tmp_path / "run").exists()
+
+
 class Interrupt(keras.callbacks.Callback):
     """Stops the process' run as a kill would: without any of fit's closing steps."""
 

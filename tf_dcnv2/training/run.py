@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
 from tf_dcnv2.data.dataset_info import require_objects
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
+from tf_dcnv2.models.finite_weights import require_finite_weights
 from tf_dcnv2.models.presets import load_preset
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
@@ -106,32 +107,27 @@ def train(
     evaluation: list[keras.callbacks.Callback] = []
     if validation_data is not None:
         evaluation.append(CocoEvaluation(detector, validation_data, options.evaluate_every, results.append))
-    if budget.progress < 1.0:
-        run_callbacks = [
-            NaNGuard(),
-            SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
-            *averages.around(evaluation),
-            KeepRun(run, detector, budget, state, config, averages),
-            *averages.around(list(callbacks)),
-        ]
-        epochs = state.epochs + _remaining_epochs(budget, steps_per_epoch)
-        try:
+    run_callbacks = [
+        NaNGuard(),
+        SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
+        *averages.around(evaluation),
+        KeepRun(run, detector, budget, state, config, averages),
+        *averages.around(list(callbacks)),
+    ]
+    epochs = _remaining_epochs(budget, steps_per_epoch)
+    try:
+        if epochs:
             model.fit(
                 training_data,
                 initial_epoch=state.epochs,
-                epochs=epochs,
+                epochs=state.epochs + epochs,
                 callbacks=run_callbacks,
                 verbose=0,
                 shuffle=False,
             )
-        except TrainingDiverged as error:
-            save_detector(detector, run.last)
-            raise TrainingDiverged(f"{error} They are in {run.last}.") from error
-        if budget.progress < 1.0 and not model.stop_training:
-            raise RuntimeError(
-                f"The run ended after {budget.steps_done} of {budget.steps} steps: {options.train} gave fewer images "
-                "than its description says. Convert the data again."
-            )
+    except TrainingDiverged as error:
+        save_detector(detector, run.last)
+        raise TrainingDiverged(f"{error} They are in {run.last}.") from error
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
 
@@ -165,8 +161,10 @@ def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any
 
 def _make_detector(options: TrainOptions, info: DatasetInfo, weights: str | None) -> FasterRCNN:
     overrides = _overrides(options)
-    detector = detector_class(load_preset(options.preset).replace(**overrides))
-    return detector.from_preset(options.preset, category_ids=info.category_ids, weights=weights, **overrides)
+    kind = detector_class(load_preset(options.preset).replace(**overrides))
+    detector = kind.from_preset(options.preset, category_ids=info.category_ids, weights=weights, **overrides)
+    require_finite_weights(detector, f"weights={weights}")
+    return detector
 
 
 def _overrides(options: TrainOptions) -> dict[str, Any]:
@@ -220,6 +218,8 @@ def _total_steps(options: TrainOptions, steps_per_epoch: int) -> int | None:
 
 def _remaining_epochs(budget: Budget, steps_per_epoch: int) -> int:
     """Enough epochs for what is left of the budget; `SpendBudget` ends the run inside the last one."""
+    if budget.progress >= 1.0:
+        return 0
     return -(-(budget.steps - budget.steps_done) // steps_per_epoch) if budget.steps else 1_000_000
 
 
