@@ -16,14 +16,15 @@ from tf_dcnv2.training import RunFolder
 
 # The command `tf-dcnv2`, in a process that kills itself within the n-th call that brings a file to the disk.
 PROGRAM = """
-import os, signal, sys
+import os, signal, stat, sys
 die_in = int(sys.argv.pop(1))
 calls, fsync = 0, os.fsync
 def fsync_or_die(handle):
     global calls
     calls += 1
     if calls == die_in:
-        os.truncate(handle, os.fstat(handle).st_size // 2)  # half of it had been written
+        if stat.S_ISREG(os.fstat(handle).st_mode):  # and not a folder
+            os.truncate(handle, os.fstat(handle).st_size // 2)  # half of it had been written
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(handle)
 if die_in:
@@ -68,15 +69,17 @@ class Run:
         output, _ = process.communicate()
         assert process.returncode == -signal.SIGKILL, output
 
-    def kill_after(self, seconds: float) -> None:
-        """Kills it so long after it began to train."""
+    def kill_after(self, epochs: int, seconds: float) -> None:
+        """Kills it so long after its n-th epoch; after none, while it builds the graph."""
         process = self.start()
         for line in process.stdout:
-            if line.startswith("model"):
+            epochs -= line.startswith("epoch")
+            if epochs <= 0 and line.startswith(("model", "epoch")):
                 break
         time.sleep(seconds)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
 
     def finish(self) -> None:
         process = self.start()
@@ -91,8 +94,8 @@ class Run:
 
 def kill_and_finish(run: Run, kills) -> None:
     done = 0
-    for kill, argument in kills:
-        kill(argument)
+    for kill, *arguments in kills:
+        kill(*arguments)
         # No kill takes anything back.
         assert run.steps() >= done
         done = run.steps()
@@ -102,13 +105,13 @@ def kill_and_finish(run: Run, kills) -> None:
 def test_a_run_that_is_killed_within_writes_and_between_them_comes_to_its_end(synthetic_records, tmp_path):
     run = Run(synthetic_records, tmp_path / "run", epochs=12)
     # In the backup of its second epoch, in last.keras after it was resumed, and while it trains.
-    kill_and_finish(run, [(run.kill_in_write, 14), (run.kill_in_write, 2), (run.kill_after, 5.0)])
+    kill_and_finish(run, [(run.kill_in_write, 14), (run.kill_in_write, 2), (run.kill_after, 1, 0.2)])
 
 
 @pytest.mark.slow
 def test_a_run_comes_to_its_end_through_twenty_kills(synthetic_records, tmp_path):
-    run, choose = Run(synthetic_records, tmp_path / "run", epochs=150), random.Random(0)
+    run, choose = Run(synthetic_records, tmp_path / "run", epochs=80), random.Random(0)
     kills = [(run.kill_in_write, choose.randint(1, 30)) for _ in range(10)]
-    kills += [(run.kill_after, choose.uniform(0, 15)) for _ in range(10)]
+    kills += [(run.kill_after, choose.randint(0, 3), choose.uniform(0, 0.5)) for _ in range(10)]
     choose.shuffle(kills)
     kill_and_finish(run, kills)
