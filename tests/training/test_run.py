@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
 from tests.training.conftest import TINY
@@ -241,6 +243,18 @@ def test_a_run_that_diverges_stops_with_the_last_weights_that_were_finite(synthe
         train(options(synthetic_records, tmp_path / "run", val=None, **diverging))
     assert all(np.isfinite(weight).all() for weight in weights_of(tmp_path / "run" / "last.keras"))
     assert not (RunFolder(tmp_path / "run").backups.load_state() or RunState()).is_finished
+
+
+def test_records_with_fewer_images_than_described_are_no_success(synthetic_records, tmp_path):
+    for path in Path(synthetic_records).parent.glob("records*"):
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    sidecar = tmp_path / "records.json"
+    description = json.loads(sidecar.read_text())
+    description["shards"][0]["image_ids"] += range(1000, 1008)
+    sidecar.write_text(json.dumps(description))
+    with pytest.raises(tf.errors.OpError, match="expected to contain 8 elements but contained only 4"):
+        train(options(str(tmp_path / "records"), tmp_path / "run", val=None, steps=12))
 
 
 def test_weights_to_start_from_have_to_be_finite(synthetic_records, tmp_path):
