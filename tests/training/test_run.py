@@ -59,6 +59,16 @@ def test_a_run_leaves_detectors_configuration_and_log(synthetic_records, tmp_pat
     np.testing.assert_allclose(loaded(images)["scores"], result.detector(images)["scores"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_that_no_run_has_made_are_not_replaced(synthetic_records, tmp_path, resume):
+    downloaded = tmp_path / "last.keras"
+    downloaded.write_bytes(b"weights to start from")
+    with pytest.raises(FileExistsError, match=r"holds no run, but last\.keras, which a run would replace"):
+        train(options(synthetic_records, tmp_path, weights=str(downloaded), resume=resume))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.keras"]
+    assert downloaded.read_bytes() == b"weights to start from"
+
+
 @pytest.mark.parametrize(
     ("preset", "changes", "rois"),
     [

@@ -57,7 +57,8 @@ def train(
         callbacks: more Keras callbacks, such as a progress bar.
 
     Raises:
-        FileExistsError: the folder holds another run, and `options.resume` is not set.
+        FileExistsError: the folder holds another run, and `options.resume` is not set; or it holds files of other
+            origin that a run would replace.
         FileNotFoundError, ValueError: records or settings are wrong, or are not those of the run that is resumed; the
             message says which.
         TrainingDiverged: a loss or weight became NaN or infinite; `last.keras` has the weights before that step.
@@ -143,6 +144,7 @@ def describe_finished(options: TrainOptions, state: RunState) -> str:
 def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any]) -> tuple[Backup | None, list[str]]:
     """The backup to go on from, None for a new run, and what is different from now on."""
     if not run.holds_a_run():
+        run.refuse_foreign_files()
         return None, []
     if not options.resume:
         raise FileExistsError(f"{run} holds another run. Choose another output folder, or resume that run.")

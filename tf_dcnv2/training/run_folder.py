@@ -27,6 +27,8 @@ from tf_dcnv2.data.atomic_files import atomic_file, is_leftover, write_atomicall
 from tf_dcnv2.models.finite_weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
 
+_FILES = ("backup", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt")
+
 
 class RunFolder:
     """The folder of one run.
@@ -59,6 +61,19 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         """Whether a run was started here."""
         return (self.path / "config.yaml").exists()
+
+    def refuse_foreign_files(self) -> None:
+        """Checks that a new run would replace nothing: its configuration is written first, and without one the files
+        of a run are somebody else's.
+
+        Raises:
+            FileExistsError: there are such files; the message names them.
+        """
+        if names := [name for name in _FILES if os.path.lexists(self.path / name)]:
+            raise FileExistsError(
+                f"{self.path} holds no run, but {', '.join(names)}, which a run would replace. Choose another output "
+                "folder."
+            )
 
     def read_config(self) -> dict[str, Any]:
         """What `write_config` wrote.
