@@ -2,19 +2,25 @@
 
 import contextlib
 import json
+import shutil
 import warnings
 
+import keras
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from tests.models.conftest import MASK_HEAD, tiny_config
 from tests.wild.conftest import CASES
 from tests.wild.random_files import random_file
+from tf_dcnv2.cli import main
 from tf_dcnv2.cli.errors import describe
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
 from tf_dcnv2.data.coco_annotations import load_json, read_coco_annotations
 from tf_dcnv2.data.findings import Findings
 from tf_dcnv2.evaluation import evaluate_coco
+from tf_dcnv2.models import FasterRCNN, detector_class
 
 PLAIN = json.loads((CASES / "plain" / "a.json").read_text())
 FEW = {"batch_size": 4, "short_side": 32, "max_side": 64, "masks": False}
@@ -79,14 +85,42 @@ def test_random_files_are_refused_or_converted_with_everything_said(images, tmp_
     evaluated(tmp_path, converted(images, tmp_path, last))
 
 
+def one_step(detector, prefix):
+    """Trains on the first batch of records that have two images; returns how many batches that were."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # more than eight objects on an image
+        batches = load_records(
+            prefix, batch_size=2, training=True, masks=True, max_boxes=8, short_side=96, max_side=128
+        )
+    steps = 0
+    for batch in batches.take(1):
+        assert np.isfinite(detector.train_on_batch(*batch)).all()
+        steps += 1
+    return steps
+
+
+def commands_work(images, tmp_path, report):
+    """Evaluates and predicts as a user does, with a detector of whatever categories the file had."""
+    run, output = tmp_path / "run", tmp_path / "out"
+    for folder in (run, output):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    config = tiny_config("fpn", **{"box_head.score_threshold": 0.0})
+    FasterRCNN(config, category_ids=tuple(report.categories)).save(run / "best.keras")
+    categories = [{"id": key, "name": name} for key, name in report.categories.items()]
+    (run / "config.yaml").write_text(yaml.safe_dump({"categories": categories}))
+    size = ["--short-side", "96", "--max-side", "128"]
+    results = output / "results.json"
+    assert main(["evaluate", str(run), "--records", str(tmp_path / "set"), "--output", str(results), *size]) == 0
+    assert json.loads(results.read_text())
+    command = ["predict", str(run), "--images", str(images), "--output", str(output), "--min-score", "0", *size]
+    assert main(command) == 0
+    assert len(json.loads((output / "detections.json").read_text())) == len(list(images.iterdir()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 3000, 200))
 def test_two_thousand_random_files_convert_train_evaluate_and_predict(images, tmp_path, first):
-    import keras
-
-    from tests.models.conftest import MASK_HEAD, tiny_config
-    from tf_dcnv2.models import detector_class
-
     config = tiny_config("fpn", mask_head=MASK_HEAD)
     detector = detector_class(config)(config, category_ids=(1, 2))
     detector.compile(keras.optimizers.SGD(1e-4))
@@ -97,16 +131,10 @@ def test_two_thousand_random_files_convert_train_evaluate_and_predict(images, tm
             continue
         evaluated(tmp_path, report)
         info = read_dataset_info(tmp_path / "set")
-        if info.has_masks and info.num_images >= 2 and set(info.categories) <= {1, 2}:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                batches = load_records(
-                    tmp_path / "set", batch_size=2, training=True, masks=True, max_boxes=8, short_side=96, max_side=128
-                )
-            for batch in batches.take(1):
-                loss = detector.train_on_batch(*batch)
-                assert np.isfinite(loss).all(), seed
-                trained += 1
+        if info.has_masks and set(info.categories) <= {1, 2}:
+            trained += one_step(detector, tmp_path / "set")
+        if seed % 50 == 0:
+            commands_work(images, tmp_path, report)
     assert trained > 5
 
 
