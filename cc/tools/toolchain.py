@@ -4,13 +4,15 @@ setup.py builds the op library with it, kernel_tests.py the C++ tests. Needs not
 DCNV2_WERROR=1 in the environment a warning is an error.
 """
 
+import contextlib
+import fcntl
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,7 +104,7 @@ class Builder:
 
     def compile(self, files: Iterable[str], extra_flags: Sequence[str] = ()) -> list[Path]:
         """Compiles `files`, `jobs` at a time, and returns their objects in the same order."""
-        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+        with self._alone(), ThreadPoolExecutor(max_workers=self.jobs) as pool:
             return list(pool.map(lambda source: self._compile(source, extra_flags), files))
 
     def link(self, name: str, objects: Sequence[Path], flags: Sequence[str]) -> Path:
@@ -110,9 +112,10 @@ class Builder:
         target = self.directory / name
         shared = ["-shared"] if target.suffix == ".so" else []
         command = [*self.compiler, *shared, *map(str, objects), "-o", str(target), *flags]
-        if self._is_stale(target, objects, command):
-            self._run(command)
-            self._record(target, command)
+        with self._alone():
+            if self._is_stale(target, objects, command):
+                self._run(command)
+                self._record(target, command)
         return target
 
     def compiler_version(self) -> str:
@@ -133,6 +136,13 @@ class Builder:
             self._run(command)
             self._record(target, command)
         return target
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Waits for other processes that build in the directory, such as those of a parallel test run."""
+        with open(self.directory / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     @staticmethod
     def _run(command: Sequence[str]) -> None:
