@@ -3,29 +3,34 @@
     python tools/mutate.py --count 20            # a random sample of the whole package
     python tools/mutate.py --only models/rpn     # of some modules
 
-A fault is a changed operator, number, truth value or keyword argument, a condition turned round, or a statement left
-out. Each is planted in a copy of the repository, where the tests of the same folder run that mention something the
-module defines; a fault is noticed if one of them fails or does not end. What lives is either equivalent to the original
-or a test that is missing. The sample is the same for the same --seed and source.
+A fault is a changed operator, number (the next integer, twice a float), truth value or keyword argument, a condition
+turned round, or a statement left out. Each is planted in a copy of the repository, where the tests of the same folder
+run that mention something the module defines; a fault is noticed if one of them fails or does not end. What lives is
+either equivalent to the original or a test that is missing. The sample is the same for the same --seed and source.
 """
 
 import argparse
 import ast
 import copy
+import importlib
+import multiprocessing
 import os
 import random
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ops", "layers", "models", "data", "training", "evaluation", "export")
+IMPORTED_ONCE = ("tensorflow", "keras", "official.vision.ops.box_ops", "pycocotools.mask", "hypothesis")
 NEEDED = ("tf_dcnv2", "tests", "cc", "tools", "benchmarks", "examples", "pyproject.toml", "Makefile", "README.md")
 
 _SWAPS = {
@@ -111,8 +116,10 @@ def _replacements(node: ast.AST) -> list[str]:
         return [f"({ast.unparse(node.operand)})"]
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         return [str(not node.value)]
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return [f"({ast.unparse(node)} + 1)"]
+    if isinstance(node, ast.Constant) and isinstance(node.value, float):
+        return [f"({ast.unparse(node)} * 2)" if node.value else "1.0"]
     if isinstance(node, ast.IfExp):
         return [_changed(node, body=node.orelse, orelse=node.body)]
     if isinstance(node, ast.Call) and any(keyword.arg for keyword in node.keywords):
@@ -144,10 +151,11 @@ def tests_beside(module: Path, root: Path = ROOT) -> list[Path]:
     nodes = ast.walk(ast.parse(module.read_text()))
     names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     words = {name for name in names if not name.startswith("_")} | {module.stem}
-    files = sorted(folder.rglob("test_*.py"))
-    chosen = [file for file in files if words & set(re.findall(r"\w+", file.read_text()))]
-    # The file named after the module first: it notices most, and the others need not run then.
-    return sorted(chosen or files, key=lambda file: (module.stem.strip("_") not in file.stem, file))
+    mentioned = {file: len(words & set(re.findall(r"\w+", file.read_text()))) for file in folder.rglob("test_*.py")}
+    chosen = [file for file, count in mentioned.items() if count] or list(mentioned)
+    # The file named after the module first, then those that mention most: they notice most, and the others, some of
+    # which take minutes, need not run then.
+    return sorted(chosen, key=lambda file: (module.stem.strip("_") not in file.stem, -mentioned[file], file))
 
 
 class Workshop:
@@ -164,13 +172,34 @@ class Workshop:
 
     def passes(self, tests: list[Path]) -> bool:
         """Whether the tests pass, and in time."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, tests)]
+        child = os.fork()
+        if child == 0:
+            self._run(tests)
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status == 0
+            time.sleep(0.05)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+    def _run(self, tests: list[Path]) -> NoReturn:
+        """In a process of its own, and of its group what the tests start."""
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        os.chdir(self.folder)
+        os.environ.update(PYTHONPATH=str(self.folder), PYTHONDONTWRITEBYTECODE="1")
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(self.folder))
+        status = 1
         try:
-            done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, timeout=self._timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *map(str, tests)])
+        finally:
+            os._exit(status)
 
     def survives(self, mutant: Mutant) -> bool:
         """Plants the fault, runs the tests beside it, and takes it out."""
@@ -182,6 +211,26 @@ class Workshop:
             return self.passes(tests)
         finally:
             module.write_text(source)
+
+
+def verdicts(sample: list[Mutant], jobs: int, timeout: float) -> Iterator[tuple[Mutant, bool]]:
+    """Each fault and whether it survives, as they become known."""
+    # Imported once: what tests import takes longer than most of them, unless they are forked from here.
+    for module in IMPORTED_ONCE:
+        importlib.import_module(module)
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
+        context = multiprocessing.get_context("fork")
+        with context.Pool(jobs, _open_workshop, (folder, timeout)) as pool:
+            yield from pool.imap_unordered(_verdict, sample)
+
+
+def _open_workshop(folder: str, timeout: float) -> None:
+    global _workshop
+    _workshop = Workshop(Path(tempfile.mkdtemp(dir=folder)), timeout)
+
+
+def _verdict(mutant: Mutant) -> tuple[Mutant, bool]:
+    return mutant, _workshop.survives(mutant)
 
 
 def candidates(only: list[str]) -> list[Mutant]:
@@ -196,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=20, help="how many faults (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="which sample (default: 0)")
     parser.add_argument("--only", nargs="*", default=[], metavar="PART", help="only modules whose path contains a PART")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds for the tests of a fault (default: 1800)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once (default: 2)")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for the tests of a fault (default: 900)")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
     arguments = parser.parse_args(argv)
 
@@ -207,14 +257,11 @@ def main(argv: list[str] | None = None) -> int:
         print(*sample, sep="\n")
         return 0
     alive, start = [], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
-        workshop = Workshop(Path(folder), arguments.timeout)
-        for number, mutant in enumerate(sample, start=1):
-            lives = workshop.survives(mutant)
-            alive += [mutant] if lives else []
-            minutes = (time.monotonic() - start) / 60
-            verdict = "LIVES " if lives else "killed"
-            print(f"{number:4}/{len(sample)}  {minutes:6.1f} min  {verdict}  {mutant}", flush=True)
+    for number, (mutant, lives) in enumerate(verdicts(sample, arguments.jobs, arguments.timeout), start=1):
+        alive += [mutant] if lives else []
+        minutes = (time.monotonic() - start) / 60
+        verdict = "LIVES " if lives else "killed"
+        print(f"{number:4}/{len(sample)}  {minutes:6.1f} min  {verdict}  {mutant}", flush=True)
     killed = len(sample) - len(alive)
     print(
         f"{killed} of {len(sample)} faults were noticed, in {(time.monotonic() - start) / 60:.0f} minutes", flush=True

@@ -21,7 +21,7 @@ def f(x: int | None, y=2):
     log("ü", x)
     if x is None and not y:
         raise ValueError(f"{x + 1}")
-    return g(x, key=y) if x <= 3 else -x
+    return g(x, key=y) if x <= 3 else -x * 0.5
 '''
 
 
@@ -33,11 +33,13 @@ def test_every_kind_of_fault_is_planted_and_what_only_people_read_is_not(mutate)
         ("x is None and not y", "(x is None or not y)"),
         ("x is None", "(x is not None)"),
         ("not y", "(y)"),
-        ("g(x, key=y) if x <= 3 else -x", "(-x if x <= 3 else g(x, key=y))"),
+        ("g(x, key=y) if x <= 3 else -x * 0.5", "(-x * 0.5 if x <= 3 else g(x, key=y))"),
         ("g(x, key=y)", "(g(x))"),
         ("x <= 3", "(x < 3)"),
         ("3", "(3 + 1)"),
         ("-x", "(x)"),
+        ("-x * 0.5", "(-x / 0.5)"),
+        ("0.5", "(0.5 * 2)"),
     }
 
 
