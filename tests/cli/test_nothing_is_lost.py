@@ -134,6 +134,55 @@ def test_a_results_file_that_cannot_be_written_stops_before_the_work(
     assert annotations.read_text() == Path(synthetic[1]).read_text()
 
 
+def test_other_peoples_reports_and_lists_are_not_replaced(
+    run_folder, records, synthetic, photos, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(evaluation, "_detect", lambda *_: pytest.fail("the work has begun"))
+    for name, text in (("val.skipped.json", Path(synthetic[1]).read_text()), ("tasks.json", '[{"image": "a.jpg"}]')):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "out").mkdir()
+    for name in ("notes.skipped.json", "out/detections.skipped.json"):
+        (tmp_path / name).write_text("my notes")
+    before = {path: path.read_text() for path in tmp_path.rglob("*.json")}
+    images, annotations = synthetic
+    evaluate = ["evaluate", str(run_folder), "--records", records, *SIZE]
+    skipped = str(tmp_path / "val.skipped.json")
+    for command, reason in (
+        ([*evaluate, "--annotations", skipped, "--output", f"{tmp_path}/val.json"], "overwrite the input"),
+        ([*evaluate, "--annotations", annotations, "--output", f"{tmp_path}/notes.json"], "not an earlier report"),
+        ([*evaluate, "--output", f"{tmp_path}/tasks.json"], "not a file of results"),
+        (
+            ["convert", "--images", images, "--annotations", annotations, "--output", f"{tmp_path}/notes"],
+            "not an earlier report",
+        ),
+        (
+            ["predict", str(run_folder), "--images", str(photos), "--output", f"{tmp_path}/out"],
+            "not an earlier report",
+        ),
+    ):
+        assert main(command) == 1
+        assert re.search(reason, capsys.readouterr().err), command
+    assert {path: path.read_text() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_an_interruption_before_the_first_image_keeps_what_was_found_earlier(run_folder, photos, tmp_path, monkeypatch):
+    command = ["predict", str(run_folder), "--images", str(photos), "--output", str(tmp_path / "out"), *SIZE]
+    assert main(command) == 1
+    before = (tmp_path / "out" / "detections.json").read_text()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tf_dcnv2.data.read_image", interrupted)
+    assert main(command) == 130
+    assert (tmp_path / "out" / "detections.json").read_text() == before
+
+
+def test_a_box_format_without_the_annotations_it_is_of_is_a_usage_error(run_folder, records, capsys):
+    assert main(["evaluate", str(run_folder), "--records", records, "--box-format", "xyxy"]) == 2
+    assert "--annotations" in capsys.readouterr().err
+
+
 def test_metrics_are_printed_even_if_the_results_can_no_longer_be_written(
     run_folder, records, tmp_path, capsys, monkeypatch
 ):
@@ -202,10 +251,15 @@ def test_converting_images_without_a_box_fails_unless_that_is_wanted(synthetic, 
     content = json.loads(Path(synthetic[1]).read_text())
     annotations = tmp_path / "empty.json"
     annotations.write_text(json.dumps({**content, "annotations": []}))
-    arguments = ["--images", synthetic[0], "--annotations", str(annotations), "--output", str(tmp_path / "x")]
-    assert main(["convert", *arguments]) == 1
+    good = ["--images", synthetic[0], "--annotations", synthetic[1], "--output", str(tmp_path / "x")]
+    empty = ["--images", synthetic[0], "--annotations", str(annotations), "--output", str(tmp_path / "x")]
+    assert main(["convert", *good]) == 0
+    before = contents(tmp_path)
+    assert main(["convert", *empty]) == 1
+    assert re.search(r"empty\.json has no annotation.*--allow-empty", capsys.readouterr().err)
+    assert contents(tmp_path) == before
+    assert main(["convert", *empty, "--allow-empty"]) == 0
     assert "there is not a single box" in capsys.readouterr().out
-    assert main(["convert", *arguments, "--allow-empty"]) == 0
 
 
 def test_an_unknown_box_format_is_named_with_those_that_exist(synthetic, tmp_path, capsys):
@@ -244,7 +298,13 @@ def test_an_average_precision_of_nothing_is_never_minus_one():
 
 
 def test_pictures_of_few_or_many_pixels_are_drawn(run_folder, tmp_path):
-    for name, shape in (("dot.png", (1, 1, 3)), ("line.png", (2, 3000, 3))):
-        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / name)
-    images = [str(tmp_path / "dot.png"), str(tmp_path / "line.png")]
+    images = []
+    for name, shape in (
+        ("dot", (1, 1, 3)),
+        ("line", (2, 3000, 3)),
+        ("endless", (2, 70_000, 3)),
+        ("n" * 230, (9, 9, 3)),
+    ):
+        images.append(str(tmp_path / f"{name}.png"))
+        Image.fromarray(np.zeros(shape, np.uint8)).save(images[-1])
     assert main(["predict", str(run_folder), "--images", *images, "--output", str(tmp_path / "out"), *SIZE]) == 0

@@ -150,4 +150,7 @@ def test_a_minimal_score_beyond_its_range_is_a_usage_error(run_folder, tmp_path,
 
 def test_without_a_configuration_categories_are_named_by_their_ids(run_folder, tmp_path):
     (tmp_path / "alone.keras").write_bytes((run_folder / "best.keras").read_bytes())
-    assert load_trained(tmp_path / "alone.keras").names == {2: "2", 5: "5", 11: "11", 17: "17"}
+    for foreign in (None, "categories: [cat, dog]", "!!python/object:os.system {}", "a: ["):
+        if foreign is not None:
+            (tmp_path / "config.yaml").write_text(foreign)
+        assert load_trained(tmp_path / "alone.keras").names == {2: "2", 5: "5", 11: "11", 17: "17"}

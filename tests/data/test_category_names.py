@@ -13,6 +13,12 @@ def test_spelling_matters_only_where_nothing_else_fits():
     decomposed = unicodedata.normalize("NFD", "Möwe")
     assert match_categories({1: "Traffic light", 2: decomposed}, {7: "traffic_light", 8: "möwe "}) == {1: 7, 2: 8}
     assert match_categories({1: "Cell", 2: "cell"}, {3: "cell", 4: "Cell"}) == {1: 4, 2: 3}
+    assert match_categories({1: "cell", 2: "CELL"}, {3: "Cell", 4: "cell"}) == {1: 4, 2: 3}
+
+
+def test_names_that_only_spelling_tells_apart_are_not_guessed():
+    assert match_categories({5: "CAT", 6: "dog"}, {1: "Cat", 2: "cat", 3: "Dog"}) == {6: 3}
+    assert match_categories({1: "Cat", 2: "cat"}, {5: "CAT"}) == {}
 
 
 def test_categories_of_the_same_name_keep_their_ids():

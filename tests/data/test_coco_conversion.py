@@ -327,6 +327,12 @@ def test_annotations_and_other_peoples_files_are_never_overwritten(coco, tmp_pat
         convert_coco(images, annotations, tmp_path / "val")
     assert (annotations.read_text(), other.read_text()) == (before, '{"images": []}')
     assert not list(tmp_path.glob("*.tfrecord"))
+    shards = [tmp_path / "t-00000-of-00001.tfrecord", tmp_path / "t-00001-of-00003"]
+    for path in shards:
+        path.write_bytes(b"another converter's")
+    with pytest.raises(FileExistsError, match="t-00000-of-00001.tfrecord exists and is not part of earlier records"):
+        convert_coco(images, annotations, tmp_path / "t")
+    assert [path.read_bytes() for path in shards] == [b"another converter's"] * 2
 
 
 def test_a_file_of_which_no_annotation_is_usable_is_refused_with_a_report(coco, prefix):
@@ -338,6 +344,30 @@ def test_a_file_of_which_no_annotation_is_usable_is_refused_with_a_report(coco, 
     listed = json.loads(Path(f"{prefix}.skipped.json").read_text())["skipped"]
     assert {item["id"] for item in listed} == {1, 2}
     assert list(_folder_contents(prefix)) == ["set.skipped.json"]
+
+
+def test_a_file_name_that_is_no_text_is_converted_with_its_bytes_as_escapes(coco, prefix):
+    coco.add_image(1, name="plain.jpg")
+    os.rename(coco.images_dir / "plain.jpg", os.fsencode(coco.images_dir) + b"/caf\xe9.jpg")
+    coco.content["images"][0]["file_name"] = "caf\udce9.jpg"
+    coco.add_image(2, name="http://[x/a.jpg", save=False)  # nor is this a URL
+    coco.add_box(1, [1, 1, 9, 9])
+    report = convert_coco(*coco.save(), prefix)
+    assert (report.images, report.boxes, len(report.skipped)) == (1, 1, 1)
+    [record] = tf.data.TFRecordDataset(report.shards[0])
+    names = tf.train.Example.FromString(record.numpy()).features.feature["image/filename"].bytes_list.value
+    assert names == [b"caf\\udce9.jpg"]
+
+
+def test_areas_and_outlines_in_the_unit_of_relative_boxes_are_not_taken_for_pixels(coco, prefix):
+    coco.add_image(1, height=48, width=64)
+    coco.add_box(1, [0.25, 0.25, 0.5, 0.5], area=0.25)
+    report = convert_coco(*coco.save(), prefix, box_format="xywh-normalized")
+    assert features(read_examples(report)[0])["image/object/area"] == [24 * 32]
+    assert not report.warnings
+    coco.content["annotations"][0]["segmentation"] = [[0.25, 0.25, 0.75, 0.25, 0.75, 0.75]]
+    report = convert_coco(*coco.save(), prefix, box_format="xywh-normalized")
+    assert "100% of the boxes are not the boxes of their segmentations" in report.warnings
 
 
 def test_annotations_of_an_image_that_is_left_out_are_listed_too(coco, prefix):

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tests.masks import box_mask
 from tf_dcnv2.data import mask_png
 from tf_dcnv2.data.mask_png import box_code, empty_code, encode_mask
-from tf_dcnv2.data.masks import box_mask, uncompressed_rle
+from tf_dcnv2.data.masks import uncompressed_rle
 
 
 @pytest.mark.parametrize("large_from", [0, 1 << 20], ids=["sparse", "as Model Garden"])

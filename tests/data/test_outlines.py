@@ -1,7 +1,8 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from tf_dcnv2.data.masks import segmentation_mask, uncompressed_rle
+from tests.masks import segmentation_mask
+from tf_dcnv2.data.masks import uncompressed_rle
 from tf_dcnv2.data.outlines import mask_polygons
 
 

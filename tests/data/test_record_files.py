@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,11 @@ def test_every_box_trains_by_default_and_a_limit_says_what_it_costs(coco, prefix
     [(_, targets)] = load_records(prefix, batch_size=1, training=True, short_side=48)
     assert int((targets["classes"] >= 0).numpy().sum()) == 150
     with pytest.warns(UserWarning, match=r"50 boxes on 1 images are left out by max_boxes=100; max_boxes=150 keeps"):
+        load_records(prefix, batch_size=1, training=True, max_boxes=100)
+    sidecar = json.loads(Path(f"{prefix}.json").read_text())
+    del sidecar["shards"][0]["boxes_per_image"]  # as in records of earlier versions
+    Path(f"{prefix}.json").write_text(json.dumps(sidecar))
+    with pytest.warns(UserWarning, match=r"boxes are left out by max_boxes=100; max_boxes=150 keeps all"):
         load_records(prefix, batch_size=1, training=True, max_boxes=100)
 
 

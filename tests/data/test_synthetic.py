@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.masks import segmentation_mask
 from tf_dcnv2.data import convert_coco, make_synthetic_coco
-from tf_dcnv2.data.masks import segmentation_mask
 
 
 @pytest.fixture(scope="module")

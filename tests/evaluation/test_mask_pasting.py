@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tf_dcnv2.data.masks import box_mask, compressed_rle, segmentation_mask
+from tests.masks import box_mask, segmentation_mask
+from tf_dcnv2.data.masks import compressed_rle
 from tf_dcnv2.evaluation import paste_mask
 
 

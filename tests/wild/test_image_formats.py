@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.wild.conftest import CASES
 from tf_dcnv2.data import convert_coco, read_dataset_info, read_image
+from tf_dcnv2.data.image_files import read_as_jpeg
 
 FORMATS = CASES / "formats" / "img"
 UNREADABLE = {
@@ -143,3 +144,19 @@ def test_a_palette_with_transparency_is_white_where_nothing_is_seen(tmp_path):
     image = read_image(tmp_path / "x.png")
     assert (image[4:] == 255).all()
     assert np.abs(image[:4].astype(int) - [200, 10, 10]).max() < 10
+
+
+def test_everything_that_was_done_to_the_pixels_is_said(tmp_path):
+    frames = np.full((2, 48, 64), 4095, np.uint16)
+    tifffile.imwrite(tmp_path / "x.tiff", frames, photometric="minisblack")
+    note = read_as_jpeg(tmp_path / "x.tiff").note
+    assert "the first of several frames was taken; " in note and "scaled" in note
+    tifffile.imwrite(tmp_path / "x.tiff", np.linspace(0, 1, 48 * 64 * 3, dtype=np.float32).reshape(48, 64, 3))
+    assert "scaled" in read_as_jpeg(tmp_path / "x.tiff").note
+
+
+def test_an_image_that_no_jpeg_can_hold_is_called_too_long(tmp_path):
+    Image.fromarray(np.zeros((2, 70_000), np.uint8)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"70000x2 pixels, but JPEG.* at most 65500"):
+        read_as_jpeg(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png").shape == (2, 70_000, 3)

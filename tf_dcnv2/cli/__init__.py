@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return 2
-    # TensorFlow greets on import with a dozen lines about its build and about GPUs it does not find, which are no news
-    # to the user of a command. Errors that matter come as exceptions.
+    # On import TensorFlow prints a dozen lines about its build and about GPUs it does not find, which are no news to
+    # the user of a command. Errors that matter come as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

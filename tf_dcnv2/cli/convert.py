@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Converts and reports what was written and what was left out; 1 if there is not a single box."""
+def run(arguments: argparse.Namespace) -> None:
+    """Converts and reports what was written and what was left out."""
     from tf_dcnv2.data import convert_coco, read_dataset_info
 
     with progress_bar("convert") as progress:
@@ -48,14 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
             num_shards=arguments.num_shards,
             include_masks=not arguments.no_masks,
             box_format=arguments.box_format,
+            allow_empty=arguments.allow_empty,
             progress=progress,
         )
     say("data", read_dataset_info(arguments.output))
     say("written", f"{report.shards[0]}" + (f" and {len(report.shards) - 1} more" if len(report.shards) > 1 else ""))
     show_findings(report.skipped, report.repaired, report.warnings, report.report_path)
-    if not report.boxes and not arguments.allow_empty:
-        say("failed", "the records hold images only; --allow-empty accepts that")
-        return 1
     records = shlex.quote(arguments.output)
     say("next", f"tf-dcnv2 train --train {records} ...   |   tf-dcnv2 evaluate RUN --records {records}")
-    return 0

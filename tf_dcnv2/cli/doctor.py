@@ -221,8 +221,9 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("gpu", "none")
     elif not visible:
         remedy = (
-            "pip install 'tensorflow[and-cuda]==2.20.*' brings the libraries it needs; TF_CPP_MIN_LOG_LEVEL=0 tf-dcnv2 "
-            'doctor tells what is missing. CUDA_VISIBLE_DEVICES="" says that this is meant to be so.'
+            f"pip install 'tensorflow[and-cuda]=={tf.__version__}' brings the libraries it needs; "
+            "TF_CPP_MIN_LOG_LEVEL=0 tf-dcnv2 doctor tells what is missing. "
+            'CUDA_VISIBLE_DEVICES="" says that this is meant to be so.'
         )
         yield Finding("gpu", "TensorFlow sees none of them", False, remedy)
     elif native.is_available() and not cuda:

@@ -57,15 +57,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the tables; 1 if the detections could not be written in the end."""
     from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.data import load_records, read_dataset_info
+    from tf_dcnv2.data.findings import refuse_foreign_report
     from tf_dcnv2.data.output_files import refuse_overwriting
     from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
+    from tf_dcnv2.evaluation.coco import check_results_path
 
+    if arguments.box_format and not arguments.annotations:
+        raise UsageError("--box-format says what the boxes of --annotations mean: give both")
     info = read_dataset_info(arguments.records)
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     results_path = arguments.output or str(trained.path.with_name("results.json"))
     inputs = [trained.path, *info.shards, *([arguments.annotations] if arguments.annotations else [])]
-    refuse_overwriting([results_path], inputs)
-    annotations = _read_annotations(arguments, info, results_path) if arguments.annotations else None
+    check_results_path(results_path, inputs)
+    annotations = None
+    if arguments.annotations:
+        report_path = f"{results_path.removesuffix('.json')}.skipped.json"
+        refuse_overwriting([report_path], [*inputs, results_path])
+        refuse_foreign_report(report_path)
+        annotations = _read_annotations(arguments, info, report_path)
     categories = annotations.categories if annotations else info.categories
     boxes_of = info.boxes_per_category
     if annotations:
@@ -105,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if problem else 0
 
 
-def _read_annotations(arguments: argparse.Namespace, info, results_path: str):
+def _read_annotations(arguments: argparse.Namespace, info, report_path: str):
     """The annotation file to score against, with a report of what of it cannot be used."""
     from tf_dcnv2.data.coco_annotations import read_coco_annotations
     from tf_dcnv2.data.findings import write_report
@@ -115,7 +124,6 @@ def _read_annotations(arguments: argparse.Namespace, info, results_path: str):
             "--annotations cannot tell apart images that have the same id in several data sets: evaluate one at a time"
         )
     annotations = read_coco_annotations(arguments.annotations, box_format=arguments.box_format)
-    report_path = f"{results_path.removesuffix('.json')}.skipped.json"
     findings = annotations.findings
     has_report = write_report(report_path, findings)
     show_findings(findings.skipped, findings.repaired, findings.warnings, report_path if has_report else None)

@@ -71,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
             for done, (file, picture) in enumerate(zip(files, pictures, strict=True), start=1):
                 prediction.add(file, picture)
                 progress(done, len(files))
-    finally:  # however it ends, what was found is kept
-        prediction.save()
+    finally:
+        if prediction.entries or prediction.findings.skipped:  # however it ends, what was found is kept
+            prediction.save()
     found = sum(len(entry["detections"]) for entry in prediction.entries)
     count = len(prediction.entries)
     say("found", f"{found} objects on {count} images with a score of at least {arguments.min_score:g}")
@@ -115,9 +116,7 @@ class _Prediction:
             self.findings.skip("file", str(file), _reason(error).removeprefix(f"{file} "))
             return
         height, width = image.shape[:2]
-        zoom = (
-            max(1.0, _SMALLEST_PICTURE_PX / min(height, width)) if max(height, width) < 20 * min(height, width) else 1
-        )
+        zoom = _zoom(height, width)
         picture = draw_detections(image, **detections, names=self._names, min_score=self._min_score, zoom=zoom)
         save_image(picture, picture_path, comment=_COMMENT)
         found = _describe(detections, self._names, self._min_score, height, width)
@@ -138,6 +137,15 @@ class _Prediction:
         self._saved = time.monotonic()
 
 
+def _zoom(height: int, width: int) -> float:
+    """By how much a picture is larger than its image, for labels to be readable and JPEG to take it."""
+    from tf_dcnv2.data.image_files import LARGEST_JPEG_PX
+
+    shorter, longer = sorted((height, width))
+    readable = max(1.0, _SMALLEST_PICTURE_PX / shorter) if longer < 20 * shorter else 1.0
+    return min(readable, LARGEST_JPEG_PX / longer)
+
+
 def _reason(error: Exception) -> str:
     from tf_dcnv2.cli.errors import describe
 
@@ -146,10 +154,13 @@ def _reason(error: Exception) -> str:
 
 def _check_output(files: Sequence[Path], pictures: Sequence[Path], output: Path) -> None:
     """Refuses to overwrite what was not written by an earlier prediction, before anything is computed."""
+    from tf_dcnv2.data.findings import refuse_foreign_report
     from tf_dcnv2.data.output_files import refuse_foreign, refuse_overwriting
 
     json_path = output / "detections.json"
-    refuse_overwriting([*pictures, json_path], files)
+    report_path = output / "detections.skipped.json"
+    refuse_overwriting([*pictures, json_path, report_path], files)
+    refuse_foreign_report(report_path)
     for path in pictures:
         if path.exists():
             refuse_foreign(path, _is_picture_of_ours(path), "a picture of an earlier prediction")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tf_dcnv2.models import FasterRCNN
 from tf_dcnv2.models.finite_weights import require_finite_weights
+from tf_dcnv2.training.run_folder import RunFolder
 
 
 class Trained(NamedTuple):
@@ -57,9 +58,9 @@ def load_trained(run_path: str | os.PathLike, *, allow_non_finite: bool = False)
             require_finite_weights(detector, str(path))
         except ValueError as error:
             raise ValueError(f"{error} --allow-non-finite uses them all the same.") from None
-    names = {category_id: str(category_id) for category_id in detector.category_ids}
-    config = _read_config(path.with_name("config.yaml"))
-    names |= {category["id"]: category["name"] for category in config.get("categories", ())}
+    config = _config_of_run(path.parent)
+    known = {category["id"]: category["name"] for category in config.get("categories", ())}
+    names = {category_id: known.get(category_id, str(category_id)) for category_id in detector.category_ids}
     return Trained(detector, names, path, config.get("orientation", "upright"))
 
 
@@ -73,8 +74,10 @@ def _find_detector(path: Path) -> Path:
     raise FileNotFoundError(f"{path} does not exist. Expected the folder of a training run or a .keras file.")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return content if isinstance(content, dict) else {}
+def _config_of_run(folder: Path) -> dict[str, Any]:
+    """The configuration of the run in a folder; empty if a config.yaml there is that of another program."""
+    run = RunFolder(folder)
+    try:
+        return run.read_config() if run.holds_a_run() else {}
+    except ValueError:
+        return {}

@@ -3,6 +3,7 @@
 Every data set numbers its categories in its own way: only the name says what an id means.
 """
 
+import collections
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -13,8 +14,8 @@ def match_categories(own: Mapping[int, str], other: Mapping[int, str]) -> dict[i
     """The ids that the categories of `own` have in `other`.
 
     The same name at the same id comes first, then the same name elsewhere, then one that differs only in case, spaces
-    or Unicode form. A category without counterpart is left out. Where either side has nothing but ids for names, the
-    ids themselves are matched.
+    or Unicode form, if no other does so too. A category without counterpart is left out. Where either side has nothing
+    but ids for names, the ids themselves are matched.
 
     Args:
         own: category id -> name.
@@ -26,11 +27,11 @@ def match_categories(own: Mapping[int, str], other: Mapping[int, str]) -> dict[i
     if not (_has_names(own) and _has_names(other)):
         return {key: key for key in own if key in other}
     found = {key: key for key, name in own.items() if other.get(key) == name}
-    for form in (str, _plain):
-        free = {form(name): key for key, name in reversed(other.items()) if key not in found.values()}
-        for key, name in own.items():
-            if key not in found and form(name) in free:
-                found[key] = free.pop(form(name))
+    free = {name: key for key, name in reversed(other.items()) if key not in found.values()}
+    found |= {key: free.pop(name) for key, name in own.items() if key not in found and name in free}
+    mine = _by_plain_name({key: name for key, name in own.items() if key not in found})
+    others = _by_plain_name({key: name for key, name in other.items() if key not in found.values()})
+    found |= {mine[name]: others[name] for name in mine.keys() & others.keys()}
     return dict(sorted(found.items()))
 
 
@@ -47,6 +48,12 @@ def _list_names(names: Iterable[str]) -> str:
 
 def _has_names(categories: Mapping[int, str]) -> bool:
     return any(name != str(key) for key, name in categories.items())
+
+
+def _by_plain_name(categories: Mapping[int, str]) -> dict[str, int]:
+    """Those whose names differ from all others by more than spelling."""
+    counts = collections.Counter(map(_plain, categories.values()))
+    return {_plain(name): key for key, name in categories.items() if counts[_plain(name)] == 1}
 
 
 def _plain(name: str) -> str:

@@ -348,14 +348,18 @@ def _settle_boxes(
     boxes = np.array([annotation["bbox"] for annotation in given])
     box_sizes = np.array([sizes[annotation["image_id"]] for annotation in given], np.float64)
     if box_format is None:
-        step = -(-len(given) // _LOOKED_AT)
-        given, boxes, box_sizes = given[::step], boxes[::step], box_sizes[::step]
-        _refuse_other_format(result, given, boxes, box_sizes, path)
+        evidence = _evidence(given, boxes, box_sizes)
+        _refuse_other_format(evidence, path)
+        _warn_of_outlines(result, evidence)
         return
     if "-" in box_format and not np.isfinite(box_sizes).all():
         raise ValueError(f"{path}: boxes in the format {box_format!r} need the height and width of every image.")
-    for annotation, box in zip(given, to_coco(boxes, box_format, box_sizes).tolist(), strict=True):
+    boxes = to_coco(boxes, box_format, box_sizes)
+    for annotation, box in zip(given, boxes.tolist(), strict=True):
         annotation["bbox"] = box
+        if "-" in box_format:  # its area is in the same unit; without one the box's own counts
+            annotation.pop("area", None)
+    _warn_of_outlines(result, _evidence(given, boxes, box_sizes))
 
 
 def _image_sizes(
@@ -372,25 +376,29 @@ def _image_sizes(
     return sizes
 
 
-def _refuse_other_format(
-    result: CocoAnnotations, annotations: list[dict], boxes: np.ndarray, sizes: np.ndarray, path: str
-) -> None:
-    unknown = [np.nan] * 4
-    evidence = BoxEvidence(
-        boxes,
-        sizes,
+def _evidence(annotations: list[dict], boxes: np.ndarray, sizes: np.ndarray) -> BoxEvidence:
+    step, unknown = -(-len(annotations) // _LOOKED_AT), [np.nan] * 4
+    annotations = annotations[::step]
+    return BoxEvidence(
+        boxes[::step],
+        sizes[::step],
         np.array([_outline_of(annotation) or unknown for annotation in annotations]),
         np.array([annotation.get("area", np.nan) for annotation in annotations]),
         np.array([annotation["image_id"] for annotation in annotations]),
     )
+
+
+def _refuse_other_format(evidence: BoxEvidence, path: str) -> None:
     if suspicion := other_format(evidence):
         raise ValueError(
             f"{path}: {suspicion}. Convert with box_format={suspicion.formats[0]!r} (--box-format "
             f"{suspicion.formats[0]}) if they are, or with 'xywh' if they are COCO's after all."
         )
-    disagreeing = outlines_disagree(evidence)
-    if disagreeing > 0.5 * len(annotations):
-        share = disagreeing / len(annotations)
+
+
+def _warn_of_outlines(result: CocoAnnotations, evidence: BoxEvidence) -> None:
+    share = outlines_disagree(evidence) / len(evidence.boxes)
+    if share > 0.5:
         result.findings.warn(f"{share:.0%} of the boxes are not the boxes of their segmentations")
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_dcnv2.data import record_files
 from tf_dcnv2.data.coco_annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
 from tf_dcnv2.data.dataset_info import warnings_about_boxes
-from tf_dcnv2.data.findings import Finding, Findings, write_report
+from tf_dcnv2.data.findings import Finding, Findings, refuse_foreign_report, write_report
 from tf_dcnv2.data.image_files import EncodedImage, UnreadableImage, read_as_jpeg, upright_size
 from tf_dcnv2.data.image_lookup import ImageLookup
 from tf_dcnv2.data.mask_png import box_code, empty_code, encode_mask
@@ -95,6 +95,7 @@ def convert_coco(
     num_shards: int | None = None,
     include_masks: bool = True,
     box_format: str | None = None,
+    allow_empty: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionReport:
     """Converts a COCO data set to TFRecords that `load_records` and Model Garden's decoder read.
@@ -124,6 +125,7 @@ def convert_coco(
             without any segmentation is written without masks.
         box_format: what the file's `bbox` means, one of `tf_dcnv2.data.box_formats.BOX_FORMATS`. None is COCO's own
             `"xywh"`, and refuses a file whose boxes look like another.
+        allow_empty: accept annotations without any box, such as those of backgrounds only.
         progress: called as `progress(done, total)` after every image.
 
     Returns:
@@ -160,7 +162,7 @@ def convert_coco(
         for item in converted:
             annotations.findings.extend(item.findings)
         report = _make_report(annotations, converted, shards.final)
-        if not report.images or (annotations.num_listed and not report.boxes):
+        if not report.images or (not report.boxes and (annotations.num_listed or not allow_empty)):
             raise ValueError(_nothing_left(report, annotations, os.fspath(annotations_file), report_path))
         sizes = [os.path.getsize(path) for path in shards.staged]
         record_files.write_sidecar(prefix, None)
@@ -175,10 +177,13 @@ def _check_output(prefix: str, annotations_file: str | os.PathLike) -> None:
     """Refuses what would be lost, or could not be written, before anything is read."""
     if not os.path.basename(prefix):
         raise ValueError(f"The output needs a name, such as {os.path.join(prefix, 'train')}. Received: {prefix!r}")
-    sidecar = record_files.sidecar_path(prefix)
-    outputs = [sidecar, record_files.report_path(prefix)]
-    refuse_overwriting(outputs, [annotations_file])
+    sidecar, report = record_files.sidecar_path(prefix), record_files.report_path(prefix)
+    refuse_overwriting([sidecar, report], [annotations_file])
     refuse_foreign(sidecar, record_files.is_sidecar(sidecar), "the description of earlier records")
+    refuse_foreign_report(report)
+    if not os.path.lexists(sidecar):  # which is written before any shard gets its name
+        for shard in record_files.existing_shards(prefix):
+            refuse_foreign(shard, False, "part of earlier records with a description")
     ensure_writable(sidecar)
 
 
@@ -191,6 +196,8 @@ def _size_of_file(image: dict, lookup: ImageLookup) -> tuple[int, int] | None:
 def _nothing_left(report: ConversionReport, annotations: CocoAnnotations, name: str, report_path: str) -> str:
     """Why a conversion is refused that would have written no image or no box, with everything in the report file."""
     report_path = report_path if write_report(report_path, annotations.findings) else ""
+    if report.images and not annotations.num_listed:
+        return f"{name} has no annotation. allow_empty=True (--allow-empty) accepts a data set of backgrounds only."
     what = "image" if not report.images else "annotation"
     first = next((str(item) for item in report.skipped if item.kind == what), "")
     listed = f" {report_path} lists all {len(report.skipped)}." if report_path else ""
@@ -326,9 +333,9 @@ def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], na
     from official.vision.data import tfrecord_lib
 
     height, width = encoded.height, encoded.width
-    features = tfrecord_lib.image_info_to_feature_dict(
-        height, width, image["file_name"], image["id"], encoded.jpeg, "jpg"
-    )
+    # A name that is no valid Unicode, as files of old systems have, is stored with its bytes as escapes.
+    name = image["file_name"].encode("utf-8", "backslashreplace").decode()
+    features = tfrecord_lib.image_info_to_feature_dict(height, width, name, image["id"], encoded.jpeg, "jpg")
     if objects:
         boxes = np.array([item.box for item in objects]) / [height, width, height, width]
         columns = {

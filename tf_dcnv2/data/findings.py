@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2.data.output_files import refuse_foreign
 
 REPORT_FORMAT = "tf_dcnv2.findings/1"
 _LONGEST_VALUE = 80
@@ -93,6 +94,15 @@ def write_report(path: str | os.PathLike, findings: Findings) -> bool:
     return True
 
 
+def refuse_foreign_report(path: str | os.PathLike) -> None:
+    """Checks that `write_report` would replace or remove nothing but a report.
+
+    Raises:
+        FileExistsError: there is something else at `path`.
+    """
+    refuse_foreign(path, _is_report(path), "an earlier report")
+
+
 def shorten(value: Any) -> str:
     """`repr(value)`, cut in the middle where it is long."""
     try:
@@ -103,6 +113,14 @@ def shorten(value: Any) -> str:
         return text
     half = (_LONGEST_VALUE - 3) // 2
     return f"{text[:half]}...{text[-half:]}"
+
+
+def _is_report(path: str | os.PathLike) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"tf_dcnv2.findings/" in file.read(64)
+    except OSError:
+        return False
 
 
 def _as_json(item: Finding) -> dict[str, Any]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _JPEG_QUALITY = 95
+LARGEST_JPEG_PX = 65_500  # sides that libjpeg writes
 _ORIENTATION_TAG = 0x0112
+_SCALING = "tf_dcnv2.scaling"  # in a Pillow image's `info`: what was done to its values when it was opened
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -83,6 +85,11 @@ def read_as_jpeg(path: str | os.PathLike, expected_size: tuple[int, int] | None 
             encoded = EncodedImage(_verified_bytes(path), image.height, image.width, orientation)
         else:
             pixels, note = _decode(path, image, upright)
+            if max(pixels.size) > LARGEST_JPEG_PX:
+                raise UnreadableImage(
+                    f"{os.fspath(path)} is {pixels.width}x{pixels.height} pixels, but JPEG, which records hold, has "
+                    f"sides of at most {LARGEST_JPEG_PX}"
+                )
             buffer = io.BytesIO()
             pixels.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
             encoded = EncodedImage(buffer.getvalue(), pixels.height, pixels.width, orientation, note)
@@ -134,8 +141,10 @@ def _open_any(path: str | os.PathLike) -> "Image.Image":
             if not file.read(4).startswith(_TIFF_MAGIC):
                 raise
         # Pillow knows no TIFF files of several channels of floats or 32-bit integers.
-        values, _ = to_rgb(_read_tiff(path))
-        return Image.fromarray(values)
+        values, scaling = to_rgb(_read_tiff(path))
+        image = Image.fromarray(values)
+        image.info[_SCALING] = scaling
+        return image
 
 
 def _read_tiff(path: str | os.PathLike) -> np.ndarray:
@@ -150,17 +159,17 @@ def _decode(path: str | os.PathLike, image: "Image.Image", upright: bool) -> tup
 
     # A second frame of a camera's JPEG (MPO) is the same picture again.
     several = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
-    values, note = _deep_pixels(path, image), "the first of several frames was taken" if several else ""
+    values, scaling = _deep_pixels(path, image), image.info.get(_SCALING, "")
     if values is not None:
         orientation = image.getexif() if upright else None
         rgb, scaling = to_rgb(values)
-        note = scaling or note
         image = Image.fromarray(rgb)
         if orientation:
             image.getexif().update(orientation)
     if upright:
         image = ImageOps.exif_transpose(image)
-    return _as_rgb(image), note
+    notes = ("the first of several frames was taken" if several else "", scaling)
+    return _as_rgb(image), "; ".join(filter(None, notes))
 
 
 def _deep_pixels(path: str | os.PathLike, image: "Image.Image") -> np.ndarray | None:

@@ -4,6 +4,7 @@ Windows tools write backslashes, Label Studio percent signs and URLs, CVAT and o
 """
 
 import collections
+import contextlib
 import os
 import re
 import threading
@@ -115,8 +116,9 @@ def _readings(name: str):
         plain = re.sub(r"^[A-Za-z]:", "", plain).replace("\\", "/")
         yield plain, "backslashes in the file name were read as folders"
     if re.match(r"^[a-z][a-z0-9+.-]*://", plain) or "?" in plain:
-        plain = _of_url(plain)
-        yield plain, "the file name was taken out of a URL"
+        with contextlib.suppress(ValueError):  # not everything that looks like a URL is one
+            plain = _of_url(plain)
+            yield plain, "the file name was taken out of a URL"
     if "%" in plain:
         plain = urllib.parse.unquote(plain)
         yield plain, "%-signs in the file name were decoded"

@@ -1,18 +1,8 @@
-"""COCO segmentations (polygons, run-length codes) as pixels."""
+"""COCO's run-length codes of segmentations and masks."""
 
 import numpy as np
 
 from tf_dcnv2.data.segmentations import check_for_image, parse_segmentation
-
-
-def segmentation_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """Rasterises a COCO segmentation: `(height, width)` uint8, 1 on the object and 0 elsewhere.
-
-    Arguments and errors are those of `segmentation_rle`.
-    """
-    from pycocotools import mask as coco_mask
-
-    return coco_mask.decode(segmentation_rle(segmentation, height, width))
 
 
 def segmentation_rle(segmentation: list | dict, height: int, width: int) -> dict:
@@ -37,14 +27,6 @@ def segmentation_rle(segmentation: list | dict, height: int, width: int) -> dict
     if isinstance(code, list):
         return coco_mask.merge(coco_mask.frPyObjects(code, height, width))
     return coco_mask.frPyObjects(code, height, width) if isinstance(code["counts"], list) else code
-
-
-def box_mask(box: list[float], height: int, width: int) -> np.ndarray:
-    """The pixels whose centres lie in a box `[y1, x1, y2, x2]`: `(height, width)` uint8."""
-    rows = np.arange(height)[:, None] + 0.5
-    columns = np.arange(width) + 0.5
-    inside = (rows >= box[0]) & (rows < box[2]) & (columns >= box[1]) & (columns < box[3])
-    return inside.astype(np.uint8)
 
 
 def compressed_rle(mask: np.ndarray) -> dict:

@@ -113,10 +113,15 @@ def load_records(
         )
     if max_boxes is None:
         max_boxes = _MAX_BOXES_OF_UNKNOWN if info is None else max(1, info.max_boxes_per_image)
-    elif info is not None and (dropped := info.boxes_beyond(max_boxes)):
+    elif info is not None and info.max_boxes_per_image > max_boxes:
+        # Records of earlier versions know the largest number only.
+        counted = (
+            f"{info.boxes_beyond(max_boxes)} boxes on {info.images_with_more_than(max_boxes)} images"
+            if info.boxes_per_image
+            else "boxes"
+        )
         warnings.warn(
-            f"{dropped} boxes on {info.images_with_more_than(max_boxes)} images are left out by max_boxes={max_boxes}; "
-            f"max_boxes={info.max_boxes_per_image} keeps all",
+            f"{counted} are left out by max_boxes={max_boxes}; max_boxes={info.max_boxes_per_image} keeps all",
             stacklevel=2,
         )
     if drop_remainder and not repeat and info is not None and info.num_images < batch_size:

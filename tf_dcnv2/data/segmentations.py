@@ -128,26 +128,30 @@ def _decompress(text: str) -> np.ndarray:
 
     Bit 5 of a character says that more follow for the same number, bit 4 of the last one is the sign.
     """
-    problem = ValueError(f"malformed run lengths {shorten(text)}")
+    runs = _runs_of_text(text)
+    if runs is None:
+        raise ValueError(f"malformed run lengths {shorten(text)}")
+    return runs
+
+
+def _runs_of_text(text: str) -> np.ndarray | None:
     if not text or not text.isascii():
-        raise problem
+        return None
     codes = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
     more = (codes & 32) != 0
     if codes.min() < 0 or codes.max() > 63 or more[-1]:
-        raise problem
+        return None
     last = np.flatnonzero(~more)
     first = np.concatenate([[0], last[:-1] + 1])
     if (last - first).max() > 6:  # more than 35 bits
-        raise problem
+        return None
     position = np.arange(len(codes)) - np.repeat(first, last - first + 1)
     numbers = np.add.reduceat((codes & 31) << (5 * position), first)
     negative = (codes[last] & 16) != 0
     numbers = np.where(negative, numbers - (np.int64(1) << (5 * (last - first + 1))), numbers)
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
-    if numbers.min() < 0 or numbers.max() >= 2**52:
-        raise problem
-    return numbers
+    return numbers if numbers.min() >= 0 and numbers.max() < 2**52 else None
 
 
 def _run_length_box(height: int, width: int, runs: np.ndarray) -> list[float] | None:
@@ -232,17 +236,16 @@ def _parse_polygon(value: Any) -> tuple[list[float] | None, str]:
     """One polygon, or None and what is wrong with it; an empty one is left out without a complaint."""
     if value == []:
         return None, ""
-    malformed = f"malformed polygon {shorten(value)}"
-    if not isinstance(value, list):
-        return None, malformed
     try:
-        coordinates = np.asarray(value, np.float64)
+        coordinates = np.asarray(value, np.float64) if isinstance(value, list) else None
     except (ValueError, TypeError, OverflowError):
-        return None, malformed
-    if coordinates.ndim != 1 or not np.isfinite(coordinates).all():
-        return None, malformed
-    if len(coordinates) < 6 or len(coordinates) % 2:
-        return None, f"{malformed}: {len(coordinates)} coordinates"
-    if np.abs(coordinates).max() > _FARTHEST_PX:
-        return None, f"{malformed}: a coordinate is beyond any image"
-    return coordinates.tolist(), ""
+        coordinates = None
+    if coordinates is None or coordinates.ndim != 1 or not np.isfinite(coordinates).all():
+        problem = ""
+    elif len(coordinates) < 6 or len(coordinates) % 2:
+        problem = f": {len(coordinates)} coordinates"
+    elif np.abs(coordinates).max() > _FARTHEST_PX:
+        problem = ": a coordinate is beyond any image"
+    else:
+        return coordinates.tolist(), ""
+    return None, f"malformed polygon {shorten(value)}{problem}"

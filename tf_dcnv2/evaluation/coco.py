@@ -94,7 +94,7 @@ def evaluate_coco(
         raise ValueError(f"max_images must be positive. Received: max_images={max_images}")
     # Before the detector runs: a wrong path should not cost an evaluation.
     if results_path is not None:
-        _check_results_path(results_path, annotations)
+        check_results_path(results_path, [annotations] if isinstance(annotations, str | os.PathLike) else [])
     ground_truth = None
     if annotations is not None:
         content = annotations if isinstance(annotations, CocoAnnotations) else read_coco_annotations(annotations)
@@ -124,18 +124,23 @@ def evaluate_coco(
     return metrics
 
 
-def _check_results_path(path: str | os.PathLike, annotations: str | os.PathLike | CocoAnnotations | None) -> None:
-    if isinstance(annotations, str | os.PathLike):
-        refuse_overwriting([path], [annotations])
+def check_results_path(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Checks that results can be written to `path` without replacing an input, or anything but earlier results.
+
+    Raises:
+        OSError: they cannot; the message says why.
+    """
+    refuse_overwriting([path], inputs)
     refuse_foreign(path, _holds_results(path), "a file of results")
     ensure_writable(path)
 
 
 def _holds_results(path: str | os.PathLike) -> bool:
-    """Whether a file is a list in JSON, as results are and annotations are not."""
+    """Whether a file begins as `_write_results` begins one."""
     try:
         with open(path, "rb") as file:
-            return file.read(64).lstrip()[:1] in (b"[", b"")
+            start = b"".join(file.read(64).split())
+            return start in (b"", b"[]") or start.startswith(b'[{"image_id":')
     except OSError:
         return False
 

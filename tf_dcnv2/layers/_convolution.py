@@ -18,7 +18,7 @@ def convolution(
 ) -> tf.Tensor:
     """Convolves `x` `(B, H, W, C)` with `kernel` `(kh, kw, C, O)`, on CPUs too whatever the sizes and the dilation.
 
-    Without output pixels TensorFlow's own convolution has outputs of a wrong shape, gradients of rubbish, or crashes,
+    Without output pixels TensorFlow's own convolution has outputs of a wrong shape, undefined gradients, or crashes,
     depending on the dtype: that case is kept from it.
     """
     mode, explicit = arguments.padding_mode(padding)

@@ -42,9 +42,9 @@ def _gradients_of_gradient(
 
 @tf.RegisterGradient("Dcnv2>ModulatedDeformConv2DGrad")
 def _modulated_deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor) -> list[tf.Tensor | None]:
-    *inputs, unused_mask, dy = op.inputs
+    *inputs, mask, dy = op.inputs
     if op.get_attr("modulated"):
-        inputs.append(unused_mask)
+        inputs.append(mask)
     window = attributes(op, ("strides", "padding", "explicit_paddings", "dilations", "deformable_groups"))
 
     def convolve(x, kernel, offset, mask=None):
