@@ -4,11 +4,10 @@ import os
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tf_dcnv2.models import FasterRCNN
 from tf_dcnv2.models.finite_weights import require_finite_weights
-from tf_dcnv2.training.run_folder import RunFolder
 
 
 class Trained(NamedTuple):
@@ -58,10 +57,9 @@ def load_trained(run_path: str | os.PathLike, *, allow_non_finite: bool = False)
             require_finite_weights(detector, str(path))
         except ValueError as error:
             raise ValueError(f"{error} --allow-non-finite uses them all the same.") from None
-    config = _config_of_run(path.parent)
-    known = {category["id"]: category["name"] for category in config.get("categories", ())}
+    known, orientation = _read_config(path.with_name("config.yaml"))
     names = {category_id: known.get(category_id, str(category_id)) for category_id in detector.category_ids}
-    return Trained(detector, names, path, config.get("orientation", "upright"))
+    return Trained(detector, names, path, orientation)
 
 
 def _find_detector(path: Path) -> Path:
@@ -74,10 +72,16 @@ def _find_detector(path: Path) -> Path:
     raise FileNotFoundError(f"{path} does not exist. Expected the folder of a training run or a .keras file.")
 
 
-def _config_of_run(folder: Path) -> dict[str, Any]:
-    """The configuration of the run in a folder; empty if a config.yaml there is that of another program."""
-    run = RunFolder(folder)
+def _read_config(path: Path) -> tuple[dict[int, str], str]:
+    """Names of the categories and orientation of the images in a run's configuration.
+
+    A config.yaml beside a detector that was not trained there may be that of another program, which says neither.
+    """
+    import yaml
+
     try:
-        return run.read_config() if run.holds_a_run() else {}
-    except ValueError:
-        return {}
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = {category["id"]: category["name"] for category in config["categories"]}
+        return names, config.get("orientation", "upright")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}, "upright"

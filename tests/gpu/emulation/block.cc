@@ -10,6 +10,7 @@
 
 #include "emulator.h"
 #include "fiber.h"
+#include "races.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -52,6 +53,7 @@ struct Thread {
   Fiber fiber;
   uint3 index;
   int number;
+  int barriers;  // passed so far
   State state;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> pending;
@@ -65,6 +67,9 @@ std::vector<Warp> warps;
 Thread* current = nullptr;
 const std::function<void()>* work = nullptr;
 std::string failure;
+// What the threads of a block are ordered by. There are two barriers in turn: whoever passes the next one must not seem
+// to have done so before the slowest has left this one.
+char block_begins, block_ends, block_barriers[2];
 
 void Wait(State state) {
   Thread* self = current;
@@ -73,7 +78,9 @@ void Wait(State state) {
 }
 
 void RunThread() {
+  Acquire(&block_begins);
   (*work)();
+  Release(&block_ends);
   Wait(State::kDone);
 }
 
@@ -139,6 +146,7 @@ void Prepare(uint3 index, dim3 size, dim3 grid, size_t shared_bytes) {
     const auto number = static_cast<unsigned>(i);
     thread.index = {number % size.x, number / size.x % size.y, number / size.x / size.y};
     thread.number = static_cast<int>(i);
+    thread.barriers = 0;
     thread.state = State::kRunning;
     thread.uncommitted.clear();
     thread.pending.clear();
@@ -201,7 +209,9 @@ std::string RunBlock(const std::function<void()>& thread, uint3 index, dim3 size
   ASAN_POISON_MEMORY_REGION(shared + shared_bytes, kSharedMemoryBytes + kWatchedBytes - shared_bytes);
 #endif
   work = &thread;
+  Release(&block_begins);
   RunThreads(size_t{size.x} * size.y * size.z, order);
+  Acquire(&block_ends);
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMemoryBytes + kWatchedBytes);
 #endif
@@ -236,7 +246,12 @@ bool IsShared(const void* address) {
 
 int Lane() { return current->lane(); }
 
-void SynchronizeBlock() { Wait(State::kAtBarrier); }
+void SynchronizeBlock() {
+  char* const barrier = &block_barriers[current->barriers++ % 2];
+  Release(barrier);
+  Wait(State::kAtBarrier);
+  Acquire(barrier);
+}
 
 const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {
   Thread& self = *current;
@@ -248,7 +263,13 @@ const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {
     Fail("lane %d takes part in another collective than the lanes of its warp that came before", self.lane());
   }
   const int set = warp.set;
-  if (bytes != 0) std::memcpy(warp.posts[set][self.lane()], post, bytes);
+  // Of all collectives __syncwarp alone orders memory.
+  const bool orders = kind == Collective::kSynchronize;
+  if (orders) Release(warp.posts[set]);
+  if (bytes != 0) {
+    const Unwatched unwatched;
+    std::memcpy(warp.posts[set][self.lane()], post, bytes);
+  }
   if (++warp.arrived == kWarpSize) {
     warp.arrived = 0;
     warp.set = 1 - set;
@@ -256,6 +277,7 @@ const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {
   } else {
     Wait(State::kInCollective);
   }
+  if (orders) Acquire(warp.posts[set]);
   return warp.posts[set][0];
 }
 

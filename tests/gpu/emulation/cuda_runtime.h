@@ -125,8 +125,12 @@ T __ldg(const T* address) {
 template <typename T>
 std::enable_if_t<std::is_arithmetic_v<T>, T> atomicAdd(T* address, std::common_type_t<T> value) {
   if constexpr (std::is_floating_point_v<T>) emulation::CountAddition(address);
-  const T old = *address;
-  *address = old + value;
+  // Atomic for the thread sanitizer: such additions are no races among themselves.
+  T sum;
+  __atomic_load(address, &sum, __ATOMIC_RELAXED);
+  const T old = sum;
+  sum += value;
+  __atomic_store(address, &sum, __ATOMIC_RELAXED);
   return old;
 }
 

@@ -12,6 +12,9 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
+#if defined(DCNV2_EMULATED_RACES)
+#include <sanitizer/tsan_interface.h>
+#endif
 
 // Saves the registers that belong to the caller and the stack pointer, and takes up those of the other side.
 extern "C" void dcnv2_emulation_switch(void** save, void* load);
@@ -62,13 +65,22 @@ void EnterFresh() {
 
 }  // namespace
 
-Fiber::Fiber() : inside_(nullptr), outside_(nullptr), fake_stack_(nullptr) {
+Fiber::Fiber()
+    : inside_(nullptr), outside_(nullptr), fake_stack_(nullptr), watched_(nullptr), watched_owner_(nullptr) {
+#if defined(DCNV2_EMULATED_RACES)
+  watched_ = __tsan_create_fiber(0);
+#endif
   void* memory = mmap(nullptr, kPage + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0) std::abort();
   stack_ = static_cast<char*>(memory) + kPage;
 }
 
-Fiber::~Fiber() { munmap(stack_ - kPage, kPage + kStackBytes); }
+Fiber::~Fiber() {
+#if defined(DCNV2_EMULATED_RACES)
+  __tsan_destroy_fiber(watched_);
+#endif
+  munmap(stack_ - kPage, kPage + kStackBytes);
+}
 
 void Fiber::Start(void (*entry)()) {
   // As if EnterFresh had been called, with six registers on the stack for the switch to take up.
@@ -86,6 +98,10 @@ void Fiber::Resume() {
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, stack_, kStackBytes);
 #endif
+#if defined(DCNV2_EMULATED_RACES)
+  watched_owner_ = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(watched_, __tsan_switch_to_fiber_no_sync);
+#endif
   dcnv2_emulation_switch(&outside_, inside_);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
@@ -95,6 +111,9 @@ void Fiber::Resume() {
 void Fiber::Suspend() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&fake_stack_, owner_stack, owner_stack_bytes);
+#endif
+#if defined(DCNV2_EMULATED_RACES)
+  __tsan_switch_to_fiber(watched_owner_, __tsan_switch_to_fiber_no_sync);
 #endif
   dcnv2_emulation_switch(&inside_, outside_);
 #if defined(__SANITIZE_ADDRESS__)

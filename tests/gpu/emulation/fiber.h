@@ -25,6 +25,8 @@ class Fiber {
   void* inside_;      // stack pointer of the fiber while it is suspended
   void* outside_;     // and that of its owner while it is not
   void* fake_stack_;  // of the address sanitizer
+  void* watched_;     // what the thread sanitizer knows it by
+  void* watched_owner_;
 };
 
 }  // namespace emulation

@@ -90,7 +90,8 @@ inline uint32_t RoundToTf32(float value) {
 // as they were.
 inline const uint16_t* ExchangeRows(const void* shared_row) {
   RequireAligned16(shared_row, "loading matrices");
-  const auto* posts = emulation::Exchange(emulation::Collective::kLoadMatrices, shared_row, 16);
+  const uint4 row = *static_cast<const uint4*>(shared_row);
+  const auto* posts = emulation::Exchange(emulation::Collective::kLoadMatrices, &row, 16);
   return reinterpret_cast<const uint16_t*>(posts);
 }
 
