@@ -2,6 +2,7 @@
 
     python cc/tools/gpu_library.py emulated            the kernels run on the CPU
     python cc/tools/gpu_library.py emulated-checked    likewise, with every access to memory checked
+    python cc/tools/gpu_library.py emulated-races      likewise, looking for accesses that no barrier orders
     python cc/tools/gpu_library.py cuda                they run on a GPU; DCNV2_CUDA_ARCHS says which, by default those
                                                        of this machine
 
@@ -26,7 +27,18 @@ SELF_TEST = f"{EMULATION}/self_test.cu"
 # Where setup.py leaves the objects of the CPU's kernels.
 LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
 
-ADDRESS_SANITIZER = ["-fsanitize=address", "-fno-omit-frame-pointer", "-O1", "-g1"]
+# Of emulated devices: flags of the kernels, of the emulator, and of the link.
+_CHECKED = ["-fno-omit-frame-pointer", "-O1", "-g1"]
+SANITIZERS = {
+    "emulated": ([], [], []),
+    "emulated-checked": (["-fsanitize=address", *_CHECKED],) * 2 + (["-fsanitize=address"],),
+    "emulated-races": (
+        # With it the compiler takes more than it can follow for uninitialised.
+        ["-fsanitize=thread", "-fno-sanitize=alignment,bounds,null", "-Wno-maybe-uninitialized", *_CHECKED],
+        ["-DDCNV2_EMULATED_RACES"],
+        ["-fsanitize=thread"],
+    ),
+}
 
 
 class EmulationBuilder(Builder):
@@ -69,19 +81,21 @@ def build(device: str) -> Path:
         # PyTorch has symbols of the same names.
         flags = [*toolkit.link_flags, "-Wl,--exclude-libs,ALL"]
     else:
-        sanitizer = ADDRESS_SANITIZER if device == "emulated-checked" else []
+        of_kernels, of_emulator, of_link = SANITIZERS[device]
         builder = EmulationBuilder(directory)
         # Those of the CPU are the very objects of the installed op library.
         objects = Builder(LIBRARY_OBJECTS).compile(sources("cc/lib"))
-        objects += builder.compile([*_kernels(), *EMULATOR], sanitizer)
-        flags = [*sanitizer, "-Wl,-z,defs"]
+        objects += builder.compile(_kernels(), of_kernels) + builder.compile(EMULATOR, of_emulator)
+        flags = [*of_link, "-Wl,-z,defs"]
     return builder.link(LIBRARY, objects, flags)
 
 
-def build_self_test() -> Path:
-    """Returns the library of kernels that show what the emulated device does, rebuilt where it is out of date."""
-    builder = EmulationBuilder(ROOT / "build" / "gpu-emulated")
-    return builder.link("libself_test.so", builder.compile([SELF_TEST, *EMULATOR]), ["-Wl,-z,defs"])
+def build_self_test(device: str = "emulated") -> Path:
+    """Returns the library of kernels that show what an emulated device does, rebuilt where it is out of date."""
+    of_kernels, of_emulator, of_link = SANITIZERS[device]
+    builder = EmulationBuilder(ROOT / "build" / f"gpu-{device}")
+    objects = builder.compile([SELF_TEST], of_kernels) + builder.compile(EMULATOR, of_emulator)
+    return builder.link("libself_test.so", objects, [*of_link, "-Wl,-z,defs"])
 
 
 def _kernels() -> list[str]:
@@ -90,11 +104,9 @@ def _kernels() -> list[str]:
 
 def main(devices: list[str]) -> int:
     """Returns the exit status."""
-    unknown = set(devices) - {"emulated", "emulated-checked", "cuda"}
+    unknown = set(devices) - {*SANITIZERS, "cuda"}
     if unknown or not devices:
-        print(
-            f"gpu_library.py takes emulated, emulated-checked or cuda. Received: {' '.join(devices)}", file=sys.stderr
-        )
+        print(f"gpu_library.py takes {', '.join(SANITIZERS)} or cuda. Received: {' '.join(devices)}", file=sys.stderr)
         return 2
     for device in devices:
         try:

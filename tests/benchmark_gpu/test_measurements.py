@@ -190,6 +190,18 @@ def test_a_wrong_value_is_reported_and_not_timed(measure, spoiled, work):
         assert (len(right) == 0) is (item.group.work in (work, BOTH))
 
 
+def test_what_is_merely_inexact_is_reported_and_timed_all_the_same(measure):
+    def spoil(name, tensor):
+        if name == "y":
+            tensor.flatten()[0] += 3 * FLOAT32.tolerance * tensor.abs().max()
+        return tensor
+
+    findings = measure(ReferenceKernels(spoil), [FIRST_CONV])
+    assert findings.wrong and all("the largest error is 0.0003 of" in text for text in findings.wrong)
+    timed = {item.group.work for item in findings.measurements if contender(OURS, FLOAT32) in item.group.series}
+    assert FORWARD in timed
+
+
 def test_what_is_not_written_is_wrong_even_if_it_was_written_before(measure):
     class Idle(ReferenceKernels):
         def conv_backward(self, x, kernel, offset, mask, dy, gradients, workspace, options):

@@ -76,6 +76,7 @@ class Kernels:
     "cuda", "emulated": a GPU, or the emulated one. Arrays lie between bytes that must not change.
     "cuda-checked", "emulated-checked": likewise, for compute-sanitizer or the address sanitizer: arrays are whole
         allocations, outside of which those tools see every access.
+    "emulated-races": likewise, for the thread sanitizer.
 
     Arrays that a function writes are full of NaN before, and arrays that it reads must come back unchanged. `shift`
     elements are left out before every array, so that its address is not aligned.

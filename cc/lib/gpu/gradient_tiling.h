@@ -60,7 +60,7 @@ class GradientTilingSearch {
     const int memory = std::min(device_.shared_memory_per_multiprocessor / blocks_per_multiprocessor - reserved,
                                 device_.shared_memory_per_block);
     const auto consider = [&](int64_t taps) {
-      const int64_t free = memory - block.bytes - block.bytes_per_window_pixel - taps * block.bytes_per_tap;
+      const int64_t free = memory - block.bytes - taps * block.bytes_per_tap;
       if (free < 0) return;
       for (GradientTiling tiling : tiles_) {
         tiling.taps = static_cast<int>(taps);

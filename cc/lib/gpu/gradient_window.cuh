@@ -37,12 +37,13 @@ struct WindowPlace {
 template <typename T>
 struct alignas(16) RowShare {
   // Its two pixels in that row. In the window: where they begin there, the first with kAtEdge where corners lie beyond
-  // the edge of the map. Outside: pixels of the image, the first inverted, that is negative.
+  // the edge of the map, the second kNothing where it does. Outside: pixels of the image, the first inverted, that is
+  // negative.
   int32_t first, second;
   T weight[2];
 
   static constexpr int32_t kAtEdge = 1;
-  static constexpr int32_t kNothing = INT32_MIN;  // as `first`: there is nothing to add
+  static constexpr int32_t kNothing = INT32_MIN;  // in place of a pixel; as `first`: there is nothing to add at all
 };
 
 // A map of sums, and how its pixels are laid out.
@@ -61,8 +62,7 @@ class GradientWindow {
   static constexpr int kOwners = 64;  // threads
   static constexpr int kPixelBytes = kChannels * sizeof(T);
   static constexpr int kShareBytes = 2 * kPixels * sizeof(RowShare<T>);
-  // One pixel more takes what is added beyond the edge of the map.
-  static __host__ __device__ constexpr int Bytes(int window_pixels) { return (window_pixels + 1) * kPixelBytes; }
+  static __host__ __device__ constexpr int Bytes(int window_pixels) { return window_pixels * kPixelBytes; }
 
   // Both are aligned to 16 bytes.
   __device__ __forceinline__ GradientWindow(const WindowPlace& place, unsigned char* shares, unsigned char* sums)
@@ -71,7 +71,7 @@ class GradientWindow {
   // By all threads.
   __device__ __forceinline__ void Clear() const {
     T zeros[kWidth] = {};
-    const int size = Spare() + kChannels;
+    const int size = place_.rows * place_.columns * kChannels;
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x) * kWidth; i < size; i += kThreads * kWidth) {
       Vector<T, kWidth>::Store(zeros, sums_ + i);
@@ -95,7 +95,7 @@ class GradientWindow {
         share.first = RowShare<T>::kNothing;
       } else if (place_.Contains(row, sample.column.low, sample.column.high)) {
         share.first = Position(row, sample.column.low) | (one_row || one_column ? RowShare<T>::kAtEdge : 0);
-        share.second = one_column ? Spare() : Position(row, sample.column.high);
+        share.second = one_column ? RowShare<T>::kNothing : Position(row, sample.column.high);
         if (one_column) share.weight[0] += share.weight[1];
       }
     }
@@ -171,11 +171,12 @@ class GradientWindow {
   __device__ __forceinline__ int32_t Position(int32_t row, int32_t column) const {
     return ((row - place_.top) * place_.columns + column - place_.left) * kChannels;
   }
-  __device__ __forceinline__ int32_t Spare() const { return place_.rows * place_.columns * kChannels; }
 
   static __device__ __forceinline__ void AddInside(const RowShare<T>& share, const Owned& column, T* window) {
     T* const first = window + (share.first & ~RowShare<T>::kAtEdge);
-    T* const second = window + share.second;
+    // The same for all lanes. Without a second pixel the first is read twice and written once.
+    const bool has_second = share.second != RowShare<T>::kNothing;
+    T* const second = has_second ? window + share.second : first;
     const Owned first_sums = Owned::LoadWritten(first), second_sums = Owned::LoadWritten(second);
     T first_values[kOwned], second_values[kOwned];
 #pragma unroll
@@ -192,7 +193,7 @@ class GradientWindow {
       }
     }
     Owned::Store(first_values, first);
-    Owned::Store(second_values, second);
+    if (has_second) Owned::Store(second_values, second);
   }
 
   static __device__ __forceinline__ void AddOutside(const RowShare<T>& share, const ColumnChunk<T>& columns, int pixel,

@@ -6,7 +6,9 @@
 //
 // kTf32x3 multiplies float32 numbers as a = high + low, where high is a rounded to TF32 and low is the exact rest. Of
 // the four products that of both rests, at most 2^-22 of a b, is left out, and low loses what is below 2^-23 of a when
-// the unit ignores its last bits: the error is that of a few roundings to float32.
+// the unit ignores its last bits: the error of a product is that of a few roundings to float32. The unit cuts sums off
+// instead of rounding them, with any arithmetic, so the error of a sum may grow with its length, not only with the
+// length's square root.
 #ifndef DCNV2_CC_LIB_GPU_TILE_PRODUCT_TENSOR_CUH_
 #define DCNV2_CC_LIB_GPU_TILE_PRODUCT_TENSOR_CUH_
 

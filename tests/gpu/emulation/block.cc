@@ -284,6 +284,7 @@ const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {
 void StartCopy(void* target, const void* source) {
   Copy copy;
   copy.target = static_cast<unsigned char*>(target);
+  NoteCopy(target, source, sizeof(copy.bytes));
   std::memcpy(copy.bytes, source, sizeof(copy.bytes));
   std::memset(target, kNaNByte, sizeof(copy.bytes));
   current->uncommitted.push_back(copy);
@@ -296,7 +297,10 @@ void CommitCopies() {
 
 void WaitForCopies(size_t pending_groups) {
   while (current->pending.size() > pending_groups) {
-    for (const Copy& copy : current->pending.front()) std::memcpy(copy.target, copy.bytes, sizeof(copy.bytes));
+    for (const Copy& copy : current->pending.front()) {
+      NoteCopy(copy.target, copy.bytes, sizeof(copy.bytes));
+      std::memcpy(copy.target, copy.bytes, sizeof(copy.bytes));
+    }
     current->pending.pop_front();
   }
 }

@@ -65,8 +65,7 @@ void EnterFresh() {
 
 }  // namespace
 
-Fiber::Fiber()
-    : inside_(nullptr), outside_(nullptr), fake_stack_(nullptr), watched_(nullptr), watched_owner_(nullptr) {
+Fiber::Fiber() : inside_(nullptr), outside_(nullptr), fake_stack_(nullptr), watched_(nullptr), watched_owner_(nullptr) {
 #if defined(DCNV2_EMULATED_RACES)
   watched_ = __tsan_create_fiber(0);
 #endif

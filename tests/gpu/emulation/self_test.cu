@@ -66,6 +66,22 @@ __global__ void CopyKernel(const float4* in, float4* out, int valid, bool wait, 
   out[first + thread] = rows[kThreads - 1 - thread];
 }
 
+enum class Order { kNone, kShuffle, kWarp, kBlock };
+
+// Three rounds in which each thread leaves a number for the lane before it, and takes the one left for itself.
+__global__ void HandOverKernel(Order order, int* out) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  auto* numbers = reinterpret_cast<volatile int*>(shared_memory);
+  const int thread = threadIdx.x, next = thread / 32 * 32 + (thread + 1) % 32;
+  for (int round = 0; round < 3; ++round) {
+    numbers[round % 2 * kThreads + thread] = thread + round;
+    if (order == Order::kShuffle) __shfl_xor_sync(0xffffffffu, 1, 1);
+    if (order == Order::kWarp) __syncwarp();
+    if (order == Order::kBlock) __syncthreads();
+    out[thread] = numbers[round % 2 * kThreads + next];
+  }
+}
+
 // Every thread of every block adds to the same four numbers.
 __global__ void AddKernel(float* sums) {
   ptx::AtomicAdd4(sums, make_float4(1, 2, 3, 4));
@@ -145,6 +161,11 @@ int shuffle(const float* in, float* out) {
 int copy(const float4* in, float4* out, int blocks, int valid, bool wait, bool synchronize) {
   const cudaLaunchConfig_t config = dcnv2::Config(blocks, dcnv2::kThreads, 16 * dcnv2::kThreads);
   return cudaLaunchKernelEx(&config, dcnv2::CopyKernel, in, out, valid, wait, synchronize);
+}
+
+int hand_over(int order, int* out) {
+  const cudaLaunchConfig_t config = dcnv2::Config(2, dcnv2::kThreads, 2 * sizeof(int) * dcnv2::kThreads);
+  return cudaLaunchKernelEx(&config, dcnv2::HandOverKernel, static_cast<dcnv2::Order>(order), out);
 }
 
 int add(float* sums, int blocks) {

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -25,6 +26,13 @@ struct Fragments {
   float a[8], b[4];
 };
 
+// Matrix units cut off what a float32 number does not hold.
+inline float TruncateToFloat(double value) {
+  const auto rounded = static_cast<float>(value);
+  const bool too_far = std::isfinite(rounded) && std::fabs(double{rounded}) > std::fabs(value);
+  return too_far ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
 // The 16 x 8 sum of products along kDepth. Element k of a row or column g lies in lane 4g + holder(k), as its
 // slot(k)-th.
 template <int kDepth, typename Holder, typename Slot>
@@ -42,7 +50,7 @@ void MultiplyFragments(float (&sum)[4], const Fragments& own, Holder holder, Slo
       total += double{fragments(4 * group + holder(k))->a[i / 2 * kHeld + slot(k)]} *
                fragments(4 * column + holder(k))->b[slot(k)];
     }
-    sum[i] = static_cast<float>(sum[i] + total);
+    sum[i] = TruncateToFloat(sum[i] + total);
   }
 }
 

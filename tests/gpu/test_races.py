@@ -1,0 +1,58 @@
+"""Accesses to shared memory that no barrier orders, which the emulated device shows to the thread sanitizer."""
+
+import os
+import re
+import subprocess
+import sys
+
+import gpu_library
+import pytest
+from toolchain import ROOT, find_compiler
+
+
+def watched(command: list[str], **environment: str) -> subprocess.CompletedProcess:
+    """Runs Python in a process with the thread sanitizer, which ends it by status 66 at the first race."""
+    runtime = subprocess.run([*find_compiler(), "-print-file-name=libtsan.so"], capture_output=True, text=True)
+    environment |= {
+        "LD_PRELOAD": runtime.stdout.strip(),
+        "TSAN_OPTIONS": "halt_on_error=1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, *command]
+    return subprocess.run(command, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "races"),
+    [
+        ("hand_over(0, keep)", True),
+        ("hand_over(1, keep)", True),
+        ("hand_over(2, keep)", False),
+        ("hand_over(3, keep)", False),
+        ("copy(keep, other, 3, 128, True, False)", True),
+        ("copy(keep, other, 3, 128, True, True)", False),
+        ("multiply(0, keep, keep, other)", False),
+        ("add(keep, 5)", False),
+    ],
+)
+def test_what_no_barrier_orders_is_a_race(call, races):
+    library = gpu_library.build_self_test("emulated-races")
+    script = (
+        "import ctypes, sys\nimport numpy as np\n"
+        "arrays = np.zeros((2, 4096), np.float32)\n"
+        "keep, other = (ctypes.c_void_p(array.ctypes.data) for array in arrays)\n"
+        f"sys.exit(ctypes.CDLL(sys.argv[1]).{call})"
+    )
+    done = watched(["-c", script, str(library)])
+    assert (done.returncode, "data race" in done.stderr) == ((66, True) if races else (0, False)), done.stderr
+    if races:
+        assert re.search(r"#\d .*(HandOver|Copy)Kernel", done.stderr)
+
+
+@pytest.mark.slow
+def test_kernels_have_no_races():
+    gpu_library.build("emulated-races")
+    chosen = "gradient_window or (emulated and (test_deform_conv.py or test_roi_pool.py))"
+    command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", chosen, "tests/gpu"]
+    done = watched(command, DCNV2_TEST_DEVICES="emulated-races")
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-10000:]
