@@ -28,7 +28,7 @@ class KernelOptions:
         allow_tf32: factors of float32 products may be rounded to TF32.
         deterministic: gradients of maps are summed in a fixed order.
         tile: 1 large, 2 medium, 3 small.
-        slab_steps: steps of the forward product whose factors are brought in at once, 1 or 2.
+        slab_steps: steps along the depth of the forward product that the channels of a slab fill; 2 unless told.
         blocks_per_multiprocessor: at most so many.
     """
 

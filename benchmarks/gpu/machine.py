@@ -13,6 +13,7 @@ _TOOLS = (
     ("compute-sanitizer", "--version"),
     ("ncu", "--version"),
 )
+_TOOL_LIMIT_S = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not shutil.which(command[0]):
             print("not found")
             continue
-        subprocess.run(command, timeout=10)
+        try:
+            subprocess.run(command, timeout=_TOOL_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            print(f"did not end within {_TOOL_LIMIT_S} s", flush=True)
 
     from benchmarks.gpu import report
     from benchmarks.gpu.cases import FULL, TINY

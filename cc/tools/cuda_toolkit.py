@@ -150,10 +150,12 @@ def chosen_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit | Non
         return None
 
 
-def find_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit:
+def find_toolkit(
+    environment: Mapping[str, str] = os.environ, *, preferred_major: int | None = TENSORFLOW_MAJOR
+) -> Toolkit:
     """The toolkit at $CUDA_HOME or $CUDA_PATH; without them the best of the path's and those in /usr/local.
 
-    The best is the newest of TensorFlow's own major release, and where there is none of that, the newest.
+    The best is the newest of the preferred major release, and where there is none of that, the newest.
 
     Raises:
         CudaUnavailable: there is none, or those there are are too old, lack a part or refuse the C++ compiler.
@@ -176,7 +178,7 @@ def find_toolkit(environment: Mapping[str, str] = os.environ) -> Toolkit:
             defects.append(str(error))
     if not toolkits:
         raise CudaUnavailable(" ".join(defects))
-    return max(toolkits, key=lambda toolkit: (toolkit.release[0] == TENSORFLOW_MAJOR, toolkit.release))
+    return max(toolkits, key=lambda toolkit: (toolkit.release[0] == preferred_major, toolkit.release))
 
 
 def _toolkit_of(nvcc: str) -> Toolkit:

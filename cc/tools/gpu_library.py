@@ -71,7 +71,7 @@ def build(device: str) -> Path:
         return library.resolve()
     directory = ROOT / "build" / f"gpu-{device}"
     if device == "cuda":
-        toolkit = find_toolkit()
+        toolkit = find_toolkit(preferred_major=None)
         architectures = toolkit.architectures(os.environ.get("DCNV2_CUDA_ARCHS") or "native")
         # So that compute-sanitizer and profilers can name lines.
         builder = Builder(directory, [*toolkit.compiler(architectures), "-lineinfo"])

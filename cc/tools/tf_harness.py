@@ -27,6 +27,7 @@ SOURCES = "tests/gpu/tf_harness"
 HARNESS_OBJECTS = ROOT / "build" / "tf-harness-objects"
 FRAMEWORK = "libtensorflow_framework.so.2"
 OPS = "_dcnv2_ops.so"
+REMEDY = "`DCNV2_CUDA=1 pip install -e .` builds it."
 CUDA_RUNTIME = "libcudart.so.12"
 CUDA_RUNTIME_PACKAGE = "nvidia-cuda-runtime-cu12"
 # What TensorFlow 2.20 asks for before it makes a GPU device. Our ops use none of it: empty libraries do.
@@ -61,13 +62,15 @@ def pack() -> Path:
     """Returns the folder of the harness for a GPU, with everything that it needs beside the driver.
 
     Raises:
-        BuildError: the op library is not built, or without CUDA kernels.
+        BuildError: the op library is not built, is without CUDA kernels, or is older than its sources.
     """
     folder = ROOT / "build" / "tf-harness"
     ops = ROOT / "tf_dcnv2" / "ops" / OPS
     built = ops.with_name("_build_info.json")
     if not ops.exists() or not built.exists() or not json.loads(built.read_text()).get("cuda"):
-        raise BuildError(f"{ops} is not built with CUDA kernels. `DCNV2_CUDA=1 pip install -e .` builds it.")
+        raise BuildError(f"{ops} is not built with CUDA kernels. {REMEDY}")
+    if newer := [path for path in _op_sources() if path.stat().st_mtime > ops.stat().st_mtime]:
+        raise BuildError(f"{ops} is older than {max(newer, key=lambda path: path.stat().st_mtime)}. {REMEDY}")
     tensorflow = _tensorflow()
     shutil.rmtree(folder, ignore_errors=True)
     _add_harness(folder, tensorflow)
@@ -80,6 +83,10 @@ def pack() -> Path:
     except (OSError, subprocess.SubprocessError, StopIteration) as error:
         print(f"without {CUDA_RUNTIME}, in the place of which a stand-in will do: {error}", file=sys.stderr)
     return folder
+
+
+def _op_sources() -> list[Path]:
+    return [path for path in (ROOT / "cc").rglob("*") if path.suffix in (".cc", ".h", ".cu", ".cuh")]
 
 
 def _tensorflow() -> dict:

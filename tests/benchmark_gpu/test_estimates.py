@@ -1,4 +1,19 @@
-from benchmarks.gpu.cases import BOTH, FLOAT32, FORWARD, FULL, INPUT_GRADIENT, TF32, ConvCase
+import re
+
+import pytest
+
+from benchmarks.gpu import ROOT
+from benchmarks.gpu.cases import (
+    BOTH,
+    CONV_OF_TWO_IMAGES,
+    CONV_PRECISIONS,
+    FLOAT32,
+    FORWARD,
+    FULL,
+    INPUT_GRADIENT,
+    TF32,
+    ConvCase,
+)
 from benchmarks.gpu.estimates import conv_estimate
 from benchmarks.gpu.findings import OURS, TORCHVISION
 
@@ -13,3 +28,14 @@ def test_estimates_are_of_the_stages_with_two_images():
 def test_what_nobody_estimated_has_no_estimate():
     assert conv_estimate(ConvCase(256, 50, 84, 16), OURS, TF32, FORWARD) is None
     assert conv_estimate(ConvCase(256, 50, 84, 2), OURS, TF32, INPUT_GRADIENT) is None
+    assert conv_estimate(ConvCase(256, 50, 84, 2), OURS, FLOAT32, FORWARD) is None
+
+
+@pytest.mark.parametrize("who", [OURS, TORCHVISION])
+@pytest.mark.parametrize("precision", CONV_PRECISIONS, ids=str)
+def test_estimates_are_those_of_the_manual(who, precision):
+    text = (ROOT / "docs" / "performance-gpu.md").read_text().partition("## What is expected")[2]
+    row = re.search(rf"^\| {who}, {precision} \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    for work, cell in zip((FORWARD, BOTH), row.groups() if row else ("-", "-"), strict=True):
+        stated = [None] * 3 if cell == "-" else [float(number) / 1e3 for number in cell.split(" / ")]
+        assert [conv_estimate(case, who, precision, work) for case in CONV_OF_TWO_IMAGES] == pytest.approx(stated)

@@ -148,7 +148,7 @@ def test_a_dry_run_measures_and_judges_everything(measure):
     dense = {contender(DENSE, precision) for precision in CONV_PRECISIONS}
     assert dense <= findings.measurements[0].group.series.keys()
     variants = findings.measurements[-len(CONV_WORKS)].group.series.keys()
-    assert {contender("slab 2", precision) for precision in VARIANT_PRECISIONS} <= variants
+    assert {contender("slab 4", precision) for precision in VARIANT_PRECISIONS} <= variants
     assert [(memory.precision, memory.per_image / memory.map_per_image) for memory in findings.memory] == [
         ("float32", 0),
         ("float16", 1),

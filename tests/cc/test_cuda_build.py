@@ -99,6 +99,12 @@ def test_the_newest_toolkit_of_tensorflows_major_release_is_chosen(
     assert cuda_toolkit.find_toolkit(environment).version == "12.1"
 
 
+def test_without_a_preferred_release_the_newest_toolkit_is_chosen(make_toolkit, no_system_toolkit):
+    for release in ("12.4", "13.0"):
+        make_toolkit(f"local/cuda-{release}", release)
+    assert cuda_toolkit.find_toolkit({"PATH": "/usr/bin:/bin"}, preferred_major=None).version == "13.0"
+
+
 def test_a_toolkit_that_refuses_the_c_plus_plus_compiler_is_passed_over(make_toolkit, no_system_toolkit):
     make_toolkit("local/cuda-12.1", "12.1", check=f"echo 'host_config.h:143: error: {REFUSAL} The nvcc flag'; exit 1")
     message = f"{REFUSAL.removeprefix('#error -- ')} Name an older one, for example with CXX=g++-12."

@@ -116,3 +116,18 @@ def test_ops_without_cuda_kernels_are_not_packed(tmp_path, monkeypatch, built):
         (tmp_path / "tf_dcnv2" / "ops" / "_build_info.json").write_text(json.dumps(built))
     with pytest.raises(BuildError, match="is not built with CUDA kernels. `DCNV2_CUDA=1 pip install -e .` builds it"):
         tf_harness.pack()
+
+
+@pytest.mark.parametrize("name", ["kernels/op.cc", "lib/shape.h", "lib/gpu/kernel.cu", "lib/gpu/tile.cuh"])
+def test_ops_that_are_older_than_a_source_are_not_packed(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(tf_harness, "ROOT", tmp_path)
+    ops, source = tmp_path / "tf_dcnv2" / "ops" / tf_harness.OPS, tmp_path / "cc" / name
+    for path in (ops, source):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    ops.with_name("_build_info.json").write_text(json.dumps({"cuda": {"version": "13.0"}}))
+    changed = source.stat().st_mtime
+    os.utime(ops, (changed - 1, changed - 1))
+    remedy = "`DCNV2_CUDA=1 pip install -e .` builds it"
+    with pytest.raises(BuildError, match=rf"{re.escape(str(ops))} is older than {re.escape(str(source))}\. {remedy}"):
+        tf_harness.pack()

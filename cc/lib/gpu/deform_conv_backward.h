@@ -15,7 +15,7 @@ namespace dcnv2 {
 template <typename S>
 int64_t KernelGradientGpuWorkspace(const DeformConvShape& shape);
 
-// The same bits for the same inputs and device, whatever the options.
+// The same bits for the same inputs, options and device.
 template <typename S>
 cudaError_t KernelGradientGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy, S* dkernel,
                               void* workspace, const GpuOptions& options, cudaStream_t stream);

@@ -23,6 +23,7 @@
 #include "cc/lib/gpu/gradient_tiling.h"
 #include "cc/lib/gpu/gradient_window.cuh"
 #include "cc/lib/gpu/narrow.cuh"
+#include "cc/lib/gpu/pixel_strips.cuh"
 
 namespace dcnv2 {
 namespace {
@@ -37,6 +38,7 @@ struct Task {
   OrderedColumns<Compute<S>> ordered;  // where columns go instead of dx, if anywhere
   int64_t first_pixel;                 // of the batch
   PixelMaps maps;                      // from there on
+  PixelStrips pixels;                  // of the batch
   GradientTiling tiling;
 
   __host__ __device__ bool has_window() const { return dx != nullptr && ordered.columns == nullptr; }
@@ -171,7 +173,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<kThreads>)
   if (own < kPixels) {
     const uint32_t offset = part.tile.Offset(own);
     const int64_t nowhere = shape.batch * shape.out_pixels();
-    const OutputPixel pixel = LocatePixel(shape, offset == PixelTile::kNone ? nowhere : part.tile.first + offset);
+    const int64_t ordinal = offset == PixelTile::kNone ? nowhere : part.tile.first + offset;
+    const OutputPixel pixel = task.pixels.Locate(shape, ordinal);
     memory.pixels[own] = pixel;
     memory.origins[own] = pixel.image_begin * shape.in_channels;
   }
@@ -387,7 +390,8 @@ cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInput
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   GpuDevice device;
   cudaError_t status = DescribeGpuFor(options, &device);
-  Task<S> task = {shape, inputs, dy, gradients, nullptr, {}, 0, {shape.batch, shape.out_height, shape.out_width}, {}};
+  const PixelMaps maps = {shape.batch, shape.out_height, shape.out_width};
+  Task<S> task = {shape, inputs, dy, gradients, nullptr, {}, 0, maps, PixelStrips::ByRow(shape), {}};
   if (gradients.x == nullptr) {
     if (status == cudaSuccess) status = SpreadColumns(device, task, options, stream);
     return status;

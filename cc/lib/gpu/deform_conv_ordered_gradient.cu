@@ -2,6 +2,7 @@
 
 #include "cc/lib/gpu/deform_conv_ordered_gradient.h"
 #include "cc/lib/gpu/launch.h"
+#include "cc/lib/gpu/pixel_strips.cuh"
 #include "cc/lib/gpu/sampling.cuh"
 
 namespace dcnv2 {
@@ -20,6 +21,7 @@ struct Task {
   const T* mask;
   OrderedColumns<T> band;
   int64_t first_pixel, end_pixel;  // of the band
+  PixelStrips pixels;              // of the batch
   T* dx;
   int64_t first_image, parts;
   int runs, chunks;  // of an image; of a deformable group
@@ -61,7 +63,7 @@ __device__ __forceinline__ bool MayTouch(const Part& part, int32_t first_corner,
 
 template <typename T>
 __device__ __forceinline__ PlannedGradient<T> Plan(const Task<T>& task, int64_t pixel, int deformable_group, int tap) {
-  const OutputPixel located = LocatePixel(task.shape, pixel);
+  const OutputPixel located = task.pixels.Locate(task.shape, pixel);
   return PlanGradient(task.shape, located, tap,
                       ReadSampleInput(task.shape, located, deformable_group, tap, task.offset, task.mask));
 }
@@ -156,6 +158,7 @@ cudaError_t AddColumnsInOrder(const DeformConvShape& shape, const T* offset, con
                         band,
                         first_pixel,
                         end_pixel,
+                        PixelStrips::ByRow(shape),
                         dx,
                         first_image,
                         parts,

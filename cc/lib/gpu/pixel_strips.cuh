@@ -1,6 +1,5 @@
 // The order in which kernels take the pixels of a batch: in vertical strips of every image, the last of which may be
-// narrower. Two rows of a strip sample about the same rows of the map at about the same time, which so come from the
-// first-level cache.
+// narrower.
 #ifndef DCNV2_CC_LIB_GPU_PIXEL_STRIPS_CUH_
 #define DCNV2_CC_LIB_GPU_PIXEL_STRIPS_CUH_
 
@@ -27,7 +26,11 @@ class PixelStrips {
         by_width_(width_),
         by_last_width_(last_width_) {}
 
-  // Strips as wide as keeps two of their rows in the first-level cache; narrow maps are one strip.
+  // Row by row, which is the order in memory: a strip for each image.
+  static PixelStrips ByRow(const DeformConvShape& shape) { return PixelStrips(shape, shape.out_width); }
+
+  // Two rows of a strip sample about the same rows of the map at about the same time. Strips are as wide as keeps those
+  // in the first-level cache; narrow maps are one strip.
   static PixelStrips ForGathering(const DeformConvShape& shape) {
     constexpr int64_t kWidth = 16;
     return PixelStrips(shape, CeilDiv(shape.out_width, CeilDiv(shape.out_width, kWidth)));
@@ -40,6 +43,14 @@ class PixelStrips {
   }
 
  private:
+  static __device__ __forceinline__ OutputPixel LocateOutput(const DeformConvShape& shape, int64_t image, int64_t row,
+                                                             int64_t column) {
+    const int64_t index = image * shape.out_pixels() + row * shape.out_width + column;
+    return {index, image * shape.in_height * shape.in_width, index * shape.samples_per_pixel(),
+            row * shape.stride.height - shape.padding_before.height,
+            column * shape.stride.width - shape.padding_before.width};
+  }
+
   template <typename Integer>
   __device__ __forceinline__ OutputPixel LocateAs(const DeformConvShape& shape, int64_t ordinal) const {
     const auto number = static_cast<Integer>(ordinal);

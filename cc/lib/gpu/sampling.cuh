@@ -12,49 +12,13 @@
 
 namespace dcnv2 {
 
-// What all samples of one output pixel have in common.
+// What all samples of one output pixel have in common. See PixelStrips::Locate.
 struct OutputPixel {
   int64_t index;         // among those of the whole batch; -1 beyond the last one
   int64_t image_begin;   // index of its image's first pixel among all pixels of x; always one that exists
   int64_t first_sample;  // index of (deformable group 0, tap 0) in mask, and half of that in offset; -1 beyond
   int64_t top, left;     // of tap (0, 0) without its offset
 };
-
-__device__ __forceinline__ OutputPixel LocateOutput(const DeformConvShape& shape, int64_t image, int64_t row,
-                                                    int64_t column) {
-  const int64_t index = image * shape.out_pixels() + row * shape.out_width + column;
-  return {index, image * shape.in_height * shape.in_width, index * shape.samples_per_pixel(),
-          row * shape.stride.height - shape.padding_before.height,
-          column * shape.stride.width - shape.padding_before.width};
-}
-
-// The pixels of every image in vertical strips of a width, the last of which may be narrower; `ordinal` counts those of
-// the whole batch. Divisions of 64 bits take five times as long as those of 32.
-template <typename Integer>
-__device__ __forceinline__ OutputPixel LocateInStrips(const DeformConvShape& shape, int64_t strip_width,
-                                                      int64_t ordinal) {
-  const auto height = static_cast<Integer>(shape.out_height), width = static_cast<Integer>(shape.out_width);
-  const auto strip = static_cast<Integer>(strip_width);
-  const auto image = static_cast<Integer>(ordinal) / (height * width);
-  const auto in_image = static_cast<Integer>(ordinal) - image * (height * width);
-  const auto strip_begin = in_image / (height * strip) * strip;
-  const auto in_strip = in_image - strip_begin * height;
-  const auto this_width = min(strip, width - strip_begin);
-  const int64_t row = in_strip / this_width;
-  const int64_t column = strip_begin + in_strip % this_width;
-  return LocateOutput(shape, image, row, column);
-}
-__device__ __forceinline__ OutputPixel LocateInStrips(const DeformConvShape& shape, int64_t strip_width,
-                                                      int64_t ordinal) {
-  if (ordinal >= shape.batch * shape.out_pixels()) return {-1, 0, -1, 0, 0};
-  return ordinal <= 0x7fffffff ? LocateInStrips<uint32_t>(shape, strip_width, ordinal)
-                               : LocateInStrips<int64_t>(shape, strip_width, ordinal);
-}
-
-// Row by row.
-__device__ __forceinline__ OutputPixel LocatePixel(const DeformConvShape& shape, int64_t pixel) {
-  return LocateInStrips(shape, shape.out_width, pixel);
-}
 
 // One sample's share of offset and mask. It is read well before it is used, to hide how long that takes.
 template <typename T>
