@@ -15,8 +15,7 @@ import numpy as np
 
 
 def load(device: str) -> ctypes.CDLL:
-    """The library for "cuda" or "emulated", compiled where it is out of date. They may end in "-checked", or the latter in
-    "-races"."""
+    """The library for "cuda", "cuda-checked" or a device of gpu_library.py, compiled where it is out of date."""
     library = ctypes.CDLL(str(gpu_library.build("cuda" if device == "cuda-checked" else device)))
     library.dcnv2_message.restype = ctypes.c_char_p
     for name in ("dcnv2_conv_backward_workspace_gpu", "dcnv2_roi_backward_workspace_gpu"):

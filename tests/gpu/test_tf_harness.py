@@ -20,7 +20,7 @@ RUN = ROOT / "tests" / "gpu" / "tf_harness" / "run.sh"
 def folder() -> Path:
     """The harness, compiled where it is out of date."""
     if "emulated" not in os.environ.get("DCNV2_TEST_DEVICES", "emulated").split(","):
-        pytest.skip("DCNV2_TEST_DEVICES leaves the emulated device out, or asks for a sanitizer, which TensorFlow lacks")
+        pytest.skip("DCNV2_TEST_DEVICES leaves out the emulated device without a sanitizer")
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("there is no TensorFlow here; its headers and its library are needed")
     return tf_harness.build_emulated()
