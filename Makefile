@@ -10,14 +10,18 @@
 #   make lint       ruff and clang-format
 #   make install    only the virtual environment with the package in it
 #
-# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo), BENCH and
-# MUTATE (arguments, such as BENCH='--sections conv --threads 1' and MUTATE='--count 200 --seed 1').
+# Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo), JOBS (how
+# many processes run tests), BENCH and MUTATE (arguments, such as BENCH='--sections conv --threads 1' and
+# MUTATE='--count 200 --seed 1').
 
 PYTHON ?= python3
 VENV ?= .venv
 OUTPUT ?= runs/demo
+JOBS ?= 2
 
 BIN := $(VENV)/bin
+# Processes that have run out of tests take some of the others'.
+PARALLEL := --numprocesses $(JOBS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Kept equal to build-system.requires in pyproject.toml by tests/test_package.py. Installed first, with TensorFlow, so
 # that building the ops uses the environment's own instead of downloading another into an isolated build environment.
@@ -41,10 +45,10 @@ demo: install
 	$(BIN)/tf-dcnv2 demo --output $(OUTPUT)
 
 test: install test-headers
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest $(PARALLEL)
 
 test-all: install test-headers
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -m ''
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest $(PARALLEL) -m ''
 
 test-matrix: $(TENSORFLOW_RELEASES:%=test-tensorflow-%)
 
