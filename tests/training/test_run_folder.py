@@ -207,7 +207,31 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_run_that_can_be_resumed(tmp_pa
         assert run.is_complete(backup.state)
         assert {kernel_in(folder / name) for name in ("last.keras", "best.keras")} == {backup.state.epochs}
         assert len((folder / "log.csv").read_text().splitlines()) == 1 + backup.state.epochs
-        assert not [path for path in folder.rglob("*") if atomic_files.is_leftover(path.name)]
+        assert not list(folder.rglob("*.tmp"))
+
+
+def test_only_a_runs_own_temporary_files_are_deleted(tmp_path):
+    run = RunFolder(tmp_path)
+    (tmp_path / "backup").mkdir()
+    own = [
+        "config.yaml",
+        "last.keras",
+        "best.keras",
+        "log.csv",
+        "state.json",
+        "weights.txt",
+        "backup/step-000000010.npz",
+    ]
+    for name in own:
+        path = tmp_path / name
+        path.with_name(f".{path.name}.a1b2c3_4.tmp").touch()
+    others = {".editor.tmp", ".log.csv.tmp", ".thesis.txt.a1b2c3_4.tmp", ".train-00000-of-00001.tfrecord.0.42.tmp"}
+    for name in others:
+        (tmp_path / name).touch()
+        (tmp_path / "backup" / name).touch()
+    run.remove_leftovers()
+    for folder in (tmp_path, tmp_path / "backup"):
+        assert {path.name for path in folder.iterdir() if path.is_file()} == others
 
 
 def test_a_detector_with_weights_that_are_not_finite_is_not_saved(tmp_path):
@@ -247,7 +271,7 @@ def test_a_full_disk_is_one_clean_error_and_loses_nothing(tmp_path):
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert RunFolder(tmp_path).backups.load().state.steps == 10
     assert kernel_in(tmp_path / "last.keras") == 1
-    assert not [path for path in tmp_path.rglob("*") if atomic_files.is_leftover(path.name)]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_write_that_fails_names_its_file(tmp_path, monkeypatch):

@@ -11,9 +11,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tf_dcnv2.data.atomic_files import atomic_file
+from tf_dcnv2.data.atomic_files import atomic_file, leftover_of
 
 GENERATIONS = 2
+
+_NAME = re.compile(r"step-(\d+)\.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +104,17 @@ class Backups:
         backup = self.load()
         return None if backup is None else backup.state
 
+    def remove_leftovers(self) -> None:
+        """Deletes what a killed process had not written to its end."""
+        for path in self._files():
+            if _NAME.fullmatch(leftover_of(path.name) or ""):
+                path.unlink()
+
     def _newest_first(self) -> list[Path]:
-        files = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted((path for path in files if re.fullmatch(r"step-\d+\.npz", path.name)), reverse=True)
+        return sorted((path for path in self._files() if _NAME.fullmatch(path.name)), reverse=True)
+
+    def _files(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
 
 
 # What reading a file that is cut off, overwritten or of another version may raise.

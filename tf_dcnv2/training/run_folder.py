@@ -23,7 +23,7 @@ from typing import Any
 import keras
 import yaml
 
-from tf_dcnv2.data.atomic_files import atomic_file, is_leftover, write_atomically
+from tf_dcnv2.data.atomic_files import atomic_file, leftover_of, write_atomically
 from tf_dcnv2.models.finite_weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
 
@@ -125,11 +125,11 @@ class RunFolder:
         return json.dumps({name: value for name, value in dataclasses.asdict(state).items() if name != "history"})
 
     def remove_leftovers(self) -> None:
-        """Deletes what a killed process had not written to its end."""
-        for folder in (self.path, self.path / "backup"):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if is_leftover(path.name):
-                    path.unlink()
+        """Deletes what a killed process of this run had not written to its end, and no files of other programs."""
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            if leftover_of(path.name) in ("config.yaml", *_FILES):
+                path.unlink()
+        self.backups.remove_leftovers()
 
 
 def save_detector(detector: keras.Model, path: str | os.PathLike) -> None:
