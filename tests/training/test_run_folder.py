@@ -152,6 +152,26 @@ def test_a_damaged_backup_makes_way_for_the_one_before_it(tmp_path, damage):
     assert values_of(model) == {1.0}
 
 
+@pytest.mark.parametrize(("is_finished", "kept"), [(False, [200, 240]), (True, [240])])
+def test_a_damaged_backup_outlives_no_good_one(tmp_path, is_finished, kept):
+    backups, model = Backups(tmp_path), small_model()
+    for steps in (200, 250):
+        backups.save(RunState(steps=steps), training_variables(model))
+    (tmp_path / "step-000000250.npz").write_bytes(b"damaged")
+    assert backups.load().state.steps == 200
+    # By the clock, the run ends earlier than it had come before.
+    backups.save(RunState(steps=240, is_finished=is_finished), training_variables(model))
+    assert backups.load().state.steps == 240
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{steps:09}.npz" for steps in kept]
+
+
+def test_the_newest_backup_is_that_of_most_steps_however_many_digits_they_have(tmp_path):
+    backups, variables = Backups(tmp_path), training_variables(small_model())
+    for steps in (999_999_999, 1_000_000_000):
+        backups.save(RunState(steps=steps), variables)
+    assert backups.load().state.steps == 1_000_000_000
+
+
 class Killed(BaseException):
     """The end of a process; no more files are touched after it, not even to tidy up."""
 
@@ -213,17 +233,8 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_run_that_can_be_resumed(tmp_pa
 def test_only_a_runs_own_temporary_files_are_deleted(tmp_path):
     run = RunFolder(tmp_path)
     (tmp_path / "backup").mkdir()
-    own = [
-        "config.yaml",
-        "last.keras",
-        "best.keras",
-        "log.csv",
-        "state.json",
-        "weights.txt",
-        "backup/step-000000010.npz",
-    ]
-    for name in own:
-        path = tmp_path / name
+    own = ["config.yaml", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt"]
+    for path in (*map(tmp_path.joinpath, own), tmp_path / "backup" / "step-000000010.npz"):
         path.with_name(f".{path.name}.a1b2c3_4.tmp").touch()
     others = {".editor.tmp", ".log.csv.tmp", ".thesis.txt.a1b2c3_4.tmp", ".train-00000-of-00001.tfrecord.0.42.tmp"}
     for name in others:

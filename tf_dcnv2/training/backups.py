@@ -78,18 +78,23 @@ class Backups:
         self._folder = folder
 
     def save(self, state: RunState, variables: Sequence[keras.Variable]) -> None:
-        """Writes a new generation, and then deletes what is older than the one before it.
+        """Writes a new generation, and then deletes all but this one and the one before it.
 
         Raises:
             OSError: it cannot be written; the generations before it are still there.
         """
         description = np.frombuffer(json.dumps(dataclasses.asdict(state)).encode(), np.uint8)
         values = {f"{index:05}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)}
-        with atomic_file(self._folder / f"step-{state.steps:09}.npz") as file:
+        path = self._folder / f"step-{state.steps:09}.npz"
+        with atomic_file(path) as file:
             np.savez(file, state=description, **values)
         # A finished run is not written any more: one generation is enough.
-        for path in self._newest_first()[1 if state.is_finished else GENERATIONS :]:
-            path.unlink()
+        kept = 1 if state.is_finished else GENERATIONS
+        newest_first = self._newest_first()
+        position = newest_first.index(path)
+        # What is of later steps cannot be read: otherwise the run would have gone on from there.
+        for other in (*newest_first[:position], *newest_first[position + kept :]):
+            other.unlink()
 
     def exist(self) -> bool:
         """Whether there is any, readable or not."""
@@ -111,7 +116,8 @@ class Backups:
                 path.unlink()
 
     def _newest_first(self) -> list[Path]:
-        return sorted((path for path in self._files() if _NAME.fullmatch(path.name)), reverse=True)
+        steps = {path: int(match[1]) for path in self._files() if (match := _NAME.fullmatch(path.name))}
+        return sorted(steps, key=steps.get, reverse=True)
 
     def _files(self) -> list[Path]:
         return list(self._folder.iterdir()) if self._folder.is_dir() else []
