@@ -1,7 +1,10 @@
 """Which options a resumed run has; nothing is trained."""
 
 import dataclasses
+import zipfile
 
+import keras
+import numpy as np
 import pytest
 
 from tf_dcnv2.training import RunFolder, RunState, TrainOptions, finished_state, resumed_options
@@ -128,6 +131,25 @@ def test_a_finished_run_that_was_killed_before_its_last_file_is_not_finished(tmp
 def test_less_than_an_unfinished_run_has_used_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has made 15 steps .* more than it is given now. Received: steps=10"):
         finished_state(resumed_options(make_run(tmp_path), {"steps": 10}))
+
+
+def test_resuming_reads_a_backup_once_to_check_it_and_once_for_its_values(tmp_path, monkeypatch):
+    folder, weights = make_run(tmp_path), keras.Variable(np.zeros(100_000, "float32"))
+    RunFolder(folder).backups.save(RunState(steps=20), [weights])
+    bytes_read, read = [], zipfile.ZipExtFile.read
+
+    def counting(file, *arguments):
+        content = read(file, *arguments)
+        bytes_read.append(len(content))
+        return content
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counting)
+    options = resumed_options(folder, {})
+    assert finished_state(options) is None and finished_state(options) is None
+    assert not RunFolder(folder).lacks_its_backup()
+    assert sum(bytes_read) < 1.1 * 400_000
+    assert RunFolder(folder).backups.load().state.steps == 20
+    assert sum(bytes_read) < 2.2 * 400_000
 
 
 def test_other_data_are_refused(synthetic_records):

@@ -1,9 +1,12 @@
 """What a run keeps, through kills at every moment, damaged files and full disks: no detector is needed for this."""
 
+import collections
 import contextlib
 import csv
 import json
 import os
+import random
+import re
 import resource
 import shutil
 import subprocess
@@ -114,6 +117,14 @@ def test_a_backup_gives_weights_and_the_optimizers_state_back(tmp_path):
     assert values_of(model) == {7.0}
 
 
+def test_a_backup_of_an_earlier_version_which_did_not_count_its_variables_is_read(tmp_path):
+    state = json.dumps({**vars(RunState(steps=10)), "history": []}).encode()
+    np.savez(tmp_path / "step-000000010.npz", **{"state": np.frombuffer(state, np.uint8), "00000": np.ones(3)})
+    backup = Backups(tmp_path).load()
+    assert backup.state == RunState(steps=10)
+    np.testing.assert_array_equal(backup.values, [np.ones(3)])
+
+
 def test_a_backup_of_another_model_is_refused(tmp_path):
     Backups(tmp_path).save(RunState(), training_variables(small_model()))
     with pytest.raises(ValueError, match="of another model or optimizer"):
@@ -138,7 +149,17 @@ def one_bit_changed(content: bytes) -> bytes:
     return content[:where] + bytes([content[where] ^ 1]) + content[where + 1 :]
 
 
-@pytest.mark.parametrize("damage", [cut_off, one_bit_changed, lambda content: b"", lambda content: b"no zip file"])
+def last_variable_hidden(content: bytes) -> bytes:
+    """The entry before the last in the zip file's list of contents takes the last for its comment."""
+    *_, before, last = (where.start() for where in re.finditer(rb"PK\x01\x02", content))
+    length = content.rindex(b"PK\x05\x06") - last
+    return content[: before + 32] + length.to_bytes(2, "little") + content[before + 34 :]
+
+
+DAMAGES = [cut_off, one_bit_changed, last_variable_hidden, lambda content: b"", lambda content: b"no zip file"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_backup_makes_way_for_the_one_before_it(tmp_path, damage):
     backups, model = Backups(tmp_path), small_model(1.0)
     backups.save(RunState(steps=10), training_variables(model))
@@ -150,6 +171,45 @@ def test_a_damaged_backup_makes_way_for_the_one_before_it(tmp_path, damage):
     assert backup.state.steps == 10
     backup.restore(training_variables(model))
     assert values_of(model) == {1.0}
+
+
+def corrupted(content: bytes, choose: random.Random) -> bytes:
+    """With bytes changed, cut off or overwritten somewhere; most often where zip files have their structure."""
+    changed = bytearray(content)
+    places = [
+        where.start() + choose.randrange(46) for where in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06)", content)
+    ]
+    kind = choose.choice(["structure"] * 5 + ["byte", "cut", "zeros"])
+    where = choose.choice(places) if kind == "structure" else choose.randrange(len(content))
+    where = min(where, len(content) - 1)
+    if kind == "cut":
+        return content[:where]
+    if kind == "zeros":
+        changed[where : where + 512] = bytes(len(changed[where : where + 512]))
+    else:
+        changed[where] = choose.choice([changed[where] ^ 1 << choose.randrange(8), choose.randrange(256)])
+    return bytes(changed)
+
+
+def test_no_corruption_of_a_backup_hides_the_one_before_it(tmp_path):
+    backups, model, choose = Backups(tmp_path), small_model(1.0), random.Random(0)
+    backups.save(RunState(steps=10), training_variables(model))
+    set_all(model, 2.0)
+    backups.save(RunState(steps=20), training_variables(model))
+    content = (tmp_path / "step-000000020.npz").read_bytes()
+    (tmp_path / "step-000000020.npz").unlink()
+    seen = collections.Counter()
+    for number in range(600):
+        path = tmp_path / f"step-{100 + number}.npz"
+        path.write_bytes(corrupted(content, choose))
+        state, backup = backups.load_state(), backups.load()
+        assert state == backup.state
+        # Either the damage is noticed, or it is where it does not matter, such as in a date.
+        assert len(backup.values) == len(training_variables(model))
+        assert {float(x) for value in backup.values for x in np.ravel(value)} == {state.steps / 10}
+        seen[state.steps] += 1
+        path.unlink()
+    assert seen[10] > 300
 
 
 @pytest.mark.parametrize(("is_finished", "kept"), [(False, [200, 240]), (True, [240])])
