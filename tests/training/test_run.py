@@ -218,6 +218,28 @@ class FailingAtOnce(keras.callbacks.Callback):
         raise RuntimeError("nothing works")
 
 
+class ResumingAtTheSameTime(keras.callbacks.Callback):
+    """Does what a second process would do that resumes the run while this one trains it."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.message = folder, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        being_written = self.folder / "backup" / ".step-000000009.npz.a1b2c3_4.tmp"
+        being_written.touch()
+        with pytest.raises(RuntimeError) as error:
+            train(resumed(self.folder, steps=9))
+        self.message = str(error.value)
+        being_written.unlink()
+
+
+def test_a_run_that_is_alive_is_not_resumed_by_another_process(finished_folder):
+    other = ResumingAtTheSameTime(finished_folder)
+    assert train(resumed(finished_folder, steps=9), callbacks=[other]).steps == 9
+    assert other.message.startswith(f"{finished_folder} is being trained by another process")
+
+
 def test_a_resumed_run_that_fails_leaves_the_run_as_it_was(finished_folder, synthetic_records):
     before = (finished_folder / "config.yaml").read_bytes()
     with pytest.raises(FileNotFoundError, match="nothing-here"):

@@ -290,6 +290,31 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_run_that_can_be_resumed(tmp_pa
         assert not list(folder.rglob("*.tmp"))
 
 
+def everything_in(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_run_that_never_began_leaves_no_folder_behind(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".lock").touch()
+    before = everything_in(tmp_path)
+    for folder in (tmp_path / "new" / "run", tmp_path / "empty", tmp_path / "empty" / "run", tmp_path / "mine"):
+        with pytest.raises(ValueError, match="a mistake"), RunFolder(folder).in_use():
+            assert (folder / ".lock").exists()
+            raise ValueError("a mistake")
+    assert everything_in(tmp_path) == before
+
+
+def test_a_folder_in_use_keeps_what_appeared_there(tmp_path):
+    with RunFolder(tmp_path / "new" / "run").in_use():
+        (tmp_path / "new" / "notes.txt").touch()
+    assert everything_in(tmp_path) == {"new", "new/notes.txt"}
+    with RunFolder(tmp_path / "run").in_use():
+        RunFolder(tmp_path / "run").write_config({"options": {}})
+    assert everything_in(tmp_path / "run") == {"config.yaml", ".lock"}
+
+
 def test_only_a_runs_own_temporary_files_are_deleted(tmp_path):
     run = RunFolder(tmp_path)
     (tmp_path / "backup").mkdir()

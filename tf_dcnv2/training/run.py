@@ -62,6 +62,7 @@ def train(
         FileNotFoundError, ValueError: records or settings are wrong, or are not those of the run that is resumed; the
             message says which.
         TrainingDiverged: a loss or weight became NaN or infinite; `last.keras` has the weights before that step.
+        RuntimeError: another process is training in the folder.
         OSError: the folder cannot be written, such as on a full disk.
     """
     log = log or (lambda topic, text: None)
@@ -70,6 +71,14 @@ def train(
         log("finished", describe_finished(options, finished))
         detector = keras.saving.load_model(run.last, compile=False)
         return TrainResult(detector, None, finished.steps, finished.seconds)
+    with run.in_use():
+        return _train(run, options, log, callbacks)
+
+
+def _train(
+    run: RunFolder, options: TrainOptions, log: Log, callbacks: Sequence[keras.callbacks.Callback]
+) -> TrainResult:
+    """What `train` does while nobody else writes to the folder."""
     info = read_dataset_info(options.train)
     require_objects(info, options.train)
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}
