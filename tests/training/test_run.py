@@ -277,6 +277,31 @@ def test_a_run_that_diverges_stops_with_the_last_weights_that_were_finite(synthe
     assert not (RunFolder(tmp_path / "run").backups.load_state() or RunState()).is_finished
 
 
+class DivergingAfter(keras.callbacks.Callback):
+    """Makes a weight NaN before the step after so many, as that step's gradient would have; notes what was before."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == self.steps:
+            trained, optimizer = self.model.trainable_variables, self.model.optimizer
+            averages = optimizer._model_variables_moving_average if self.steps else trained
+            self.expected = {weight.path: average.numpy() for weight, average in zip(trained, averages, strict=True)}
+            trained[0].assign(np.full(trained[0].shape, np.nan))
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_run_that_diverges_leaves_the_averages_of_its_weights_where_it_keeps_them(synthetic_records, tmp_path, steps):
+    diverging = DivergingAfter(steps)
+    with pytest.raises(TrainingDiverged, match=f"those of step {steps}, which were finite"):
+        train(options(synthetic_records, tmp_path / "run", val=None, ema=0.5), callbacks=[diverging])
+    saved = keras.saving.load_model(tmp_path / "run" / "last.keras", compile=False)
+    for weight in saved.trainable_variables:
+        np.testing.assert_array_equal(weight, diverging.expected[weight.path])
+
+
 def test_records_with_fewer_images_than_described_are_no_success(synthetic_records, tmp_path):
     for path in Path(synthetic_records).parent.glob("records*"):
         if path.is_file():

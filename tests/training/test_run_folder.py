@@ -387,9 +387,18 @@ def test_moving_averages_are_in_the_model_only_while_they_are_used(tmp_path):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.compile(keras.optimizers.SGD(0.1, use_ema=True), loss="mse")
     model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(1)
     kernel, (average,) = model.layers[0].kernel, model.optimizer._model_variables_moving_average
     kernel.assign([[1.0]])
     average.assign([[2.0]])
     with AveragedWeights(model).in_use():
         assert (float(kernel[0, 0]), float(average[0, 0])) == (2.0, 1.0)
     assert (float(kernel[0, 0]), float(average[0, 0])) == (1.0, 2.0)
+
+
+def test_before_the_first_step_there_are_no_averages_to_use():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    with AveragedWeights(model).in_use():
+        assert float(model.layers[0].kernel[0, 0]) == 1.0

@@ -136,7 +136,8 @@ def _train(
                 shuffle=False,
             )
     except TrainingDiverged as error:
-        save_detector(detector, run.last)
+        with averages.in_use():
+            save_detector(detector, run.last)
         raise TrainingDiverged(f"{error} They are in {run.last}.") from error
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
