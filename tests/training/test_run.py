@@ -259,6 +259,46 @@ def test_a_run_goes_on_with_its_own_images_only(finished_folder, tmp_path):
         train(resumed(finished_folder, steps=12, train=str(tmp_path / "more" / "records")))
 
 
+def swap_the_names_of_two(content):
+    first, second, *_ = content["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+
+
+def correct_a_name(content):
+    content["categories"][2]["name"] = "crescent"
+
+
+def add_a_category(content):
+    content["categories"].append({"id": 20, "name": "ring"})
+
+
+def relabel_all_boxes(content):
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (swap_the_names_of_two, "category 2 was 'star', now it is 'cross'; category 5 was 'cross', now it is 'star'"),
+        (correct_a_name, "category 11 was 'moon', now it is 'crescent'"),
+        (add_a_category, "category 20 was missing, now it is 'ring'"),
+        (relabel_all_boxes, "`train` had 8 images with 28 boxes, now it has other categories for its boxes"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_categories_only(finished_folder, tmp_path, change, message):
+    images, annotations = make_synthetic_coco(tmp_path / "again", num_images=8, image_size=(96, 128), seed=0)
+    prefix = str(tmp_path / "again" / "records")
+    content = json.loads(Path(annotations).read_text())
+    change(content)
+    Path(annotations).write_text(json.dumps(content))
+    convert_coco(images, annotations, prefix)
+    before = content_of(finished_folder)
+    with pytest.raises(ValueError, match=message):
+        train(resumed(finished_folder, steps=12, train=prefix))
+    assert content_of(finished_folder) == before
+
+
 def test_a_run_without_a_backup_that_can_be_read_does_not_begin_again(finished_folder):
     (backup,) = (finished_folder / "backup").iterdir()
     for damage in (lambda: backup.write_bytes(b"damaged"), backup.unlink):

@@ -18,7 +18,7 @@ from tf_dcnv2.training.budget import Budget, SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, training_variables
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
-from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_data
+from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
 
@@ -82,7 +82,7 @@ def _train(
     info = read_dataset_info(options.train)
     require_objects(info, options.train)
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}
-    backup, changed = _where_it_stopped(run, options, data)
+    backup, changed = _where_it_stopped(run, options, info, data)
     state = backup.state if backup else RunState()
     if options.seed is not None:
         # Not the first epochs' shuffles and samples again when a run is resumed.
@@ -151,7 +151,9 @@ def describe_finished(options: TrainOptions, state: RunState) -> str:
     )
 
 
-def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any]) -> tuple[Backup | None, list[str]]:
+def _where_it_stopped(
+    run: RunFolder, options: TrainOptions, info: DatasetInfo, data: dict[str, Any]
+) -> tuple[Backup | None, list[str]]:
     """The backup to go on from, None for a new run, and what is different from now on."""
     if not run.holds_a_run():
         run.refuse_foreign_files()
@@ -167,6 +169,7 @@ def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any
         )
     if backup is None:
         return None, []  # it was stopped before its first epoch had ended
+    require_same_classes(config, info)
     require_same_data(config, data)
     return backup, changes(options, config)
 
