@@ -147,6 +147,7 @@ def make_run(folder, records, **state) -> str:
     state = RunState(**state)
     run.backups.save(state, [])
     (folder / "state.json").write_text(RunFolder.state_text(state))
+    (folder / ".lock").touch()
     return str(folder)
 
 
@@ -176,6 +177,17 @@ def test_what_contradicts_a_run_is_one_line_and_changes_nothing(words, status, e
     error = capsys.readouterr().err
     assert expected in error
     assert len(error.splitlines()) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+
+
+def test_a_run_that_another_process_trains_is_one_line_and_changes_nothing(records, tmp_path, capsys):
+    output = make_run(tmp_path / "run", records, steps=3, epochs=1)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with RunFolder(output).in_use():
+        assert main(["train", "--resume", "--output", output]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"tf-dcnv2 train: error: {output} is being trained by another process.")
+    assert len(captured.err.splitlines()) == 1 and not captured.out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
 

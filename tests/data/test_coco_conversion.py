@@ -221,6 +221,16 @@ def test_images_are_spread_over_shards(coco, prefix):
     assert sorted(read_dataset_info(prefix).image_ids) == [1, 2, 3, 4, 5]
 
 
+def test_a_prefix_may_be_as_long_as_the_names_of_its_shards_allow(coco, prefix):
+    for image_id in (1, 2):
+        coco.add_image(image_id)
+    longest = prefix + "x" * (255 - len("set-00000-of-00002.tfrecord"))
+    report = convert_coco(*coco.save(), longest, num_shards=2)
+    assert {len(os.path.basename(path)) for path in report.shards} == {255}
+    ids = [features(example)["image/source_id"] for example in read_examples(report)]
+    assert ids == [[b"1"], [b"2"]]
+
+
 def test_an_interrupted_conversion_leaves_the_previous_records_alone(coco, prefix):
     coco.add_image(1)
     convert_coco(*coco.save(), prefix)

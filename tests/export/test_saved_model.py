@@ -159,6 +159,12 @@ def test_a_failed_export_leaves_nothing_behind(detector, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_may_have_every_name_that_is_legal(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(tf.saved_model, "save", lambda trackable, path, **kwargs: Path(path).mkdir(parents=True))
+    export_saved_model(detector, tmp_path / ("x" * 255))
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 255]
+
+
 def test_an_unknown_kind_of_ops_is_refused(detector, tmp_path):
     with pytest.raises(ValueError, match=r"ops must be one of \('native', 'portable'\). Received: ops='fast'"):
         export_saved_model(detector, tmp_path / "model", "fast")

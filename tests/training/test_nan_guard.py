@@ -91,10 +91,71 @@ def test_training_that_begins_with_weights_that_are_not_finite_is_refused():
         model.fit(np.ones([2, 1]), np.ones([2, 1]), verbose=0, callbacks=[NaNGuard()])
 
 
-def test_a_training_that_goes_well_is_not_changed():
+@keras.saving.register_keras_serializable(package="tests")
+class BuiltInPart(keras.Model):
+    """A model that counts as built before its second layer is."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = keras.layers.Dense(4), keras.layers.Dense(1)
+
+    def build(self, input_shape):
+        self.first.build(input_shape)
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+
+def built_in_part():
+    model = BuiltInPart()
+    model.build((None, 3))
+    assert model.built and not model.second.built
+    return model
+
+
+MODELS = {
+    "built": lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]),
+    "not built": lambda: keras.Sequential([keras.layers.Dense(1)]),
+    "built in part": built_in_part,
+}
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("kind", ["not built", "built in part"])
+def test_a_model_that_fit_has_to_build_is_guarded_from_its_second_step_on(kind, every):
+    x = np.ones([8, 3], "float32")
+    x[1] = np.nan
+    keras.utils.set_random_seed(0)
+    model, seen = MODELS[kind](), WeightsAfterEachStep()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+    with pytest.raises(TrainingDiverged, match="loss is nan at step 2 .*those of step 1, which were finite"):
+        model.fit(x, x[:, :1], batch_size=1, shuffle=False, verbose=0, callbacks=[seen, NaNGuard(every)])
+    now = [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)]
+    for value, expected in zip(now, seen.seen[0], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("kind", ["not built", "built in part"])
+def test_where_the_first_step_of_a_model_that_fit_builds_diverges_there_is_nothing_to_go_back_to(kind):
+    x = np.full([2, 3], np.nan, "float32")
+    model = MODELS[kind]()
+    model.compile("sgd", loss="mse")
+    with pytest.raises(TrainingDiverged, match="loss is nan at step 1 .* there are no weights to go back to"):
+        model.fit(x, x[:, :1], batch_size=1, verbose=0, callbacks=[NaNGuard()])
+
+
+def test_a_weight_that_the_first_step_of_a_model_that_fit_builds_spoils_is_named():
+    model = keras.Sequential([NaNGradient()])
+    model.compile("sgd", loss="mse")
+    with pytest.raises(TrainingDiverged, match="kernel is not finite, though the losses are at step 1 .*no weights"):
+        model.fit(np.zeros([1, 3]), np.ones([1, 1]), verbose=0, callbacks=[NaNGuard(every=3)])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_training_that_goes_well_is_not_changed(kind):
     def trained(callbacks):
         keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+        model = MODELS[kind]()
         model.compile("adam", loss="mse")
         x = np.random.default_rng(0).normal(size=(16, 3))
         model.fit(x, x[:, :1], batch_size=4, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)

@@ -1,11 +1,15 @@
 """Which options a resumed run has; nothing is trained."""
 
 import dataclasses
+import zipfile
 
+import keras
+import numpy as np
 import pytest
 
+from tf_dcnv2.data import read_dataset_info
 from tf_dcnv2.training import RunFolder, RunState, TrainOptions, finished_state, resumed_options
-from tf_dcnv2.training.resuming import changes, describe_data, require_same_data
+from tf_dcnv2.training.resuming import changes, describe_data, require_same_classes, require_same_data
 
 DATA = {"images": 20, "boxes": 50, "image_ids_crc32": 1}
 OWN = {
@@ -130,6 +134,25 @@ def test_less_than_an_unfinished_run_has_used_is_refused(tmp_path):
         finished_state(resumed_options(make_run(tmp_path), {"steps": 10}))
 
 
+def test_resuming_reads_a_backup_once_to_check_it_and_once_for_its_values(tmp_path, monkeypatch):
+    folder, weights = make_run(tmp_path), keras.Variable(np.zeros(100_000, "float32"))
+    RunFolder(folder).backups.save(RunState(steps=20), [weights])
+    bytes_read, read = [], zipfile.ZipExtFile.read
+
+    def counting(file, *arguments):
+        content = read(file, *arguments)
+        bytes_read.append(len(content))
+        return content
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counting)
+    options = resumed_options(folder, {})
+    assert finished_state(options) is None and finished_state(options) is None
+    assert not RunFolder(folder).lacks_its_backup()
+    assert sum(bytes_read) < 1.1 * 400_000
+    assert RunFolder(folder).backups.load().state.steps == 20
+    assert sum(bytes_read) < 2.2 * 400_000
+
+
 def test_other_data_are_refused(synthetic_records):
     data = {"train": describe_data(synthetic_records), "val": None}
     require_same_data({"data": data}, data)
@@ -139,6 +162,39 @@ def test_other_data_are_refused(synthetic_records):
     others = {**data["train"], "image_ids_crc32": 0}
     with pytest.raises(ValueError, match="`train` had 8 images with 28 boxes, now it has other images"):
         require_same_data({"data": {"train": others, "val": None}}, data)
+
+
+def test_data_whose_boxes_changed_their_categories_are_refused(synthetic_records):
+    data = {"train": describe_data(synthetic_records), "val": describe_data(synthetic_records)}
+    for name in data:
+        relabelled = {**data, name: {**data[name], "labels_crc32": 0}}
+        message = f"`{name}` had 8 images with 28 boxes, now it has other categories for its boxes"
+        with pytest.raises(ValueError, match=message):
+            require_same_data({"data": relabelled}, data)
+
+
+def test_a_run_of_an_earlier_version_which_wrote_less_of_its_data_goes_on(synthetic_records):
+    data = {"train": describe_data(synthetic_records), "val": describe_data(synthetic_records)}
+    earlier = {
+        name: {key: value for key, value in described.items() if key != "labels_crc32"}
+        for name, described in data.items()
+    }
+    require_same_data({"data": earlier}, data)
+    require_same_data({}, data)
+    require_same_classes({}, read_dataset_info(synthetic_records))
+
+
+def test_images_that_are_turned_another_way_are_refused(synthetic_records):
+    info = read_dataset_info(synthetic_records)
+    with pytest.raises(ValueError, match="had the orientation 'stored' in `train`, now they have 'upright'"):
+        require_same_classes({"orientation": "stored"}, info)
+
+
+def test_of_many_categories_that_differ_a_few_are_named(synthetic_records):
+    info = read_dataset_info(synthetic_records)
+    entries = [{"id": key, "name": str(key)} for key in range(100, 180)]
+    with pytest.raises(ValueError, match="category 2 was missing, now it is 'star'; .*; 76 more categories differ"):
+        require_same_classes({"categories": entries}, info)
 
 
 def test_validation_data_may_come_later_but_not_go(synthetic_records):

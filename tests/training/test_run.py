@@ -218,6 +218,28 @@ class FailingAtOnce(keras.callbacks.Callback):
         raise RuntimeError("nothing works")
 
 
+class ResumingAtTheSameTime(keras.callbacks.Callback):
+    """Does what a second process would do that resumes the run while this one trains it."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.message = folder, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        being_written = self.folder / "backup" / ".step-000000009.npz.a1b2c3_4.tmp"
+        being_written.touch()
+        with pytest.raises(RuntimeError) as error:
+            train(resumed(self.folder, steps=9))
+        self.message = str(error.value)
+        being_written.unlink()
+
+
+def test_a_run_that_is_alive_is_not_resumed_by_another_process(finished_folder):
+    other = ResumingAtTheSameTime(finished_folder)
+    assert train(resumed(finished_folder, steps=9), callbacks=[other]).steps == 9
+    assert other.message.startswith(f"{finished_folder} is being trained by another process")
+
+
 def test_a_resumed_run_that_fails_leaves_the_run_as_it_was(finished_folder, synthetic_records):
     before = (finished_folder / "config.yaml").read_bytes()
     with pytest.raises(FileNotFoundError, match="nothing-here"):
@@ -237,6 +259,46 @@ def test_a_run_goes_on_with_its_own_images_only(finished_folder, tmp_path):
         train(resumed(finished_folder, steps=12, train=str(tmp_path / "more" / "records")))
 
 
+def swap_the_names_of_two(content):
+    first, second, *_ = content["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+
+
+def correct_a_name(content):
+    content["categories"][2]["name"] = "crescent"
+
+
+def add_a_category(content):
+    content["categories"].append({"id": 20, "name": "ring"})
+
+
+def relabel_all_boxes(content):
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (swap_the_names_of_two, "category 2 was 'star', now it is 'cross'; category 5 was 'cross', now it is 'star'"),
+        (correct_a_name, "category 11 was 'moon', now it is 'crescent'"),
+        (add_a_category, "category 20 was missing, now it is 'ring'"),
+        (relabel_all_boxes, "`train` had 8 images with 28 boxes, now it has other categories for its boxes"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_categories_only(finished_folder, tmp_path, change, message):
+    images, annotations = make_synthetic_coco(tmp_path / "again", num_images=8, image_size=(96, 128), seed=0)
+    prefix = str(tmp_path / "again" / "records")
+    content = json.loads(Path(annotations).read_text())
+    change(content)
+    Path(annotations).write_text(json.dumps(content))
+    convert_coco(images, annotations, prefix)
+    before = content_of(finished_folder)
+    with pytest.raises(ValueError, match=message):
+        train(resumed(finished_folder, steps=12, train=prefix))
+    assert content_of(finished_folder) == before
+
+
 def test_a_run_without_a_backup_that_can_be_read_does_not_begin_again(finished_folder):
     (backup,) = (finished_folder / "backup").iterdir()
     for damage in (lambda: backup.write_bytes(b"damaged"), backup.unlink):
@@ -253,6 +315,31 @@ def test_a_run_that_diverges_stops_with_the_last_weights_that_were_finite(synthe
         train(options(synthetic_records, tmp_path / "run", val=None, **diverging))
     assert all(np.isfinite(weight).all() for weight in weights_of(tmp_path / "run" / "last.keras"))
     assert not (RunFolder(tmp_path / "run").backups.load_state() or RunState()).is_finished
+
+
+class DivergingAfter(keras.callbacks.Callback):
+    """Makes a weight NaN before the step after so many, as that step's gradient would have; notes what was before."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == self.steps:
+            trained, optimizer = self.model.trainable_variables, self.model.optimizer
+            averages = optimizer._model_variables_moving_average if self.steps else trained
+            self.expected = {weight.path: average.numpy() for weight, average in zip(trained, averages, strict=True)}
+            trained[0].assign(np.full(trained[0].shape, np.nan))
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_run_that_diverges_leaves_the_averages_of_its_weights_where_it_keeps_them(synthetic_records, tmp_path, steps):
+    diverging = DivergingAfter(steps)
+    with pytest.raises(TrainingDiverged, match=f"those of step {steps}, which were finite"):
+        train(options(synthetic_records, tmp_path / "run", val=None, ema=0.5), callbacks=[diverging])
+    saved = keras.saving.load_model(tmp_path / "run" / "last.keras", compile=False)
+    for weight in saved.trainable_variables:
+        np.testing.assert_array_equal(weight, diverging.expected[weight.path])
 
 
 def test_records_with_fewer_images_than_described_are_no_success(synthetic_records, tmp_path):

@@ -1,9 +1,12 @@
 """What a run keeps, through kills at every moment, damaged files and full disks: no detector is needed for this."""
 
+import collections
 import contextlib
 import csv
 import json
 import os
+import random
+import re
 import resource
 import shutil
 import subprocess
@@ -114,6 +117,14 @@ def test_a_backup_gives_weights_and_the_optimizers_state_back(tmp_path):
     assert values_of(model) == {7.0}
 
 
+def test_a_backup_of_an_earlier_version_which_did_not_count_its_variables_is_read(tmp_path):
+    state = json.dumps({**vars(RunState(steps=10)), "history": []}).encode()
+    np.savez(tmp_path / "step-000000010.npz", **{"state": np.frombuffer(state, np.uint8), "00000": np.ones(3)})
+    backup = Backups(tmp_path).load()
+    assert backup.state == RunState(steps=10)
+    np.testing.assert_array_equal(backup.values, [np.ones(3)])
+
+
 def test_a_backup_of_another_model_is_refused(tmp_path):
     Backups(tmp_path).save(RunState(), training_variables(small_model()))
     with pytest.raises(ValueError, match="of another model or optimizer"):
@@ -138,7 +149,17 @@ def one_bit_changed(content: bytes) -> bytes:
     return content[:where] + bytes([content[where] ^ 1]) + content[where + 1 :]
 
 
-@pytest.mark.parametrize("damage", [cut_off, one_bit_changed, lambda content: b"", lambda content: b"no zip file"])
+def last_variable_hidden(content: bytes) -> bytes:
+    """The entry before the last in the zip file's list of contents takes the last for its comment."""
+    *_, before, last = (where.start() for where in re.finditer(rb"PK\x01\x02", content))
+    length = content.rindex(b"PK\x05\x06") - last
+    return content[: before + 32] + length.to_bytes(2, "little") + content[before + 34 :]
+
+
+DAMAGES = [cut_off, one_bit_changed, last_variable_hidden, lambda content: b"", lambda content: b"no zip file"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_backup_makes_way_for_the_one_before_it(tmp_path, damage):
     backups, model = Backups(tmp_path), small_model(1.0)
     backups.save(RunState(steps=10), training_variables(model))
@@ -150,6 +171,65 @@ def test_a_damaged_backup_makes_way_for_the_one_before_it(tmp_path, damage):
     assert backup.state.steps == 10
     backup.restore(training_variables(model))
     assert values_of(model) == {1.0}
+
+
+def corrupted(content: bytes, choose: random.Random) -> bytes:
+    """With bytes changed, cut off or overwritten somewhere; most often where zip files have their structure."""
+    changed = bytearray(content)
+    places = [
+        where.start() + choose.randrange(46) for where in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06)", content)
+    ]
+    kind = choose.choice(["structure"] * 5 + ["byte", "cut", "zeros"])
+    where = choose.choice(places) if kind == "structure" else choose.randrange(len(content))
+    where = min(where, len(content) - 1)
+    if kind == "cut":
+        return content[:where]
+    if kind == "zeros":
+        changed[where : where + 512] = bytes(len(changed[where : where + 512]))
+    else:
+        changed[where] = choose.choice([changed[where] ^ 1 << choose.randrange(8), choose.randrange(256)])
+    return bytes(changed)
+
+
+def test_no_corruption_of_a_backup_hides_the_one_before_it(tmp_path):
+    backups, model, choose = Backups(tmp_path), small_model(1.0), random.Random(0)
+    backups.save(RunState(steps=10), training_variables(model))
+    set_all(model, 2.0)
+    backups.save(RunState(steps=20), training_variables(model))
+    content = (tmp_path / "step-000000020.npz").read_bytes()
+    (tmp_path / "step-000000020.npz").unlink()
+    seen = collections.Counter()
+    for number in range(600):
+        path = tmp_path / f"step-{100 + number}.npz"
+        path.write_bytes(corrupted(content, choose))
+        state, backup = backups.load_state(), backups.load()
+        assert state == backup.state
+        # Either the damage is noticed, or it is where it does not matter, such as in a date.
+        assert len(backup.values) == len(training_variables(model))
+        assert {float(x) for value in backup.values for x in np.ravel(value)} == {state.steps / 10}
+        seen[state.steps] += 1
+        path.unlink()
+    assert seen[10] > 300
+
+
+@pytest.mark.parametrize(("is_finished", "kept"), [(False, [200, 240]), (True, [240])])
+def test_a_damaged_backup_outlives_no_good_one(tmp_path, is_finished, kept):
+    backups, model = Backups(tmp_path), small_model()
+    for steps in (200, 250):
+        backups.save(RunState(steps=steps), training_variables(model))
+    (tmp_path / "step-000000250.npz").write_bytes(b"damaged")
+    assert backups.load().state.steps == 200
+    # By the clock, the run ends earlier than it had come before.
+    backups.save(RunState(steps=240, is_finished=is_finished), training_variables(model))
+    assert backups.load().state.steps == 240
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{steps:09}.npz" for steps in kept]
+
+
+def test_the_newest_backup_is_that_of_most_steps_however_many_digits_they_have(tmp_path):
+    backups, variables = Backups(tmp_path), training_variables(small_model())
+    for steps in (999_999_999, 1_000_000_000):
+        backups.save(RunState(steps=steps), variables)
+    assert backups.load().state.steps == 1_000_000_000
 
 
 class Killed(BaseException):
@@ -207,7 +287,47 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_run_that_can_be_resumed(tmp_pa
         assert run.is_complete(backup.state)
         assert {kernel_in(folder / name) for name in ("last.keras", "best.keras")} == {backup.state.epochs}
         assert len((folder / "log.csv").read_text().splitlines()) == 1 + backup.state.epochs
-        assert not [path for path in folder.rglob("*") if atomic_files.is_leftover(path.name)]
+        assert not list(folder.rglob("*.tmp"))
+
+
+def everything_in(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_run_that_never_began_leaves_no_folder_behind(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".lock").touch()
+    before = everything_in(tmp_path)
+    for folder in (tmp_path / "new" / "run", tmp_path / "empty", tmp_path / "empty" / "run", tmp_path / "mine"):
+        with pytest.raises(ValueError, match="a mistake"), RunFolder(folder).in_use():
+            assert (folder / ".lock").exists()
+            raise ValueError("a mistake")
+    assert everything_in(tmp_path) == before
+
+
+def test_a_folder_in_use_keeps_what_appeared_there(tmp_path):
+    with RunFolder(tmp_path / "new" / "run").in_use():
+        (tmp_path / "new" / "notes.txt").touch()
+    assert everything_in(tmp_path) == {"new", "new/notes.txt"}
+    with RunFolder(tmp_path / "run").in_use():
+        RunFolder(tmp_path / "run").write_config({"options": {}})
+    assert everything_in(tmp_path / "run") == {"config.yaml", ".lock"}
+
+
+def test_only_a_runs_own_temporary_files_are_deleted(tmp_path):
+    run = RunFolder(tmp_path)
+    (tmp_path / "backup").mkdir()
+    own = ["config.yaml", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt"]
+    for path in (*map(tmp_path.joinpath, own), tmp_path / "backup" / "step-000000010.npz"):
+        path.with_name(f".{path.name}.a1b2c3_4.tmp").touch()
+    others = {".editor.tmp", ".log.csv.tmp", ".thesis.txt.a1b2c3_4.tmp", ".train-00000-of-00001.tfrecord.0.42.tmp"}
+    for name in others:
+        (tmp_path / name).touch()
+        (tmp_path / "backup" / name).touch()
+    run.remove_leftovers()
+    for folder in (tmp_path, tmp_path / "backup"):
+        assert {path.name for path in folder.iterdir() if path.is_file()} == others
 
 
 def test_a_detector_with_weights_that_are_not_finite_is_not_saved(tmp_path):
@@ -247,7 +367,7 @@ def test_a_full_disk_is_one_clean_error_and_loses_nothing(tmp_path):
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert RunFolder(tmp_path).backups.load().state.steps == 10
     assert kernel_in(tmp_path / "last.keras") == 1
-    assert not [path for path in tmp_path.rglob("*") if atomic_files.is_leftover(path.name)]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_write_that_fails_names_its_file(tmp_path, monkeypatch):
@@ -267,9 +387,18 @@ def test_moving_averages_are_in_the_model_only_while_they_are_used(tmp_path):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.compile(keras.optimizers.SGD(0.1, use_ema=True), loss="mse")
     model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(1)
     kernel, (average,) = model.layers[0].kernel, model.optimizer._model_variables_moving_average
     kernel.assign([[1.0]])
     average.assign([[2.0]])
     with AveragedWeights(model).in_use():
         assert (float(kernel[0, 0]), float(average[0, 0])) == (2.0, 1.0)
     assert (float(kernel[0, 0]), float(average[0, 0])) == (1.0, 2.0)
+
+
+def test_before_the_first_step_there_are_no_averages_to_use():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    with AveragedWeights(model).in_use():
+        assert float(model.layers[0].kernel[0, 0]) == 1.0

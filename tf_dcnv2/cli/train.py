@@ -16,8 +16,9 @@ Trains a preset on TFRecords from `tf-dcnv2 convert` and keeps everything in a r
 up; the learning rate follows the fraction of it that is gone.
 
 --resume continues a run after its last whole epoch, with the run's own settings for everything that is left out. What
-the weights belong to (preset, --set, batch size, optimizer, image size, ...) and the images have to stay. A finished
-run stays as it is, or goes on with a larger budget: the learning rate then follows the fraction of the new budget."""
+the weights belong to (preset, --set, batch size, optimizer, image size, ...) and the images, boxes and categories have
+to stay. A finished run stays as it is, or goes on with a larger budget: the learning rate then follows the fraction of
+the new budget."""
 
 EXAMPLES = """\
   # from scratch on a CPU, half an hour

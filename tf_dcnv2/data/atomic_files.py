@@ -2,9 +2,13 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
+
+_LONGEST_NAME = 255  # bytes, on the file systems of Linux and macOS
+_LONGEST_SUFFIX = 32
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
@@ -29,7 +33,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     directory, name = os.path.split(os.path.abspath(path))
     try:
         os.makedirs(directory, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=directory)
+        handle, temporary = tempfile.mkstemp(prefix=hidden_prefix(name), suffix=".tmp", dir=directory)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -49,9 +53,20 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
 
 
-def is_leftover(name: str) -> bool:
-    """Whether a file of this name is one that `atomic_file` was writing when its process was killed."""
-    return name.startswith(".") and name.endswith(".tmp")
+def hidden_prefix(name: str) -> str:
+    """How the temporary names of a file begin: `.{name}.`, with the name cut so that 32 more bytes still fit."""
+    most = _LONGEST_NAME - _LONGEST_SUFFIX - 2
+    return f".{os.fsencode(name)[:most].decode(errors='ignore')}."
+
+
+def leftover_of(name: str) -> str | None:
+    """Which file `atomic_file` was writing under the temporary name `name` when its process was killed.
+
+    Returns:
+        The file's name, cut as `hidden_prefix` cuts it; None if `name` is no such temporary name.
+    """
+    match = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}\.tmp", name)
+    return match[1] if match else None
 
 
 def _sync(directory: str) -> None:

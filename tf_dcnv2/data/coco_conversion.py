@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.data import record_files
+from tf_dcnv2.data.atomic_files import hidden_prefix
 from tf_dcnv2.data.coco_annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
 from tf_dcnv2.data.dataset_info import warnings_about_boxes
 from tf_dcnv2.data.findings import Finding, Findings, refuse_foreign_report, write_report
@@ -212,7 +213,8 @@ class _Shards:
         self.final = record_files.shard_paths(prefix, num_shards)
         # Hidden names match no "train-*" pattern; the process id keeps concurrent conversions apart.
         self.staged = [
-            os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp") for path in self.final
+            os.path.join(os.path.dirname(path), f"{hidden_prefix(os.path.basename(path))}{index}.{os.getpid()}.tmp")
+            for index, path in enumerate(self.final)
         ]
 
     def publish(self) -> None:

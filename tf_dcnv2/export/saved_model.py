@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import keras
 import tensorflow as tf
 
+from tf_dcnv2.data.atomic_files import hidden_prefix
 from tf_dcnv2.ops import native, portable_ops
 
 Ops = Literal["native", "portable"]
@@ -130,7 +131,7 @@ def _appearing_when_complete(target: Path) -> Iterator[str]:
     """A folder to write to, renamed to `target` if all goes well and removed if not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # A hidden neighbour: on the same file system, and no version number to a TensorFlow Serving that watches.
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    staging = Path(tempfile.mkdtemp(prefix=hidden_prefix(target.name), dir=target.parent))
     try:
         staged = staging / "new"
         yield str(staged)

@@ -9,7 +9,7 @@ import keras
 class AveragedWeights:
     """Exchanges a model's weights with the moving averages that its optimizer keeps of them (`use_ema=True`).
 
-    Does nothing for an optimizer that keeps none.
+    Does nothing for an optimizer that keeps none, nor before the first step, after which they begin.
     """
 
     def __init__(self, model: keras.Model):
@@ -40,7 +40,7 @@ class AveragedWeights:
 
     def _exchange(self) -> None:
         optimizer = self._optimizer
-        if optimizer.use_ema:
+        if optimizer.use_ema and int(optimizer.iterations) > 0:
             pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
             for weight, average in pairs:
                 value = keras.ops.convert_to_numpy(weight)

@@ -1,19 +1,21 @@
 """What a run needs to go on after a kill: weights, state of the optimizer and progress, as one atomic file."""
 
 import dataclasses
+import functools
 import json
 import re
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from tf_dcnv2.data.atomic_files import atomic_file
+from tf_dcnv2.data.atomic_files import atomic_file, leftover_of
 
 GENERATIONS = 2
+
+_NAME = re.compile(r"step-(\d+)\.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +78,24 @@ class Backups:
         self._folder = folder
 
     def save(self, state: RunState, variables: Sequence[keras.Variable]) -> None:
-        """Writes a new generation, and then deletes what is older than the one before it.
+        """Writes a new generation, and then deletes all but this one and the one before it.
 
         Raises:
             OSError: it cannot be written; the generations before it are still there.
         """
-        description = np.frombuffer(json.dumps(dataclasses.asdict(state)).encode(), np.uint8)
         values = {f"{index:05}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)}
-        with atomic_file(self._folder / f"step-{state.steps:09}.npz") as file:
+        content = {**dataclasses.asdict(state), "variables": len(values)}
+        description = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        path = self._folder / f"step-{state.steps:09}.npz"
+        with atomic_file(path) as file:
             np.savez(file, state=description, **values)
         # A finished run is not written any more: one generation is enough.
-        for path in self._newest_first()[1 if state.is_finished else GENERATIONS :]:
-            path.unlink()
+        kept = 1 if state.is_finished else GENERATIONS
+        newest_first = self._newest_first()
+        position = newest_first.index(path)
+        # What is of later steps cannot be read: otherwise the run would have gone on from there.
+        for other in (*newest_first[:position], *newest_first[position + kept :]):
+            other.unlink()
 
     def exist(self) -> bool:
         """Whether there is any, readable or not."""
@@ -95,28 +103,63 @@ class Backups:
 
     def load(self) -> Backup | None:
         """The newest one that can be read; None if there is none."""
-        return next((backup for backup in map(_read, self._newest_first()) if backup is not None), None)
+        return next((Backup(state, _read_values(path)) for path, state in self._readable()), None)
 
     def load_state(self) -> RunState | None:
-        """The state of that one."""
-        backup = self.load()
-        return None if backup is None else backup.state
+        """The state of that one; without its values, so that asking again costs nothing."""
+        return next((state for _, state in self._readable()), None)
+
+    def remove_leftovers(self) -> None:
+        """Deletes what a killed process had not written to its end."""
+        for path in self._files():
+            if _NAME.fullmatch(leftover_of(path.name) or ""):
+                path.unlink()
+
+    def _readable(self) -> Iterator[tuple[Path, RunState]]:
+        """Those that can be read, newest first."""
+        for path in self._newest_first():
+            if (state := _state_of(path)) is not None:
+                yield path, state
 
     def _newest_first(self) -> list[Path]:
-        files = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted((path for path in files if re.fullmatch(r"step-\d+\.npz", path.name)), reverse=True)
+        steps = {path: int(match[1]) for path in self._files() if (match := _NAME.fullmatch(path.name))}
+        return sorted(steps, key=steps.get, reverse=True)
+
+    def _files(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
 
 
-# What reading a file that is cut off, overwritten or of another version may raise.
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
-
-
-def _read(path: Path) -> Backup | None:
+def _state_of(path: Path) -> RunState | None:
+    """The state in a backup; None if the file is damaged anywhere, in its arrays too."""
     try:
-        with np.load(path) as arrays:
-            # Zip files carry check sums, and reading an array to its end compares them.
-            values = tuple(arrays[name] for name in sorted(set(arrays.files) - {"state"}))
-            state = json.loads(arrays["state"].tobytes())
-            return Backup(RunState(**{**state, "history": tuple(state["history"])}), values)
-    except _DAMAGED:
+        status = path.stat()
+        return _read_state(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    except Exception:
+        # zipfile, its decompressors and json have errors of a dozen kinds for files that are cut off, overwritten or
+        # of another version, MemoryError among them.
         return None
+
+
+@functools.lru_cache(maxsize=64)
+def _read_state(path: Path, *identity: int) -> RunState:
+    """Reads the whole file, and a file of the same identity only once: resuming asks several times."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():  # compares the check sums of all that is in it
+            raise zipfile.BadZipFile(f"{path}: {damaged} is damaged")
+    with np.load(path) as arrays:
+        state = json.loads(arrays["state"].tobytes())
+        found = len(_names(arrays))
+    # Damage to a zip file's list of contents may hide some of them. Earlier versions did not count the variables.
+    if (expected := state.pop("variables", found)) != found:
+        raise zipfile.BadZipFile(f"{path}: {found} variables of {expected} are left")
+    return RunState(**{**state, "history": tuple(state["history"])})
+
+
+def _read_values(path: Path) -> tuple[np.ndarray, ...]:
+    with np.load(path) as arrays:
+        return tuple(arrays[name] for name in _names(arrays))
+
+
+def _names(arrays: np.lib.npyio.NpzFile) -> list[str]:
+    """The names of the variables, in their order."""
+    return sorted(set(arrays.files) - {"state"})

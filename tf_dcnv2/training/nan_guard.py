@@ -18,6 +18,9 @@ class NaNGuard(keras.callbacks.Callback):
     optimizer. If all are finite they are kept, without a copy: TensorFlow makes one when it changes a variable that
     someone else still reads. If not, model and optimizer return to what was kept, and the error ends `fit`.
 
+    A model that `fit` has yet to build is kept from the end of its first step on. If that step diverges already, there
+    is nothing to put back, and the message says so.
+
     Args:
         every: steps between two looks at the weights. The losses are looked at after every step.
 
@@ -35,11 +38,10 @@ class NaNGuard(keras.callbacks.Callback):
         self._every = every
 
     def on_train_begin(self, logs=None) -> None:
-        self._variables = training_variables(self.model)
-        self._read = tf.function(self._read_variables)
+        self._variables: list[keras.Variable] = []
         self._kept: list[tf.Tensor] = []
         self._epoch = self._steps = 0
-        if where := self._keep_if_finite():
+        if _is_built(self.model) and (where := self._begin()):
             raise TrainingDiverged(f"{where} held NaN or infinity before the first step.")
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
@@ -51,23 +53,40 @@ class NaNGuard(keras.callbacks.Callback):
             name: float(value) for name, value in (logs or {}).items() if name == "loss" or name.endswith("_loss")
         }
         wrong = [f"{name} is {value}" for name, value in values.items() if not np.isfinite(value)]
-        if not wrong and self._steps % self._every == 0 and (where := self._keep_if_finite()):
+        if not wrong and (where := self._look_at_the_weights()):
             wrong = [f"{where} is not finite, though the losses are"]
         if wrong:
             step = int(self.model.optimizer.iterations)
             self.model.stop_training = True
-            for variable, value in zip(self._variables, self._kept, strict=True):
-                variable.assign(value)
-            kept = int(self.model.optimizer.iterations)
             # The sum of all losses says less than the term that spoilt it.
             raise TrainingDiverged(
                 f"Training has diverged: {', '.join(sorted(wrong, key=lambda text: text.startswith('loss ')))} at step "
-                f"{step} (epoch {self._epoch + 1}). The weights are those of step {kept}, which were finite. A lower "
-                "learning rate, a longer warm-up or a bound of the gradient's norm (clip_norm) may help."
+                f"{step} (epoch {self._epoch + 1}). {self._put_back()} A lower learning rate, a longer warm-up or a "
+                "bound of the gradient's norm (clip_norm) may help."
             )
 
     def on_train_end(self, logs=None) -> None:
         self._kept = []
+
+    def _begin(self) -> str | None:
+        """The first look at the weights; like `_keep_if_finite`."""
+        self._variables = training_variables(self.model)
+        self._read = tf.function(self._read_variables)
+        return self._keep_if_finite()
+
+    def _look_at_the_weights(self) -> str | None:
+        """Keeps them if it is time for that; like `_keep_if_finite`."""
+        if not self._variables:
+            return self._begin()
+        return self._keep_if_finite() if self._steps % self._every == 0 else None
+
+    def _put_back(self) -> str:
+        """Returns model and optimizer to what was kept, and says what they are now."""
+        if not self._kept:
+            return "It was the first step of a model that was not built before, so there are no weights to go back to."
+        for variable, value in zip(self._variables, self._kept, strict=True):
+            variable.assign(value)
+        return f"The weights are those of step {int(self.model.optimizer.iterations)}, which were finite."
 
     def _keep_if_finite(self) -> str | None:
         """Keeps the present values, unless one is not finite: then it returns the name of the first such."""
@@ -82,3 +101,8 @@ class NaNGuard(keras.callbacks.Callback):
         values = [tf.convert_to_tensor(variable.value) for variable in self._variables]
         finite = [tf.reduce_all(tf.math.is_finite(v)) if v.dtype.is_floating else tf.constant(True) for v in values]
         return tf.stack(finite), values
+
+
+def _is_built(model: keras.Model) -> bool:
+    """Whether `fit` will add no variables to the model, and its optimizer can be built for those it has."""
+    return all(layer.built for layer in model._flatten_layers())

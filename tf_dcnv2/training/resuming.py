@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from tf_dcnv2.data.dataset_info import describe_shards
+from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
 from tf_dcnv2.data.record_files import find_shards
 from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget
@@ -17,6 +17,8 @@ _FIXED = ("preset", "overrides", "weights", "mimic", "batch_size", "optimizer", 
 
 # Where things are says nothing about the run; whether the data are the same is looked at in the data.
 _NAMES = ("output", "resume", "train", "val")
+
+_SHOWN_CATEGORIES = 8
 
 
 def resumed_options(output: str, given: Mapping[str, Any]) -> TrainOptions:
@@ -80,8 +82,46 @@ def describe_data(pattern: str | None) -> dict[str, int] | None:
     info = describe_shards(find_shards(pattern)) if pattern else None
     if info is None:
         return None
-    ids = zlib.crc32(repr(sorted(info.image_ids)).encode())
-    return {"images": info.num_images, "boxes": info.num_boxes, "image_ids_crc32": ids}
+    # By name, which is how the categories of validation data find those of the detector.
+    labels = [(info.categories[key], count) for key, count in info.boxes_per_category.items() if count]
+    return {
+        "images": info.num_images,
+        "boxes": info.num_boxes,
+        "image_ids_crc32": zlib.crc32(repr(sorted(info.image_ids)).encode()),
+        "labels_crc32": zlib.crc32(repr(sorted(labels)).encode()),
+    }
+
+
+def require_same_classes(config: Mapping[str, Any], info: DatasetInfo) -> None:
+    """Checks that the classes which the weights tell apart are those of the data.
+
+    Args:
+        config: of the run.
+        info: of the data to train on.
+
+    Raises:
+        ValueError: categories are others, or have other ids, or EXIF-rotated images are turned another way; the
+            message names what differs.
+    """
+    entries = config.get("categories")
+    saved = info.categories if entries is None else {entry["id"]: entry["name"] for entry in entries}
+    different = [key for key in sorted({**saved, **info.categories}) if saved.get(key) != info.categories.get(key)]
+    problems = [f"category {key} was {_name(saved, key)}, now it is {_name(info.categories, key)}" for key in different]
+    if len(problems) > _SHOWN_CATEGORIES:
+        problems[_SHOWN_CATEGORIES:] = [f"{len(problems) - _SHOWN_CATEGORIES} more categories differ"]
+    if (orientation := config.get("orientation", info.orientation)) != info.orientation:
+        problems.append(
+            f"EXIF-rotated images had the orientation {orientation!r} in `train`, now they have {info.orientation!r}"
+        )
+    if problems:
+        raise ValueError(
+            f"The run began with other classes or images: {'; '.join(problems)}. Convert the data as they were, or "
+            "train another run, with weights=.../last.keras to start from this one."
+        )
+
+
+def _name(categories: Mapping[int, str], key: int) -> str:
+    return repr(categories[key]) if key in categories else "missing"
 
 
 def require_same_data(config: Mapping[str, Any], new: Mapping[str, Mapping[str, int] | None]) -> None:
@@ -92,15 +132,22 @@ def require_same_data(config: Mapping[str, Any], new: Mapping[str, Mapping[str, 
         new: of "train" and "val", `describe_data`.
 
     Raises:
-        ValueError: the images or boxes are others.
+        ValueError: the images or boxes are others, or the categories of the boxes.
     """
     for name, saved in config.get("data", {}).items():
-        if saved is None or saved == new[name]:
+        if saved is None:
             continue
         if new[name] is None:
             raise ValueError(f"The run was evaluated on {saved['images']} images so far. Give `{name}` again.")
+        # Earlier versions did not write all of them.
+        different = {key for key, value in new[name].items() if saved.get(key, value) != value}
+        if not different:
+            continue
         counts = [f"{data['images']} images with {data['boxes']} boxes" for data in (saved, new[name])]
-        other = "other images" if counts[0] == counts[1] else counts[1]
+        if counts[0] != counts[1]:
+            other = counts[1]
+        else:
+            other = "other images" if "image_ids_crc32" in different else "other categories for its boxes"
         raise ValueError(
             f"The run began with other data: `{name}` had {counts[0]}, now it has {other}. A schedule and a best AP "
             "mean nothing across data sets: train another run, with weights=.../last.keras to start from this one."

@@ -18,7 +18,7 @@ from tf_dcnv2.training.budget import Budget, SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, training_variables
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
-from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_data
+from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
 
@@ -62,6 +62,7 @@ def train(
         FileNotFoundError, ValueError: records or settings are wrong, or are not those of the run that is resumed; the
             message says which.
         TrainingDiverged: a loss or weight became NaN or infinite; `last.keras` has the weights before that step.
+        RuntimeError: another process is training in the folder.
         OSError: the folder cannot be written, such as on a full disk.
     """
     log = log or (lambda topic, text: None)
@@ -70,10 +71,18 @@ def train(
         log("finished", describe_finished(options, finished))
         detector = keras.saving.load_model(run.last, compile=False)
         return TrainResult(detector, None, finished.steps, finished.seconds)
+    with run.in_use():
+        return _train(run, options, log, callbacks)
+
+
+def _train(
+    run: RunFolder, options: TrainOptions, log: Log, callbacks: Sequence[keras.callbacks.Callback]
+) -> TrainResult:
+    """What `train` does while nobody else writes to the folder."""
     info = read_dataset_info(options.train)
     require_objects(info, options.train)
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}
-    backup, changed = _where_it_stopped(run, options, data)
+    backup, changed = _where_it_stopped(run, options, info, data)
     state = backup.state if backup else RunState()
     if options.seed is not None:
         # Not the first epochs' shuffles and samples again when a run is resumed.
@@ -127,7 +136,8 @@ def train(
                 shuffle=False,
             )
     except TrainingDiverged as error:
-        save_detector(detector, run.last)
+        with averages.in_use():
+            save_detector(detector, run.last)
         raise TrainingDiverged(f"{error} They are in {run.last}.") from error
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
@@ -141,7 +151,9 @@ def describe_finished(options: TrainOptions, state: RunState) -> str:
     )
 
 
-def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any]) -> tuple[Backup | None, list[str]]:
+def _where_it_stopped(
+    run: RunFolder, options: TrainOptions, info: DatasetInfo, data: dict[str, Any]
+) -> tuple[Backup | None, list[str]]:
     """The backup to go on from, None for a new run, and what is different from now on."""
     if not run.holds_a_run():
         run.refuse_foreign_files()
@@ -157,6 +169,7 @@ def _where_it_stopped(run: RunFolder, options: TrainOptions, data: dict[str, Any
         )
     if backup is None:
         return None, []  # it was stopped before its first epoch had ended
+    require_same_classes(config, info)
     require_same_data(config, data)
     return backup, changes(options, config)
 

@@ -7,25 +7,29 @@
     log.csv         losses and metrics of every epoch
     state.json      steps, epochs, minutes and best AP, for other programs to read
     weights.txt     what was loaded from the starting weights
+    .lock           empty; locked while a process trains the run
 
 Every file is replaced as a whole. At the end of an epoch the backup is written first, and the others follow from it:
 `complete` repeats what a kill in between has left out.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import yaml
 
-from tf_dcnv2.data.atomic_files import atomic_file, is_leftover, write_atomically
+from tf_dcnv2.data.atomic_files import atomic_file, leftover_of, write_atomically
 from tf_dcnv2.models.finite_weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
+from tf_dcnv2.training.folder_lock import exclusive_lock
 
 _FILES = ("backup", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt")
 
@@ -61,6 +65,26 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         """Whether a run was started here."""
         return (self.path / "config.yaml").exists()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps other processes from training in the folder inside the block.
+
+        The folder is made if need be, and removed again where no run has begun in the end.
+
+        Raises:
+            RuntimeError: another process trains there.
+            OSError: the folder cannot be made or written.
+        """
+        lock = self.path / ".lock"
+        new = [path for path in (lock, self.path, *self.path.parents) if not os.path.lexists(path)]
+        self.path.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(lock):
+            try:
+                yield
+            finally:
+                if not self.holds_a_run():
+                    _remove_if_empty(new)
 
     def refuse_foreign_files(self) -> None:
         """Checks that a new run would replace nothing: its configuration is written first, and without one the files
@@ -125,11 +149,18 @@ class RunFolder:
         return json.dumps({name: value for name, value in dataclasses.asdict(state).items() if name != "history"})
 
     def remove_leftovers(self) -> None:
-        """Deletes what a killed process had not written to its end."""
-        for folder in (self.path, self.path / "backup"):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if is_leftover(path.name):
-                    path.unlink()
+        """Deletes what a killed process of this run had not written to its end, and no files of other programs."""
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            if leftover_of(path.name) in ("config.yaml", *_FILES):
+                path.unlink()
+        self.backups.remove_leftovers()
+
+
+def _remove_if_empty(paths: list[Path]) -> None:
+    """Deletes files, and folders with nothing in them, in this order."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def save_detector(detector: keras.Model, path: str | os.PathLike) -> None:
