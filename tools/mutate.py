@@ -22,7 +22,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -163,6 +163,7 @@ class Workshop:
 
     def __init__(self, folder: Path, timeout: float):
         self.folder, self._timeout = folder, timeout
+        self._sound: set[str] = set()  # tests that pass without a fault
         for name in NEEDED:
             source = ROOT / name
             if source.is_dir():
@@ -170,22 +171,25 @@ class Workshop:
             elif source.exists():
                 shutil.copy2(source, folder / name)
 
-    def passes(self, tests: list[Path]) -> bool:
-        """Whether the tests pass, and in time."""
+    def failure(self, tests: Iterable[Path | str]) -> str | None:
+        """The first test that fails, None if all pass; the empty text if they did not end, in time or at all."""
+        receiver, sender = os.pipe()
         child = os.fork()
         if child == 0:
-            self._run(tests)
-        deadline = time.monotonic() + self._timeout
-        while time.monotonic() < deadline:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return status == 0
-            time.sleep(0.05)
+            self._run(tests, sender)
+        os.close(sender)
+        with open(receiver) as failures:
+            deadline = time.monotonic() + self._timeout
+            while time.monotonic() < deadline:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    return None if status == 0 else failures.readline().strip()
+                time.sleep(0.05)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return False
+        return ""
 
-    def _run(self, tests: list[Path]) -> NoReturn:
+    def _run(self, tests: Iterable[Path | str], failures: int) -> NoReturn:
         """In a process of its own, and of its group what the tests start."""
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -197,20 +201,43 @@ class Workshop:
         sys.path.insert(0, str(self.folder))
         status = 1
         try:
-            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *map(str, tests)])
+            options = ["-x", "-q", "-p", "no:cacheprovider"]
+            status = pytest.main([*options, *map(str, tests)], plugins=[_FailureReport(failures)])
         finally:
-            os._exit(status)
+            os._exit(0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status)
 
     def survives(self, mutant: Mutant) -> bool:
-        """Plants the fault, runs the tests beside it, and takes it out."""
+        """Plants the fault, runs the tests beside it, and takes it out.
+
+        Raises:
+            RuntimeError: the test that fails does so without the fault as well.
+        """
         module = self.folder / mutant.path
         source = module.read_text()
         tests = tests_beside(module, self.folder)
         try:
             module.write_text(mutant.planted_in(source))
-            return self.passes(tests)
+            failed = self.failure(tests)
         finally:
             module.write_text(source)
+        if failed and failed not in self._sound:
+            if self.failure([failed]) is not None:
+                raise RuntimeError(f"{failed} fails in a copy of the repository without any fault")
+            self._sound.add(failed)
+        return failed is None
+
+
+class _FailureReport:
+    """A plugin that writes which tests fail, a line each, to a file descriptor."""
+
+    def __init__(self, stream: int):
+        self._stream = stream
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            os.write(self._stream, f"{report.nodeid}\n".encode())
+
+    pytest_collectreport = pytest_runtest_logreport
 
 
 def verdicts(sample: list[Mutant], jobs: int, timeout: float) -> Iterator[tuple[Mutant, bool]]:

@@ -81,3 +81,15 @@ def test_faults_that_tests_notice_are_told_from_those_they_do_not(mutate, tmp_pa
         "1  ->  (1 + 1)",
     ]
     assert len(lives) == 3
+
+
+def test_a_test_that_fails_without_a_fault_notices_none(mutate, tmp_path, monkeypatch):
+    package, tests = tmp_path / "tf_dcnv2" / "ops", tmp_path / "tests" / "ops"
+    package.mkdir(parents=True), tests.mkdir(parents=True)
+    (package / "sums.py").write_text("def total(a, b):\n    return a + b\n")
+    (tests / "test_sums.py").write_text("def test_total():\n    assert open('a file that the copy lacks')\n")
+    monkeypatch.setattr(mutate, "NEEDED", ("tf_dcnv2", "tests"))
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    workshop = mutate.Workshop(tmp_path / "copy", timeout=120)
+    with pytest.raises(RuntimeError, match=r"test_sums\.py::test_total fails in a copy"):
+        workshop.survives(mutate.candidates([])[0])
