@@ -21,7 +21,7 @@ from pathlib import Path
 import device_code
 import tensorflow_flags
 from gpu_library import EMULATION, EMULATOR, LIBRARY_OBJECTS, EmulationBuilder
-from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
+from toolchain import ROOT, Builder, BuildError, alone_in, cuda_sources, sources
 
 SOURCES = "tests/gpu/tf_harness"
 HARNESS_OBJECTS = ROOT / "build" / "tf-harness-objects"
@@ -51,10 +51,11 @@ def build_emulated() -> Path:
     framework = Path(tensorflow["library_folder"]) / FRAMEWORK
     ops = emulation.link(OPS, objects, [str(framework), "-Wl,-z,defs"])
     driver = emulation.link("libcuda.so", emulation.compile([f"{SOURCES}/emulated_driver.cc"]), [])
-    _add_harness(folder, tensorflow)
-    _copy(ops, folder / "lib" / OPS)
-    _copy(driver, folder / "emulated" / "libcuda.so.1")
-    _copy_framework(framework, folder / "lib" / FRAMEWORK)
+    with alone_in(folder):
+        _add_harness(folder, tensorflow)
+        _copy(ops, folder / "lib" / OPS)
+        _copy(driver, folder / "emulated" / "libcuda.so.1")
+        _copy_framework(framework, folder / "lib" / FRAMEWORK)
     return folder
 
 
@@ -138,8 +139,10 @@ def _fetch_cuda_runtime(target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copies a file under another name first: the target may be a program at work."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
+    shutil.copy2(source, target.with_name(target.name + ".new"))
+    target.with_name(target.name + ".new").replace(target)
 
 
 def _compress(source: Path, target: Path) -> None:

@@ -77,6 +77,15 @@ def find_compiler() -> list[str]:
     )
 
 
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Waits for other processes that build in the directory, such as those of a parallel test run. Makes it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def flags_of(source: str) -> list[str]:
     """The flags that every build of `source` needs."""
     name = Path(source).name
@@ -100,11 +109,10 @@ class Builder:
         self.directory = directory
         self.compiler = find_compiler()
         self.cuda_compiler = list(cuda_compiler)
-        directory.mkdir(parents=True, exist_ok=True)
 
     def compile(self, files: Iterable[str], extra_flags: Sequence[str] = ()) -> list[Path]:
         """Compiles `files`, `jobs` at a time, and returns their objects in the same order."""
-        with self._alone(), ThreadPoolExecutor(max_workers=self.jobs) as pool:
+        with alone_in(self.directory), ThreadPoolExecutor(max_workers=self.jobs) as pool:
             return list(pool.map(lambda source: self._compile(source, extra_flags), files))
 
     def link(self, name: str, objects: Sequence[Path], flags: Sequence[str]) -> Path:
@@ -112,7 +120,7 @@ class Builder:
         target = self.directory / name
         shared = ["-shared"] if target.suffix == ".so" else []
         command = [*self.compiler, *shared, *map(str, objects), "-o", str(target), *flags]
-        with self._alone():
+        with alone_in(self.directory):
             if self._is_stale(target, objects, command):
                 self._run(command)
                 self._record(target, command)
@@ -136,13 +144,6 @@ class Builder:
             self._run(command)
             self._record(target, command)
         return target
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Waits for other processes that build in the directory, such as those of a parallel test run."""
-        with open(self.directory / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     @staticmethod
     def _run(command: Sequence[str]) -> None:

@@ -1,4 +1,8 @@
-from benchmarks.gpu import machine
+import pytest
+
+pytest.importorskip("torch", reason="the GPU benchmark runs in PyTorch")
+
+from benchmarks.gpu import machine  # noqa: E402
 
 
 def test_a_tool_that_hangs_is_named_and_the_rest_is_shown(monkeypatch, capfd):
