@@ -243,6 +243,7 @@ class _FailureReport:
 def verdicts(sample: list[Mutant], jobs: int, timeout: float) -> Iterator[tuple[Mutant, bool]]:
     """Each fault and whether it survives, as they become known."""
     # Imported once: what tests import takes longer than most of them, unless they are forked from here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for module in IMPORTED_ONCE:
         importlib.import_module(module)
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:

@@ -12,14 +12,16 @@ from toolchain import ROOT, find_compiler
 
 def watched(command: list[str], **environment: str) -> subprocess.CompletedProcess:
     """Runs Python in a process with the thread sanitizer, which ends it by status 66 at the first race."""
-    runtime = subprocess.run([*find_compiler(), "-print-file-name=libtsan.so"], capture_output=True, text=True)
-    environment |= {
-        "LD_PRELOAD": runtime.stdout.strip(),
-        "TSAN_OPTIONS": "halt_on_error=1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    search = subprocess.run([*find_compiler(), "-print-file-name=libtsan.so"], capture_output=True, text=True)
+    runtime = search.stdout.strip()
+    if not os.path.isabs(runtime):
+        pytest.skip("the compiler comes without libtsan.so")
+    environment |= {"LD_PRELOAD": runtime, "TSAN_OPTIONS": "halt_on_error=1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, *command]
-    return subprocess.run(command, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this kernel randomises addresses more than the thread sanitizer can bear")
+    return done
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,10 @@ def test_what_no_barrier_orders_is_a_race(call, races):
 
 @pytest.mark.slow
 def test_kernels_have_no_races():
+    """Of all types, sizes of tiles and conventions, on problems small enough for a device so slow."""
     gpu_library.build("emulated-races")
-    chosen = "gradient_window or (emulated and (test_deform_conv.py or test_roi_pool.py))"
-    command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", chosen, "tests/gpu"]
+    chosen = "mmcv or mxnet or whole_positions or (inside_and_outside and plain) or tiles_of_all_sizes or ordered"
+    files = [f"tests/gpu/test_{name}.py" for name in ("deform_conv", "devices", "gradient_window", "roi_pool")]
+    command = ["-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", "-k", chosen, *files]
     done = watched(command, DCNV2_TEST_DEVICES="emulated-races")
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-10000:]
