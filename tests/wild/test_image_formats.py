@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.wild.conftest import CASES
 from tf_dcnv2.data import convert_coco, read_dataset_info, read_image
-from tf_dcnv2.data.image_files import read_as_jpeg
+from tf_dcnv2.data.image_files import read_as_jpeg, upright_size
 
 FORMATS = CASES / "formats" / "img"
 UNREADABLE = {
@@ -160,3 +160,15 @@ def test_an_image_that_no_jpeg_can_hold_is_called_too_long(tmp_path):
     with pytest.raises(ValueError, match=r"70000x2 pixels, but JPEG.* at most 65500"):
         read_as_jpeg(tmp_path / "x.png")
     assert read_image(tmp_path / "x.png").shape == (2, 70_000, 3)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size"), [(1, (48, 64)), (3, (48, 64)), (5, (64, 48)), (6, (64, 48)), (8, (64, 48))]
+)
+def test_the_size_of_a_file_is_that_which_a_viewer_shows(tmp_path, orientation, size):
+    image = Image.new("RGB", (64, 48))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "x.jpg", exif=exif)
+    assert upright_size(tmp_path / "x.jpg") == size == read_image(tmp_path / "x.jpg").shape[:2]
+    assert upright_size(tmp_path / "none.jpg") is None
