@@ -104,7 +104,8 @@ __device__ __forceinline__ void SumPart(const Task<T>& task, const Part& part, T
   const int taps = static_cast<int>(shape.taps());
   T* const dx =
       task.dx + (part.image * shape.in_height * shape.in_width + part.first) * shape.in_channels + part.channel;
-  for (int i = 0; i < part.pixels; ++i) sums[i * kLanes] = dx[i * shape.in_channels];
+  // Lanes without a channel of their own keep off the first one's, which another lane writes.
+  for (int i = 0; i < part.pixels; ++i) sums[i * kLanes] = part.has_channel ? dx[i * shape.in_channels] : T(0);
 
   const int64_t first_pixel = max(task.first_pixel, part.image * shape.out_pixels());
   const int64_t end_pixel = min(task.end_pixel, (part.image + 1) * shape.out_pixels());
