@@ -174,3 +174,13 @@ def test_an_object_whose_mask_is_not_known_does_not_teach_the_mask_head(detector
     masks = targets["masks"].numpy()
     masks[1] = 0
     assert 0.5 < float(detector.compute_losses(inputs, {**targets, "masks": tf.constant(masks)})["mask_loss"]) < 0.9
+
+
+@pytest.mark.parametrize(("canonical_size", "level"), [(224.0, 0), (56.0, 1), (28.0, 2)])
+def test_both_heads_pool_from_the_level_that_the_canonical_size_says(canonical_size, level):
+    plain = {"mask_head": {**MASK_HEAD, "pooling": "none"}, "box_head.pooling": "none"}
+    detector = make_detector("fpn", **plain, **{"neck.canonical_size": canonical_size})
+    levels = [tf.fill([1, 12, 16, detector.config.neck.channels], float(number)) for number in range(3)]
+    box, image = tf.constant([[10.0, 10.0, 66.0, 66.0]]), tf.constant([0])
+    for head in (detector.box_head, detector.mask_head):
+        np.testing.assert_allclose(head.pool(levels, box, image), level, atol=1e-6)
