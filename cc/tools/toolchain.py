@@ -109,6 +109,7 @@ class Builder:
         self.directory = directory
         self.compiler = find_compiler()
         self.cuda_compiler = list(cuda_compiler)
+        directory.mkdir(parents=True, exist_ok=True)
 
     def compile(self, files: Iterable[str], extra_flags: Sequence[str] = ()) -> list[Path]:
         """Compiles `files`, `jobs` at a time, and returns their objects in the same order."""
