@@ -5,8 +5,9 @@
 
 A fault is a changed operator, number (the next integer, twice a float), truth value or keyword argument, a condition
 turned round, or a statement left out. Each is planted in a copy of the repository, where the tests of the same folder
-run that mention something the module defines; a fault is noticed if one of them fails or does not end. What lives is
-either equivalent to the original or a test that is missing. The sample is the same for the same --seed and source.
+run that mention something the module, or one that imports it, defines; a fault is noticed if one of them fails or does
+not end. What lives is either equivalent to the original or a test that is missing. The sample is the same for the same
+--seed and source.
 """
 
 import argparse
@@ -146,16 +147,27 @@ def _changed(node: ast.AST, **fields: object) -> str:
 
 
 def tests_beside(module: Path, root: Path = ROOT) -> list[Path]:
-    """Test files of the module's folder that mention a name the module defines; the whole folder if none does."""
-    folder = root / "tests" / module.relative_to(root / "tf_dcnv2").parts[0]
+    """Test files of the module's folder that mention a name which the module, or one of the folder that imports it,
+    defines; the whole folder if none does."""
+    package = root / "tf_dcnv2" / module.relative_to(root / "tf_dcnv2").parts[0]
+    imports = re.compile(rf"^\s*(from|import) .*\b{module.stem}\b", re.MULTILINE)
+    importers = [path for path in package.rglob("*.py") if imports.search(path.read_text())]
+    own, others = _public_names(module), set().union(*map(_public_names, importers))
+    files = sorted((root / "tests" / package.name).rglob("test_*.py"))
+    words = {file: set(re.findall(r"\w+", file.read_text())) for file in files}
+    chosen = [file for file in files if words[file] & (own | others)] or files
+    # The file named after the module first, then those that mention most of it: they notice most, and the others, some
+    # of which take minutes, need not run then.
+    return sorted(
+        chosen,
+        key=lambda file: (module.stem.strip("_") not in file.stem, -len(words[file] & own), -len(words[file] & others)),
+    )
+
+
+def _public_names(module: Path) -> set[str]:
     nodes = ast.walk(ast.parse(module.read_text()))
     names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    words = {name for name in names if not name.startswith("_")} | {module.stem}
-    mentioned = {file: len(words & set(re.findall(r"\w+", file.read_text()))) for file in folder.rglob("test_*.py")}
-    chosen = [file for file, count in mentioned.items() if count] or list(mentioned)
-    # The file named after the module first, then those that mention most: they notice most, and the others, some of
-    # which take minutes, need not run then.
-    return sorted(chosen, key=lambda file: (module.stem.strip("_") not in file.stem, -mentioned[file], file))
+    return {name for name in names if not name.startswith("_")} | {module.stem}
 
 
 class Workshop:
