@@ -30,8 +30,10 @@ BUILD_REQUIREMENTS := 'setuptools>=77' wheel
 TENSORFLOW := 'tensorflow>=2.20,<2.21'
 # The oldest and the newest that ops and layers work with, and the one of the detectors.
 TENSORFLOW_RELEASES := 2.16 2.20 2.21
+# The one that comes with Python 3.10 tries releases of Model Garden's dependencies for an hour.
+PIP_RELEASE := pip>=23.1
 # Dependencies of Model Garden that are published as source only. They are built before the package, in environments with
-# what their own builds need, because the package's install gives no isolated ones; pip 23.0 and older have to be told.
+# what their own builds need, because the package's install gives no isolated ones; pip has to be told where there is wheel.
 SOURCE_ONLY_REQUIREMENTS := seqeval
 OP_SOURCES := setup.py $(addprefix cc/tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
   $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
@@ -100,6 +102,7 @@ $(VENV)/.created:
 
 $(VENV)/.requirements: $(VENV)/.created
 	@echo "Installing TensorFlow into $(VENV), once; this takes a few minutes"
+	@$(PIP) install --quiet '$(PIP_RELEASE)'
 	@$(PIP) install --quiet --use-pep517 $(BUILD_REQUIREMENTS) $(TENSORFLOW) $(SOURCE_ONLY_REQUIREMENTS)
 	@touch $@
 
