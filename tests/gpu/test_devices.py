@@ -48,7 +48,7 @@ def test_deterministic_results_do_not_depend_on_the_number_of_multiprocessors(em
     inputs, dy = conv_problem(np.random.default_rng(1), storage, geometry).stored()
     options = {"allow_tf32": tf32, "deterministic": deterministic}
     runs = set()
-    for multiprocessors in (1, 4, 114, 132):
+    for multiprocessors in (1, 4, 114, 132) if deterministic else (1, 132):
         emulated.emulate(multiprocessors=multiprocessors)
         gradients = emulated.conv_backward(storage, geometry, inputs, dy, **options)
         y = emulated.conv_forward(storage, geometry, inputs, **options)
