@@ -83,3 +83,10 @@ def test_real_coco_boxes_raise_no_suspicion(shared_dir):
     for path in sorted((shared_dir / "data").glob("*/annotations/instances_*.json")):
         content = read_coco_annotations(path)
         assert (content.findings.warnings, content.skipped, content.findings.repaired) == ([], [], [])
+
+
+def test_fractions_are_noticed_where_boxes_begin_at_the_border():
+    boxes = np.tile([[0.0, 0.0, 0.5, 0.4], [0.0, 0.3, 1.0, 0.7]], [20, 1])
+    unknown = np.full_like(boxes, np.nan)
+    found = other_format(BoxEvidence(boxes, np.full([40, 2], 480.0), unknown, unknown[:, 0], np.arange(40)))
+    assert found.formats and all(name.endswith("-normalized") for name in found.formats)
