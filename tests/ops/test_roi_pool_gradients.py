@@ -105,3 +105,22 @@ def test_gradient_by_position_is_right_handed_and_zero_where_clamped(implementat
             implementation=implementation,
         )
     assert tape.gradient(pooled, offset).numpy().reshape(2).tolist() == [slope, 0.0]
+
+
+def test_in_mxnets_convention_the_gradient_by_a_position_on_a_pixel_is_zero(implementation, rng):
+    """There its two neighbours are one and the same pixel."""
+    offset = tf.zeros([1, 2, 2, 2], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(offset)
+        pooled = deform_roi_pool(
+            rng.standard_normal((1, 8, 8, 3)),
+            [[1.0, 1.0, 8.0, 8.0]],  # at half the scale from 0 to 4: two bins of two samples, on pixels 0 to 3
+            [0],
+            offset,
+            output_size=2,
+            spatial_scale=0.5,
+            sampling_ratio=2,
+            convention="mxnet",
+            implementation=implementation,
+        )
+    assert not tape.gradient(pooled, offset).numpy().any()
