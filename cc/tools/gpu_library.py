@@ -13,7 +13,9 @@ that was built before, perhaps on another machine: it is taken as it is, whateve
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cuda_toolkit import CudaUnavailable, find_toolkit
 from toolchain import LANGUAGE_FLAGS, ROOT, WARNING_FLAGS, Builder, BuildError, cuda_sources, sources
@@ -27,16 +29,25 @@ SELF_TEST = f"{EMULATION}/self_test.cu"
 # Where setup.py leaves the objects of the CPU's kernels.
 LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
 
-# Of emulated devices: flags of the kernels, of the emulator, and of the link.
-_CHECKED = ["-fno-omit-frame-pointer", "-O1", "-g1"]
-SANITIZERS = {
-    "emulated": ([], [], []),
-    "emulated-checked": (["-fsanitize=address", *_CHECKED],) * 2 + (["-fsanitize=address"],),
-    "emulated-races": (
+
+class EmulationFlags(NamedTuple):
+    """What an emulated device asks for, of the kernels, of the emulator itself, and of the link."""
+
+    kernels: Sequence[str] = ()
+    emulator: Sequence[str] = ()
+    link: Sequence[str] = ()
+
+
+_READABLE = ["-fno-omit-frame-pointer", "-O1", "-g1"]
+_ADDRESS, _THREAD = "-fsanitize=address", "-fsanitize=thread"
+EMULATED_DEVICES = {
+    "emulated": EmulationFlags(),
+    "emulated-checked": EmulationFlags([_ADDRESS, *_READABLE], [_ADDRESS, *_READABLE], [_ADDRESS]),
+    "emulated-races": EmulationFlags(
         # With it the compiler takes more than it can follow for uninitialised.
-        ["-fsanitize=thread", "-fno-sanitize=alignment,bounds,null", "-Wno-maybe-uninitialized", *_CHECKED],
+        [_THREAD, "-fno-sanitize=alignment,bounds,null", "-Wno-maybe-uninitialized", *_READABLE],
         ["-DDCNV2_EMULATED_RACES"],
-        ["-fsanitize=thread"],
+        [_THREAD],
     ),
 }
 
@@ -69,33 +80,35 @@ def build(device: str) -> Path:
         if not library.is_file():
             raise BuildError(f"DCNV2_GPU_LIBRARY must be the path of a library. Received: {library}, which is no file.")
         return library.resolve()
-    directory = ROOT / "build" / f"gpu-{device}"
     if device == "cuda":
         toolkit = find_toolkit(preferred_major=None)
         architectures = toolkit.architectures(os.environ.get("DCNV2_CUDA_ARCHS") or "native")
         # So that compute-sanitizer and profilers can name lines.
-        builder = Builder(directory, [*toolkit.compiler(architectures), "-lineinfo"])
+        builder = Builder(_directory(device), [*toolkit.compiler(architectures), "-lineinfo"])
         builder.jobs = os.cpu_count() or 1
         # All at once: nvcc takes longest, so its files come first.
         objects = builder.compile([*_kernels(), *sources("cc/lib")])
         # PyTorch has symbols of the same names.
-        flags = [*toolkit.link_flags, "-Wl,--exclude-libs,ALL"]
-    else:
-        of_kernels, of_emulator, of_link = SANITIZERS[device]
-        builder = EmulationBuilder(directory)
-        # Those of the CPU are the very objects of the installed op library.
-        objects = Builder(LIBRARY_OBJECTS).compile(sources("cc/lib"))
-        objects += builder.compile(_kernels(), of_kernels) + builder.compile(EMULATOR, of_emulator)
-        flags = [*of_link, "-Wl,-z,defs"]
-    return builder.link(LIBRARY, objects, flags)
+        return builder.link(LIBRARY, objects, [*toolkit.link_flags, "-Wl,--exclude-libs,ALL"])
+    # Those of the CPU are the very objects of the installed op library.
+    return _emulate(device, LIBRARY, _kernels(), Builder(LIBRARY_OBJECTS).compile(sources("cc/lib")))
 
 
 def build_self_test(device: str = "emulated") -> Path:
     """Returns the library of kernels that show what an emulated device does, rebuilt where it is out of date."""
-    of_kernels, of_emulator, of_link = SANITIZERS[device]
-    builder = EmulationBuilder(ROOT / "build" / f"gpu-{device}")
-    objects = builder.compile([SELF_TEST], of_kernels) + builder.compile(EMULATOR, of_emulator)
-    return builder.link("libself_test.so", objects, [*of_link, "-Wl,-z,defs"])
+    return _emulate(device, "libself_test.so", [SELF_TEST])
+
+
+def _emulate(device: str, name: str, kernels: Sequence[str], objects: Sequence[Path] = ()) -> Path:
+    """Returns the library of these kernels and the emulator, and of objects that are there already."""
+    flags = EMULATED_DEVICES[device]
+    builder = EmulationBuilder(_directory(device))
+    own = builder.compile(kernels, flags.kernels) + builder.compile(EMULATOR, flags.emulator)
+    return builder.link(name, [*objects, *own], [*flags.link, "-Wl,-z,defs"])
+
+
+def _directory(device: str) -> Path:
+    return ROOT / "build" / f"gpu-{device}"
 
 
 def _kernels() -> list[str]:
@@ -104,9 +117,12 @@ def _kernels() -> list[str]:
 
 def main(devices: list[str]) -> int:
     """Returns the exit status."""
-    unknown = set(devices) - {*SANITIZERS, "cuda"}
+    unknown = set(devices) - {*EMULATED_DEVICES, "cuda"}
     if unknown or not devices:
-        print(f"gpu_library.py takes {', '.join(SANITIZERS)} or cuda. Received: {' '.join(devices)}", file=sys.stderr)
+        print(
+            f"gpu_library.py takes {', '.join(EMULATED_DEVICES)} or cuda. Received: {' '.join(devices)}",
+            file=sys.stderr,
+        )
         return 2
     for device in devices:
         try:

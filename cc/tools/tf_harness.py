@@ -141,8 +141,9 @@ def _fetch_cuda_runtime(target: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Copies a file under another name first: the target may be a program at work."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target.with_name(target.name + ".new"))
-    target.with_name(target.name + ".new").replace(target)
+    unfinished = target.with_name(target.name + ".new")
+    shutil.copy2(source, unfinished)
+    unfinished.replace(target)
 
 
 def _compress(source: Path, target: Path) -> None:
