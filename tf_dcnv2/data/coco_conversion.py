@@ -152,6 +152,11 @@ def convert_coco(
     annotations = read_coco_annotations(
         annotations_file, box_format=box_format, size_of=lambda image: _size_of_file(image, lookup)
     )
+    if not (annotations.num_listed or allow_empty):
+        raise ValueError(
+            f"{os.fspath(annotations_file)} has no annotation. allow_empty=True (--allow-empty) accepts a data set of "
+            "backgrounds only."
+        )
     include_masks = include_masks and _has_segmentations(annotations)
     if num_shards is None:
         num_shards = max(1, math.ceil(len(annotations.images) / _IMAGES_PER_SHARD))
@@ -163,7 +168,7 @@ def convert_coco(
         for item in converted:
             annotations.findings.extend(item.findings)
         report = _make_report(annotations, converted, shards.final)
-        if not report.images or (not report.boxes and (annotations.num_listed or not allow_empty)):
+        if not report.images or (annotations.num_listed and not report.boxes):
             raise ValueError(_nothing_left(report, annotations, os.fspath(annotations_file), report_path))
         sizes = [os.path.getsize(path) for path in shards.staged]
         record_files.write_sidecar(prefix, None)
@@ -197,8 +202,6 @@ def _size_of_file(image: dict, lookup: ImageLookup) -> tuple[int, int] | None:
 def _nothing_left(report: ConversionReport, annotations: CocoAnnotations, name: str, report_path: str) -> str:
     """Why a conversion is refused that would have written no image or no box, with everything in the report file."""
     report_path = report_path if write_report(report_path, annotations.findings) else ""
-    if report.images and not annotations.num_listed:
-        return f"{name} has no annotation. allow_empty=True (--allow-empty) accepts a data set of backgrounds only."
     what = "image" if not report.images else "annotation"
     first = next((str(item) for item in report.skipped if item.kind == what), "")
     listed = f" {report_path} lists all {len(report.skipped)}." if report_path else ""
