@@ -2,7 +2,8 @@
 
 import argparse
 import collections
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_dcnv2.cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
@@ -56,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the tables; 1 if the detections could not be written in the end."""
     from tf_dcnv2.cli.trained import load_trained
-    from tf_dcnv2.data import load_records, read_dataset_info
-    from tf_dcnv2.data.findings import refuse_foreign_report
-    from tf_dcnv2.data.output_files import refuse_overwriting
+    from tf_dcnv2.data import load_records, read_dataset_info, record_files
     from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
     from tf_dcnv2.evaluation.coco import check_results_path
 
@@ -71,10 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_results_path(results_path, inputs)
     annotations = None
     if arguments.annotations:
-        report_path = f"{results_path.removesuffix('.json')}.skipped.json"
-        refuse_overwriting([report_path], [*inputs, results_path])
-        refuse_foreign_report(report_path)
-        annotations = _read_annotations(arguments, info, report_path)
+        report_path = record_files.report_path(results_path.removesuffix(".json"))
+        annotations = _read_annotations(arguments, info, report_path, inputs)
     categories = annotations.categories if annotations else info.categories
     boxes_of = info.boxes_per_category
     if annotations:
@@ -114,10 +111,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if problem else 0
 
 
-def _read_annotations(arguments: argparse.Namespace, info, report_path: str):
-    """The annotation file to score against, with a report of what of it cannot be used."""
+def _read_annotations(arguments: argparse.Namespace, info, report_path: str, inputs: Sequence[str | os.PathLike]):
+    """The annotation file to score against, with a report of what of it cannot be used, which replaces no input."""
     from tf_dcnv2.data.coco_annotations import read_coco_annotations
-    from tf_dcnv2.data.findings import write_report
+    from tf_dcnv2.data.findings import refuse_foreign_report, write_report
+    from tf_dcnv2.data.output_files import refuse_overwriting
+
+    refuse_overwriting([report_path], inputs)
+    refuse_foreign_report(report_path)
 
     if any(changed.images for changed in info.renumbering.values()):
         raise UsageError(

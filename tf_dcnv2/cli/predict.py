@@ -26,6 +26,7 @@ _EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
     *(".jp2", ".avif", ".ppm", ".pgm", ".pnm", ".tga", ".dds"),
 }
+_RESULTS, _REPORT = "detections.json", "detections.skipped.json"
 _SMALLEST_PICTURE_PX = 480
 _SECONDS_BETWEEN_REPORTS = 30
 # Marks the pictures of an earlier prediction, which may be replaced, unlike other people's photographs.
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = _picture_paths(files, output)
     _check_output(files, pictures, output)
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
-    ensure_writable(output / "detections.json")
+    ensure_writable(output / _RESULTS)
     say("model", trained)
     if names := unwritable_names(trained.names.values()):
         say("note", f"no font here has the characters of {', '.join(names)}: pictures show ids; install Noto Sans CJK")
@@ -91,8 +92,8 @@ class _Prediction:
     def __init__(self, trained, arguments: argparse.Namespace, output: Path):
         from tf_dcnv2.data.findings import Findings
 
-        self.path = output / "detections.json"
-        self.report_path = output / "detections.skipped.json"
+        self.path = output / _RESULTS
+        self.report_path = output / _REPORT
         self.entries: list[dict] = []
         self.findings = Findings()
         self._names = trained.names
@@ -157,8 +158,8 @@ def _check_output(files: Sequence[Path], pictures: Sequence[Path], output: Path)
     from tf_dcnv2.data.findings import refuse_foreign_report
     from tf_dcnv2.data.output_files import refuse_foreign, refuse_overwriting
 
-    json_path = output / "detections.json"
-    report_path = output / "detections.skipped.json"
+    json_path = output / _RESULTS
+    report_path = output / _REPORT
     refuse_overwriting([*pictures, json_path, report_path], files)
     refuse_foreign_report(report_path)
     for path in pictures:
