@@ -148,12 +148,13 @@ def _changed(node: ast.AST, **fields: object) -> str:
 
 def tests_beside(module: Path, root: Path = ROOT) -> list[Path]:
     """Test files of the module's folder that mention a name which the module, or one of the folder that imports it,
-    defines; the whole folder if none does."""
+    defines; the whole folder if none does. Those of `data` are in tests/data and in tests/wild."""
     package = root / "tf_dcnv2" / module.relative_to(root / "tf_dcnv2").parts[0]
     imports = re.compile(rf"^\s*(from|import) .*\b{module.stem}\b", re.MULTILINE)
     importers = [path for path in package.rglob("*.py") if imports.search(path.read_text())]
     own, others = _public_names(module), set().union(*map(_public_names, importers))
-    files = sorted((root / "tests" / package.name).rglob("test_*.py"))
+    folders = [package.name, "wild"] if package.name == "data" else [package.name]
+    files = sorted(path for folder in folders for path in (root / "tests" / folder).rglob("test_*.py"))
     words = {file: set(re.findall(r"\w+", file.read_text())) for file in files}
     chosen = [file for file in files if words[file] & (own | others)] or files
     # The file named after the module first, then those that mention most of it: they notice most, and the others, some

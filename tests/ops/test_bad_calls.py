@@ -93,6 +93,16 @@ def test_wrong_channels_of_the_kernel_are_refused_at_run_time(implementation):
         graph(np.zeros((3, 3, 0, 4), np.float32))
 
 
+def test_filters_that_the_groups_do_not_divide_are_refused_at_run_time(implementation):
+    """Of a depthwise kernel, whose groups are as many as the channels: 4, of which 6 filters are no multiple."""
+    graph = tf.function(
+        lambda *tensors: deform_conv2d(*tensors, implementation=implementation),
+        input_signature=[tf.TensorSpec(None)] * 3,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="output channels"):
+        graph(tf.zeros([1, 3, 3, 4]), tf.zeros([3, 3, 1, 6]), tf.zeros([1, 3, 3, 18]))
+
+
 def test_wrong_deformable_groups_cost_no_memory(implementation):
     # A constant of this size was made, and folded, before the check ran.
     @tf.function(input_signature=[tf.TensorSpec(None)] * 3)
