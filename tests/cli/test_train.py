@@ -109,7 +109,7 @@ def test_a_malformed_setting_is_refused(text):
         (["--set", "head.units=3"], 2, "No configuration section named 'head'"),
         (["--set", "box_head.units=-3"], 2, "BoxHeadConfig.units must be at least 1. Received: -3"),
         (["--set", "nonsense"], 2, "--set takes KEY=VALUE"),
-        (["--batch-size", "0"], 2, "batch_size must be positive. Received: 0"),
+        (["--batch-size", "0"], 2, "TrainOptions.batch_size must be at least 1. Received: 0"),
         (["--max-minutes", "-1"], 2, "max_minutes must be positive. Received: -1.0"),
         ([], 1, "no/such/records"),
     ],

@@ -305,7 +305,7 @@ def test_missing_inputs_are_named(coco, prefix, tmp_path):
         convert_coco(coco.images_dir, tmp_path / "nowhere.json", prefix)
     with pytest.raises(FileNotFoundError, match="no_folder"):
         convert_coco(tmp_path / "no_folder", coco.save()[1], prefix)
-    with pytest.raises(ValueError, match="num_shards=0"):
+    with pytest.raises(ValueError, match="num_shards must be at least 1. Received: 0"):
         convert_coco(*coco.save(), prefix, num_shards=0)
 
 

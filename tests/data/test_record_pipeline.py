@@ -283,9 +283,9 @@ def test_a_pattern_without_matches_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": 1, "short_side": 0}, "short_side=0"),
-        ({"batch_size": 1, "max_boxes": 0}, "max_boxes=0"),
+        ({"batch_size": 0}, "batch_size must be at least 1. Received: 0"),
+        ({"batch_size": 1, "short_side": 0}, "short_side must be at least 1. Received: 0"),
+        ({"batch_size": 1, "max_boxes": 0}, "max_boxes must be at least 1. Received: 0"),
         ({"batch_size": 1, "canvas": (50, 64)}, r"multiples of size_multiple=32.*\(50, 64\)"),
         ({"batch_size": 1, "scale_range": (0, 1)}, "scale_range"),
         ({"batch_size": 1, "color_jitter": 2}, "color_jitter"),

@@ -22,10 +22,13 @@ def test_replace_changes_what_a_dotted_key_names_and_nothing_else():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"box_head.smaples": 1}, r"Unknown setting 'box_head.smaples'. Known: box_head.pooling"),
+        (
+            {"box_head.smaples": 1},
+            r"Unknown setting 'box_head.smaples'. Did you mean 'box_head.samples'\? Known: box_head",
+        ),
         ({"head.samples": 1}, r"No configuration section named 'head'"),
         ({"backbone.dcn": "v3"}, r"BackboneConfig.dcn must be one of .*'v2'.* Received: 'v3'"),
-        ({"backbone.dcn_stages": [6]}, r"dcn_stages must be a subset of \(2, 3, 4, 5\). Received: \(6,\)"),
+        ({"backbone.dcn_stages": [6]}, r"BackboneConfig.dcn_stages\[0\] must be in \[2, 5\]. Received: 6"),
         ({"backbone.dcn_stages": [5]}, r"dcn_stages must be empty exactly when dcn is 'none'"),
         ({"rpn.negative_iou": 0.9}, r"negative_iou must be in \(0, positive_iou\]. Received: 0.9"),
         ({"neck.kind": "fpn", "backbone.dilated_c5": False, "rpn.anchor_sizes": [32]}, r"one size per pyramid level"),
@@ -34,6 +37,12 @@ def test_replace_changes_what_a_dotted_key_names_and_nothing_else():
         ({"short_side": 3000}, r"short_side must be in \(0, max_side\]"),
         ({"box_head.samples": 1.5}, r"BoxHeadConfig.samples must be a whole number. Received: 1.5"),
         ({"weight_decay": "small"}, r"DetectorConfig.weight_decay must be a finite number. Received: 'small'"),
+        ({"rpn.anchor_sizes": [16, "x"]}, r"RPNConfig.anchor_sizes\[1\] must be a finite number. Received: 'x'"),
+        ({"neck.levels": [2, 4]}, r"NeckConfig.levels must be consecutive levels. Received: \(2, 4\)"),
+        (
+            {"backbone.width_per_group": 3, "backbone.widths": [32, 64, 128, 256]},
+            r"width_per_group must be such that .* Received: 3",
+        ),
         ({"box_head": 3}, r"box_head must be a mapping of settings. Received: 3"),
     ],
 )

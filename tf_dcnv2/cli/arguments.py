@@ -1,14 +1,29 @@
 """Arguments that several commands have in common."""
 
 import argparse
+from collections.abc import Callable
+from typing import TypeVar
+
+from tf_dcnv2._core.checked_types import Range
+
+Number = TypeVar("Number", int, float)
 
 
-def positive_int(text: str) -> int:
-    """An argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
-    return value
+def number_in(bounds: Range, kind: type[Number] = int) -> Callable[[str], Number]:
+    """Makes an argparse type of the numbers in `bounds`."""
+
+    def parse(text: str) -> Number:
+        value = kind(text)
+        if not bounds.allows(value):
+            raise argparse.ArgumentTypeError(f"must be {bounds}. Received: {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names the type of a word that is no number
+    return parse
+
+
+positive_int = number_in(Range(1))
+positive_number = number_in(Range(above=0), float)
 
 
 def add_box_format(parser: argparse.ArgumentParser) -> None:

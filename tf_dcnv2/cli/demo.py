@@ -5,7 +5,7 @@ import importlib
 import shlex
 from pathlib import Path
 
-from tf_dcnv2.cli.arguments import positive_int
+from tf_dcnv2.cli.arguments import positive_int, positive_number
 from tf_dcnv2.cli.console import say
 
 SUMMARY = "train, evaluate and export a small detector on synthetic images"
@@ -29,7 +29,9 @@ _COLOR_CUE = 0.75
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("--output", default="runs/demo", metavar="DIR", help="folder of it all (default: %(default)s)")
-    parser.add_argument("--max-minutes", type=float, default=5, metavar="M", help="of training (default: %(default)g)")
+    parser.add_argument(
+        "--max-minutes", type=positive_number, default=5, metavar="M", help="of training (default: %(default)g)"
+    )
     parser.add_argument(
         "--train-images", type=positive_int, default=400, metavar="N", help="to draw (default: %(default)s)"
     )

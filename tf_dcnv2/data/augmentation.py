@@ -1,8 +1,12 @@
 """Random changes to one training image and its objects, reproducible from a per-image seed."""
 
 import dataclasses
+from typing import Annotated
 
 import tensorflow as tf
+
+from tf_dcnv2._core.checked_types import PositiveFloat, PositiveInt, Range
+from tf_dcnv2._core.settings import Settings
 
 # An object cropped to less than this share of its area is no fair example any more; it is ignored like a crowd.
 _MIN_VISIBLE_SHARE = 0.3
@@ -12,7 +16,7 @@ _FRAMES = ("boxes", "mask_boxes")
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Settings):
     """Which random changes to make.
 
     Attributes:
@@ -26,16 +30,14 @@ class Augmentation:
 
     horizontal_flip: bool = False
     vertical_flip: bool = False
-    scale_range: tuple[float, float] = (1.0, 1.0)
-    color_jitter: float = 0.0
-    canvas: tuple[int, int] | None = None
+    scale_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    color_jitter: Annotated[float, Range(0, 1)] = 0.0
+    canvas: tuple[PositiveInt, PositiveInt] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.scale_range
-        if not 0 < low <= high:
-            raise ValueError(f"scale_range must be (low, high) with 0 < low <= high. Received: {self.scale_range}")
-        if not 0 <= self.color_jitter <= 1:
-            raise ValueError(f"color_jitter must be between 0 and 1. Received: {self.color_jitter}")
+        self._require(low <= high, "scale_range", "(low, high) with low <= high")
 
     def __call__(self, example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """Changes `image` (uint8), `boxes` (N, 4) in pixels and `crowd` (N,); `seed` is `(2,)` int64.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 from tf_dcnv2.data import record_files
 from tf_dcnv2.data.atomic_files import hidden_prefix
 from tf_dcnv2.data.coco_annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
@@ -88,12 +89,13 @@ class _Converted:
     orientation: str = ""
 
 
+@checked_arguments
 def convert_coco(
     images_dir: str | os.PathLike,
     annotations_file: str | os.PathLike,
     output_prefix: str | os.PathLike,
     *,
-    num_shards: int | None = None,
+    num_shards: PositiveInt | None = None,
     include_masks: bool = True,
     box_format: str | None = None,
     allow_empty: bool = True,
@@ -143,8 +145,6 @@ def convert_coco(
         5000 images, 36781 boxes (446 crowd), 80 categories in 10 shards; skipped: nothing
     """
     images_dir, prefix = os.fspath(images_dir), os.fspath(output_prefix)
-    if num_shards is not None and num_shards < 1:
-        raise ValueError(f"num_shards must be at least 1. Received: num_shards={num_shards}")
     if not os.path.isdir(images_dir):
         raise FileNotFoundError(f"The image folder does not exist: {images_dir}")
     _check_output(prefix, annotations_file)

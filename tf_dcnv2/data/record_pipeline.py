@@ -6,9 +6,11 @@ Shapes: B batch, H x W padded image, M boxes per image, R x R samples per mask.
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import tensorflow as tf
 
+from tf_dcnv2._core.checked_types import PositiveFloat, PositiveInt, Range, checked_arguments, require
 from tf_dcnv2.data.augmentation import Augmentation
 from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
 from tf_dcnv2.data.record_decoding import PER_BOX, make_decoder
@@ -22,23 +24,24 @@ _MAX_SHUFFLE_BUFFER = 4096
 _PREFETCHED_BATCHES = 2
 
 
+@checked_arguments
 def load_records(
     pattern: str | os.PathLike | Sequence[str | os.PathLike],
     *,
-    batch_size: int,
+    batch_size: PositiveInt,
     training: bool = False,
-    short_side: int = 800,
-    max_side: int = 1333,
-    size_multiple: int = 32,
-    canvas: tuple[int, int] | None = None,
+    short_side: PositiveInt = 800,
+    max_side: PositiveInt = 1333,
+    size_multiple: PositiveInt = 32,
+    canvas: tuple[PositiveInt, PositiveInt] | None = None,
     flip: bool | None = None,
     vertical_flip: bool = False,
-    scale_range: tuple[float, float] = (1.0, 1.0),
-    color_jitter: float = 0.0,
+    scale_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0),
+    color_jitter: Annotated[float, Range(0, 1)] = 0.0,
     shuffle: bool | None = None,
-    max_boxes: int | None = None,
+    max_boxes: PositiveInt | None = None,
     masks: bool = False,
-    mask_size: int = 112,
+    mask_size: PositiveInt = 112,
     cache: bool = False,
     seed: int | None = None,
     repeat: bool = False,
@@ -101,9 +104,10 @@ def load_records(
         >>> train = load_records("records/train", batch_size=4, training=True, short_side=320, seed=0)
         >>> detector.fit(train, epochs=12)
     """
-    _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes, mask_size)
+    fits = canvas is None or not any(side % size_multiple for side in canvas)
+    require(fits, "canvas", f"(height, width), multiples of size_multiple={size_multiple}", canvas)
     flip, shuffle, drop_remainder = (training if value is None else value for value in (flip, shuffle, drop_remainder))
-    augmentation = Augmentation(flip, vertical_flip, tuple(scale_range), color_jitter, canvas)
+    augmentation = Augmentation(flip, vertical_flip, scale_range, color_jitter, canvas)
     paths = find_shards(pattern)
     info = describe_shards(paths, categories)
     if masks and info is not None and not info.has_masks:
@@ -122,7 +126,7 @@ def load_records(
         )
         warnings.warn(
             f"{counted} are left out by max_boxes={max_boxes}; max_boxes={info.max_boxes_per_image} keeps all",
-            stacklevel=2,
+            stacklevel=3,  # the caller of the checked function
         )
     if drop_remainder and not repeat and info is not None and info.num_images < batch_size:
         raise ValueError(
@@ -162,24 +166,6 @@ def load_records(
     if info is not None:
         dataset = dataset.apply(_known_length(info.num_images, batch_size, drop_remainder, repeat))
     return dataset
-
-
-def _check_arguments(batch_size, short_side, max_side, size_multiple, canvas, max_boxes, mask_size) -> None:
-    at_least_one = {
-        "batch_size": batch_size,
-        "short_side": short_side,
-        "max_side": max_side,
-        "size_multiple": size_multiple,
-        "max_boxes": 1 if max_boxes is None else max_boxes,
-        "mask_size": mask_size,
-    }
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-    if canvas is not None and (len(canvas) != 2 or any(side < 1 or side % size_multiple for side in canvas)):
-        raise ValueError(
-            f"canvas must be (height, width), multiples of size_multiple={size_multiple}. Received: canvas={canvas}"
-        )
 
 
 def _known_length(num_images, batch_size, drop_remainder, repeat):

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
+
 
 def resized_shape(height, width, *, short_side: int, max_side: int, canvas: tuple[int, int] | None = None):
     """Size of an image after resizing: shorter side to `short_side`, longer side at most `max_side`.
@@ -40,8 +42,13 @@ def pad_to_multiple(image: tf.Tensor, size_multiple: int) -> tf.Tensor:
     return tf.pad(image, [[0, missing[0]], [0, missing[1]], [0, 0]])
 
 
+@checked_arguments
 def prepare_image(
-    image: np.ndarray, *, short_side: int = 800, max_side: int = 1333, size_multiple: int = 32
+    image: np.ndarray,
+    *,
+    short_side: PositiveInt = 800,
+    max_side: PositiveInt = 1333,
+    size_multiple: PositiveInt = 32,
 ) -> dict[str, tf.Tensor]:
     """Turns one image into a detector's input, exactly as `load_records` does.
 
@@ -56,7 +63,7 @@ def prepare_image(
         A box found in it is mapped to the original by the factor `original size / image_sizes`, axis by axis.
 
     Raises:
-        ValueError: `image` is not `(H, W, 3)`.
+        ValueError: `image` is not `(H, W, 3)`, or a size is not positive.
 
     Example:
         >>> inputs = prepare_image(read_image("cells.jpg"), short_side=320)

@@ -4,10 +4,11 @@ import dataclasses
 import json
 import os
 import zlib
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from tf_dcnv2._core.checked_types import NonNegativeInt, PositiveInt, Range, checked_arguments
 from tf_dcnv2.data import synthetic_drawing as drawing
 from tf_dcnv2.data.atomic_files import write_atomically
 from tf_dcnv2.data.masks import uncompressed_rle
@@ -59,15 +60,16 @@ class _Look(NamedTuple):
         return drawing.fill_texture(rng, height, width, own_hue + rng.uniform(-0.5, 0.5) * spread)
 
 
+@checked_arguments
 def make_synthetic_coco(
     output_dir: str | os.PathLike,
     *,
-    num_images: int = 250,
-    image_size: tuple[int, int] = (160, 192),
-    seed: int = 0,
+    num_images: PositiveInt = 250,
+    image_size: tuple[Annotated[int, Range(64)], Annotated[int, Range(64)]] = (160, 192),
+    seed: NonNegativeInt = 0,
     split: str = "train",
-    deformation: float = 1.0,
-    color_cue: float = 0.0,
+    deformation: Annotated[float, Range(0, 2)] = 1.0,
+    color_cue: Annotated[float, Range(0, 1)] = 0.0,
 ) -> SyntheticCoco:
     """Draws a data set to try detectors on: shapes that a rigid sampling grid fits badly.
 
@@ -98,14 +100,6 @@ def make_synthetic_coco(
         >>> convert_coco(images, annotations, "shapes/records/train")
     """
     height, width = image_size
-    if num_images < 1:
-        raise ValueError(f"num_images must be at least 1. Received: num_images={num_images}")
-    if min(height, width) < 64:
-        raise ValueError(f"image_size must be at least 64 x 64 pixels. Received: image_size={image_size}")
-    if not 0 <= deformation <= 2:
-        raise ValueError(f"deformation must be between 0 and 2. Received: deformation={deformation}")
-    if not 0 <= color_cue <= 1:
-        raise ValueError(f"color_cue must be between 0 and 1. Received: color_cue={color_cue}")
     look = _Look(deformation, color_cue)
     from PIL import Image
 

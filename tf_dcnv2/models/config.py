@@ -5,13 +5,24 @@ A configuration is plain data: it round-trips through dictionaries (YAML presets
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal
 
-from tf_dcnv2.models.settings import Settings
+from tf_dcnv2._core.checked_types import (
+    MinLength,
+    MultipleOf,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+)
+from tf_dcnv2._core.settings import Settings
 
 Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
+IntersectionOverUnion = Annotated[float, Range(above=0, maximum=1)]
+PerStage = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]  # of stages 2 to 5
+TrainingAndInference = tuple[PositiveInt, PositiveInt]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,42 +50,36 @@ class BackboneConfig(Settings):
             ImageNet mean and deviation, as torchvision's want) or "unit" (RGB scaled to [-1, 1]).
     """
 
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    groups: int = 1
-    width_per_group: int = 64
-    stem_width: int = 64
+    depths: PerStage = (3, 4, 6, 3)
+    widths: PerStage = (64, 128, 256, 512)
+    groups: PositiveInt = 1
+    width_per_group: PositiveInt = 64
+    stem_width: PositiveInt = 64
     stride_in: Literal["1x1", "3x3"] = "1x1"
     dcn: Deformation = "none"
-    dcn_stages: tuple[int, ...] | None = None
-    deformable_groups: int = 1
+    dcn_stages: tuple[Annotated[int, Range(2, 5)], ...] | None = None
+    deformable_groups: PositiveInt = 1
     norm: Normalization = "frozen_batch"
-    norm_momentum: float = 0.99
-    norm_epsilon: float = 1.001e-5
+    norm_momentum: Annotated[float, Range(0, below=1)] = 0.99
+    norm_epsilon: PositiveFloat = 1.001e-5
     dilated_c5: bool = False
-    frozen_stages: int = 0
+    frozen_stages: Annotated[int, Range(0, 5)] = 0
     preprocessing: Literal["caffe", "torch", "unit"] = "caffe"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dcn_stages is None:
             object.__setattr__(self, "dcn_stages", {"v1": (5,), "v2": (3, 4, 5)}.get(self.dcn, ()))
-        self._require(len(self.depths) == 4 and min(self.depths) >= 1, "depths", "four positive block counts")
-        self._require(len(self.widths) == 4 and min(self.widths) >= 1, "widths", "four positive channel counts")
-        self._require(self.groups >= 1, "groups", "at least 1")
         self._require(
-            self.width_per_group >= 1 and all(width * self.width_per_group % 64 == 0 for width in self.widths),
+            all(width * self.width_per_group % 64 == 0 for width in self.widths),
             "width_per_group",
-            f"positive, and width_per_group / 64 of every width a whole number (widths={self.widths})",
+            f"such that width_per_group / 64 of every width is a whole number (widths={self.widths})",
         )
-        self._require(self.norm_epsilon > 0, "norm_epsilon", "positive")
-        self._require(set(self.dcn_stages) <= {2, 3, 4, 5}, "dcn_stages", "a subset of (2, 3, 4, 5)")
         self._require(
             (self.dcn == "none") == (not self.dcn_stages),
             "dcn_stages",
             f"empty exactly when dcn is 'none' (dcn={self.dcn!r})",
         )
-        self._require(0 <= self.frozen_stages <= 5, "frozen_stages", "between 0 and 5")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,19 +96,14 @@ class NeckConfig(Settings):
     """
 
     kind: Literal["c5", "fpn"] = "c5"
-    channels: int = 256
-    levels: tuple[int, ...] = (2, 3, 4, 5, 6)
-    canonical_size: float = 224.0
+    channels: PositiveInt = 256
+    levels: Annotated[tuple[Annotated[int, Range(2, 6)], ...], MinLength(1)] = (2, 3, 4, 5, 6)
+    canonical_size: PositiveFloat = 224.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        consecutive = tuple(range(self.levels[0], self.levels[0] + len(self.levels))) if self.levels else ()
-        self._require(
-            bool(self.levels) and self.levels == consecutive and self.levels[0] >= 2 and self.levels[-1] <= 6,
-            "levels",
-            "consecutive levels between 2 and 6",
-        )
-        self._require(self.canonical_size > 0, "canonical_size", "positive pixels")
+        consecutive = tuple(range(self.levels[0], self.levels[0] + len(self.levels)))
+        self._require(self.levels == consecutive, "levels", "consecutive levels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,25 +121,19 @@ class RPNConfig(Settings):
         nms_iou: overlap above which the weaker of two proposals is dropped.
     """
 
-    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    channels: int = 512
-    positive_iou: float = 0.7
-    negative_iou: float = 0.3
-    samples: int = 256
-    pre_nms: tuple[int, ...] = (12000, 6000)
-    proposals: tuple[int, ...] = (2000, 1000)
-    nms_iou: float = 0.7
+    anchor_sizes: Annotated[tuple[PositiveFloat, ...], MinLength(1)] = (32, 64, 128, 256, 512)
+    aspect_ratios: Annotated[tuple[PositiveFloat, ...], MinLength(1)] = (0.5, 1.0, 2.0)
+    channels: PositiveInt = 512
+    positive_iou: IntersectionOverUnion = 0.7
+    negative_iou: IntersectionOverUnion = 0.3
+    samples: PositiveInt = 256
+    pre_nms: TrainingAndInference = (12000, 6000)
+    proposals: TrainingAndInference = (2000, 1000)
+    nms_iou: IntersectionOverUnion = 0.7
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(bool(self.anchor_sizes) and min(self.anchor_sizes) > 0, "anchor_sizes", "positive pixels")
-        self._require(bool(self.aspect_ratios) and min(self.aspect_ratios) > 0, "aspect_ratios", "positive ratios")
-        self._require(0 < self.negative_iou <= self.positive_iou <= 1, "negative_iou", "in (0, positive_iou]")
-        self._require(len(self.pre_nms) == 2 and min(self.pre_nms) > 0, "pre_nms", "(training, inference) counts")
-        self._require(len(self.proposals) == 2 and min(self.proposals) > 0, "proposals", "(training, inference) counts")
-        self._require(0 < self.nms_iou <= 1, "nms_iou", "in (0, 1]")
-        self._require(self.samples > 0, "samples", "positive")
+        self._require(self.negative_iou <= self.positive_iou, "negative_iou", "in (0, positive_iou]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,27 +152,16 @@ class BoxHeadConfig(Settings):
     """
 
     pooling: Deformation = "none"
-    pool_size: int = 7
-    pool_branch_units: int = 1024
-    units: int = 1024
-    samples: int = 512
-    positive_fraction: float = 0.25
-    positive_iou: float = 0.5
-    box_weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)
-    score_threshold: float = 0.05
-    nms_iou: float = 0.5
-    max_detections: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(self.pool_size >= 1, "pool_size", "at least 1")
-        self._require(self.units >= 1, "units", "at least 1")
-        self._require(self.samples >= 1, "samples", "at least 1")
-        self._require(0 < self.positive_fraction <= 1, "positive_fraction", "in (0, 1]")
-        self._require(0 < self.positive_iou <= 1, "positive_iou", "in (0, 1]")
-        self._require(len(self.box_weights) == 4 and min(self.box_weights) > 0, "box_weights", "four positive numbers")
-        self._require(0 <= self.score_threshold < 1, "score_threshold", "in [0, 1)")
-        self._require(self.max_detections >= 1, "max_detections", "at least 1")
+    pool_size: PositiveInt = 7
+    pool_branch_units: PositiveInt = 1024
+    units: PositiveInt = 1024
+    samples: PositiveInt = 512
+    positive_fraction: Annotated[float, Range(above=0, maximum=1)] = 0.25
+    positive_iou: IntersectionOverUnion = 0.5
+    box_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (10.0, 10.0, 5.0, 5.0)
+    score_threshold: Annotated[float, Range(0, below=1)] = 0.05
+    nms_iou: IntersectionOverUnion = 0.5
+    max_detections: PositiveInt = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,16 +176,10 @@ class MaskHeadConfig(Settings):
     """
 
     pooling: Deformation = "none"
-    pool_size: int = 14
-    pool_branch_units: int = 1024
-    convolutions: int = 4
-    channels: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(self.pool_size >= 1, "pool_size", "at least 1")
-        self._require(self.convolutions >= 0, "convolutions", "non-negative")
-        self._require(self.channels >= 1, "channels", "at least 1")
+    pool_size: PositiveInt = 14
+    pool_branch_units: PositiveInt = 1024
+    convolutions: NonNegativeInt = 4
+    channels: PositiveInt = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,19 +196,12 @@ class MimicConfig(Settings):
     """
 
     rois: Literal["none", "positive", "negative", "all"] = "none"
-    rois_per_image: int = 32
-    patch_size: int = 224
-    mimic_weight: float = 0.1
-    classification_weight: float = 0.1
+    rois_per_image: PositiveInt = 32
+    patch_size: Annotated[int, Range(1), MultipleOf(32)] = 224
+    mimic_weight: NonNegativeFloat = 0.1
+    classification_weight: NonNegativeFloat = 0.1
     reduction: Literal["sum", "mean"] = "sum"
     stop_gradient: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(self.rois_per_image >= 1, "rois_per_image", "at least 1")
-        self._require(self.patch_size >= 32 and self.patch_size % 32 == 0, "patch_size", "a positive multiple of 32")
-        self._require(self.mimic_weight >= 0, "mimic_weight", "non-negative")
-        self._require(self.classification_weight >= 0, "classification_weight", "non-negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,14 +221,13 @@ class DetectorConfig(Settings):
     box_head: BoxHeadConfig = BoxHeadConfig()
     mask_head: MaskHeadConfig | None = None
     mimic: MimicConfig = MimicConfig()
-    weight_decay: float = 1e-4
-    short_side: int = 1000
-    max_side: int = 1666
+    weight_decay: NonNegativeFloat = 1e-4
+    short_side: PositiveInt = 1000
+    max_side: PositiveInt = 1666
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.weight_decay >= 0, "weight_decay", "non-negative")
-        self._require(0 < self.short_side <= self.max_side, "short_side", "in (0, max_side]")
+        self._require(self.short_side <= self.max_side, "short_side", "in (0, max_side]")
         if self.neck.kind == "fpn" and len(self.rpn.anchor_sizes) != len(self.neck.levels):
             raise ValueError(
                 "RPNConfig.anchor_sizes needs one size per pyramid level. "
@@ -269,48 +238,3 @@ class DetectorConfig(Settings):
                 "BackboneConfig.dilated_c5 belongs to NeckConfig.kind='c5', with features of stride 16, not to 'fpn'. "
                 f"Received: dilated_c5={self.backbone.dilated_c5}, kind={self.neck.kind!r}"
             )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DetectorConfig":
-        """Builds a configuration from nested dictionaries; keys left out keep their defaults.
-
-        Raises:
-            ValueError: an unknown key or a value out of range; the message names it.
-        """
-        return _from_dict(cls, values, "")
-
-    def replace(self, **overrides: Any) -> "DetectorConfig":
-        """A changed copy. Keys are field names or dotted paths, such as `**{"box_head.samples": 128}`."""
-        values = self.to_dict()
-        for path, value in overrides.items():
-            *parents, leaf = path.split(".")
-            node = values
-            for depth, parent in enumerate(parents):
-                node = node.get(parent)
-                if not isinstance(node, dict):
-                    section = ".".join(parents[: depth + 1])
-                    raise ValueError(f"No configuration section named {section!r} (in {path!r}).")
-            if isinstance(node.get(leaf), dict) and isinstance(value, Mapping):
-                value = {**node[leaf], **value}
-            node[leaf] = value
-        return DetectorConfig.from_dict(values)
-
-
-def _from_dict(cls: type, values: Mapping[str, Any], path: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path.rstrip('.') or 'configuration'} must be a mapping of settings. Received: {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"Unknown setting {path + unknown[0]!r}. Known: {', '.join(path + name for name in fields)}")
-    arguments = dict(values)
-    for name, value in values.items():
-        section = _section_class(fields[name].type)
-        if section is not None and not (value is None and fields[name].default is None):
-            arguments[name] = _from_dict(section, value, f"{path}{name}.")
-    return cls(**arguments)
-
-
-def _section_class(field_type: Any) -> type | None:
-    """The dataclass of a section's type, `Config` or `Config | None`; None for a plain setting."""
-    return next((t for t in (field_type, *get_args(field_type)) if dataclasses.is_dataclass(t)), None)

@@ -5,6 +5,7 @@ import time
 
 import keras
 
+from tf_dcnv2._core.checked_types import PositiveFloat, checked_arguments
 from tf_dcnv2.training.schedules import Schedule, warm_up
 
 
@@ -73,10 +74,9 @@ class MaxMinutes(keras.callbacks.Callback):
         >>> model.fit(dataset, epochs=1000, callbacks=[MaxMinutes(30)])
     """
 
-    def __init__(self, minutes: float):
+    @checked_arguments
+    def __init__(self, minutes: PositiveFloat):
         super().__init__()
-        if not minutes > 0:
-            raise ValueError(f"minutes must be positive. Received: {minutes}")
         self._budget = Budget(minutes=minutes)
         self._minutes = minutes
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 from tf_dcnv2.training.checkpoints import training_variables
 
 
@@ -31,10 +32,9 @@ class NaNGuard(keras.callbacks.Callback):
         >>> model.fit(dataset, callbacks=[tf_dcnv2.training.NaNGuard()])
     """
 
-    def __init__(self, every: int = 1):
+    @checked_arguments
+    def __init__(self, every: PositiveInt = 1):
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every must be at least 1. Received: {every}")
         self._every = every
 
     def on_train_begin(self, logs=None) -> None:

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tf_dcnv2.models.settings import Settings
+from tf_dcnv2._core.checked_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
+from tf_dcnv2._core.settings import Settings
 
 BUDGETS = ("epochs", "steps", "max_minutes")
 
@@ -54,36 +55,32 @@ class TrainOptions(Settings):
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: str | None = None
     mimic: bool | None = None
-    epochs: int | None = None
-    steps: int | None = None
-    max_minutes: float | None = None
-    batch_size: int = 2
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    max_minutes: PositiveFloat | None = None
+    batch_size: PositiveInt = 2
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    learning_rate: float | None = None
+    learning_rate: PositiveFloat | None = None
     schedule: Literal["step", "cosine"] = "step"
-    warmup_steps: int = 500
-    clip_norm: float = 0.0
-    ema: float = 0.0
-    short_side: int | None = None
-    max_side: int | None = None
+    warmup_steps: NonNegativeInt = 500
+    clip_norm: NonNegativeFloat = 0.0
+    ema: Annotated[float, Range(0, below=1)] = 0.0
+    short_side: PositiveInt | None = None
+    max_side: PositiveInt | None = None
     vertical_flip: bool = False
-    scale_range: tuple[float, float] = (1.0, 1.0)
-    color_jitter: float = 0.0
+    scale_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    color_jitter: Annotated[float, Range(0, 1)] = 0.0
     cache: bool = False
-    evaluate_every: int = 1
-    seed: int | None = None
+    evaluate_every: NonNegativeInt = 1
+    seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if all(getattr(self, name) is None for name in BUDGETS):
             object.__setattr__(self, "epochs", 16)
-        for name in (*BUDGETS, "batch_size", "learning_rate", "short_side", "max_side"):
-            value = getattr(self, name)
-            self._require(value is None or value > 0, name, "positive")
-        for name in ("warmup_steps", "clip_norm", "evaluate_every", "color_jitter"):
-            self._require(getattr(self, name) >= 0, name, "non-negative")
-        self._require(0 <= self.ema < 1, "ema", "in [0, 1)")
+        low, high = self.scale_range
+        self._require(low <= high, "scale_range", "(low, high) with low <= high")
 
     @property
     def peak_learning_rate(self) -> float:

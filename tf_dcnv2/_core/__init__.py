@@ -1,0 +1,1 @@
+"""What every other package may build on. It imports none of them, and no TensorFlow."""
