@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2._core.atomic_files import write_atomically
+from tf_dcnv2._core.masks import paste_mask
 from tf_dcnv2.fonts import font_for
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -160,8 +161,6 @@ def _check_shapes(image, boxes, scores, classes, masks) -> None:
 def _with_masks(picture, boxes, masks, classes, line_px):
     """The picture with each object's pixels tinted and outlined in the colour of its class."""
     from PIL import Image, ImageFilter
-
-    from tf_dcnv2.evaluation import paste_mask
 
     pixels = np.asarray(picture, np.float32)
     for box, mask, class_id in zip(boxes, masks, classes, strict=True):

@@ -78,7 +78,7 @@ def draw(folder: Path, train_images: int, val_images: int) -> dict[str, Path]:
 
 def run(variant: Variant, seed: int, steps: int, records: dict[str, Path], output: Path) -> dict[str, float]:
     """Trains and evaluates one variant with one seed, unless that is done; returns its metrics and minutes."""
-    from tf_dcnv2.data.atomic_files import write_atomically
+    from tf_dcnv2._core.atomic_files import write_atomically
     from tf_dcnv2.training import TrainOptions, train
 
     folder = output / f"{variant.name.replace(' ', '').lower()}-{steps}-seed{seed}"

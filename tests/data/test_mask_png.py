@@ -5,10 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.masks import box_mask
+from tf_dcnv2._core.masks import uncompressed_rle
 from tf_dcnv2.data import mask_png
-from tf_dcnv2.data.mask_png import box_code, empty_code, encode_mask
-from tf_dcnv2.data.masks import uncompressed_rle
+from tf_dcnv2.data.mask_png import encode_mask
 
 
 @pytest.mark.parametrize("large_from", [0, 1 << 20], ids=["sparse", "as Model Garden"])
@@ -25,16 +24,6 @@ def test_both_encoders_keep_every_pixel(monkeypatch, large_from):
             image.verify()
             np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), mask)
             np.testing.assert_array_equal(tf.io.decode_png(png, channels=1)[..., 0], mask)
-
-
-def test_a_box_covers_the_pixels_whose_centres_it_holds():
-    for box in ([0.4, 1.6, 3.5, 4.4], [0, 0, 5, 7], [2.6, 0, 2.9, 7], [-3, -3, 9, 9], [1, 6.7, 2, 7]):
-        runs = box_code(box, 5, 7)
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(io.BytesIO(encode_mask(runs)))), box_mask(box, 5, 7), err_msg=str(box)
-        )
-        assert sum(runs["counts"]) == 35
-    assert not np.asarray(Image.open(io.BytesIO(encode_mask(empty_code(3, 4))))).any()
 
 
 @pytest.mark.slow

@@ -3,10 +3,9 @@ import pytest
 import tensorflow as tf
 
 from tests.data.conftest import SMALL, rectangle
+from tf_dcnv2._core.masks import paste_mask, uncompressed_rle
 from tf_dcnv2.data import convert_coco, load_records
-from tf_dcnv2.data.masks import uncompressed_rle
 from tf_dcnv2.data.object_masks import masks_in_boxes
-from tf_dcnv2.evaluation import paste_mask
 
 
 def triangle(height, width, box):

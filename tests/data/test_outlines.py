@@ -2,7 +2,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from tests.masks import segmentation_mask
-from tf_dcnv2.data.masks import uncompressed_rle
+from tf_dcnv2._core.masks import uncompressed_rle
 from tf_dcnv2.data.outlines import mask_polygons
 
 

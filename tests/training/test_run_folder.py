@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.reference_vectors import REPOSITORY
-from tf_dcnv2.data import atomic_files
+from tf_dcnv2._core import atomic_files
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.budget import Budget

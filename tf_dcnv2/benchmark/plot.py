@@ -8,13 +8,13 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2.benchmark.conv_checks import BOTH, FORWARD
 from tf_dcnv2.benchmark.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
 from tf_dcnv2.benchmark.peers import ONNXRUNTIME, OPENVINO
 from tf_dcnv2.benchmark.results import Group, Section
 from tf_dcnv2.benchmark.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
 from tf_dcnv2.benchmark.timing import ratio
-from tf_dcnv2.data.atomic_files import write_atomically
 
 Draw = Callable[[Axes], None]
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2.benchmark import report
 from tf_dcnv2.benchmark.machine import busy_cores, describe_machine
 from tf_dcnv2.benchmark.options import BenchmarkOptions
@@ -13,7 +14,6 @@ from tf_dcnv2.benchmark.plot import save_plot
 from tf_dcnv2.benchmark.results import Section
 from tf_dcnv2.benchmark.sizes import FULL, QUICK
 from tf_dcnv2.benchmark.threads import use_threads
-from tf_dcnv2.data.atomic_files import write_atomically
 
 Log = Callable[[str, str], None]
 

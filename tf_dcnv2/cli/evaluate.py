@@ -113,9 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read_annotations(arguments: argparse.Namespace, info, report_path: str, inputs: Sequence[str | os.PathLike]):
     """The annotation file to score against, with a report of what of it cannot be used, which replaces no input."""
+    from tf_dcnv2._core.output_files import refuse_overwriting
     from tf_dcnv2.data.coco_annotations import read_coco_annotations
     from tf_dcnv2.data.findings import refuse_foreign_report, write_report
-    from tf_dcnv2.data.output_files import refuse_overwriting
 
     refuse_overwriting([report_path], inputs)
     refuse_foreign_report(report_path)

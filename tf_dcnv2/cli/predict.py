@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Detects, draws and writes; 1 if some file could not be read."""
+    from tf_dcnv2._core.output_files import ensure_writable
     from tf_dcnv2.cli.trained import load_trained
-    from tf_dcnv2.data.output_files import ensure_writable
     from tf_dcnv2.visualization import unwritable_names
 
     if not 0 <= arguments.min_score <= 1:
@@ -130,7 +130,7 @@ class _Prediction:
         """Writes everything found so far."""
         import json
 
-        from tf_dcnv2.data.atomic_files import write_atomically
+        from tf_dcnv2._core.atomic_files import write_atomically
         from tf_dcnv2.data.findings import write_report
 
         write_atomically(self.path, json.dumps(self.entries, indent=1))
@@ -155,8 +155,8 @@ def _reason(error: Exception) -> str:
 
 def _check_output(files: Sequence[Path], pictures: Sequence[Path], output: Path) -> None:
     """Refuses to overwrite what was not written by an earlier prediction, before anything is computed."""
+    from tf_dcnv2._core.output_files import refuse_foreign, refuse_overwriting
     from tf_dcnv2.data.findings import refuse_foreign_report
-    from tf_dcnv2.data.output_files import refuse_foreign, refuse_overwriting
 
     json_path = output / _RESULTS
     report_path = output / _REPORT
@@ -215,8 +215,7 @@ def _describe(detections: dict, names: dict[int, str], min_score: float, height:
     """The detections of one image as they are written to detections.json."""
     import numpy as np
 
-    from tf_dcnv2.data.masks import compressed_rle
-    from tf_dcnv2.evaluation import paste_mask
+    from tf_dcnv2._core.masks import compressed_rle, paste_mask
 
     described = []
     usable = (detections["scores"] >= min_score) & np.isfinite(detections["boxes"]).all(axis=1)

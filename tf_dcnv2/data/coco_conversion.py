@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2._core.atomic_files import hidden_prefix
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
+from tf_dcnv2._core.masks import box_rle, empty_rle
+from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.data import record_files
-from tf_dcnv2.data.atomic_files import hidden_prefix
 from tf_dcnv2.data.coco_annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
 from tf_dcnv2.data.dataset_info import warnings_about_boxes
 from tf_dcnv2.data.findings import Finding, Findings, refuse_foreign_report, write_report
 from tf_dcnv2.data.image_files import EncodedImage, UnreadableImage, read_as_jpeg, upright_size
 from tf_dcnv2.data.image_lookup import ImageLookup
-from tf_dcnv2.data.mask_png import box_code, empty_code, encode_mask
-from tf_dcnv2.data.masks import segmentation_rle
-from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
+from tf_dcnv2.data.mask_png import encode_mask
+from tf_dcnv2.data.segmentations import segmentation_rle
 
 _IMAGES_PER_SHARD = 500
 # Each holds an image of any size in memory.
@@ -318,15 +319,15 @@ def _read_object(annotation: dict, image: EncodedImage, include_mask: bool, find
 def _read_mask(annotation: dict, box: list[float], image: EncodedImage, findings: Findings) -> dict:
     size = (image.height, image.width)
     if has_lost_mask(annotation):
-        return empty_code(*size)
+        return empty_rle(*size)
     if "segmentation" not in annotation:
         findings.repair("annotation", annotation["id"], "the box was taken for the mask of an object without one")
-        return box_code(box, *size)
+        return box_rle(box, *size)
     try:
         return segmentation_rle(annotation["segmentation"], *size)
     except ValueError as error:
         findings.repair("annotation", annotation["id"], LOST_MASK, str(error))
-        return empty_code(*size)
+        return empty_rle(*size)
 
 
 def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], names: dict[int, str]) -> bytes:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from tf_dcnv2.data.atomic_files import write_atomically
-from tf_dcnv2.data.output_files import refuse_foreign
+from tf_dcnv2._core.atomic_files import write_atomically
+from tf_dcnv2._core.output_files import refuse_foreign
 
 REPORT_FORMAT = "tf_dcnv2.findings/1"
 _LONGEST_VALUE = 80

@@ -35,27 +35,6 @@ def encode_mask(code: dict) -> bytes:
     return tfrecord_lib.encode_mask_as_png(mask)
 
 
-def box_code(box: list[float], height: int, width: int) -> dict:
-    """The run-length code of the pixels whose centres lie in a box `[y1, x1, y2, x2]`."""
-    top, left, bottom, right = (
-        int(np.clip(np.ceil(side - 0.5), 0, limit))
-        for side, limit in zip(box, (height, width, height, width), strict=True)
-    )
-    rows, columns = bottom - top, right - left
-    if rows <= 0 or columns <= 0:
-        return empty_code(height, width)
-    last = height * (width - right) + height - bottom
-    return {
-        "size": [height, width],
-        "counts": [left * height + top, *[rows, height - rows] * (columns - 1), rows, last],
-    }
-
-
-def empty_code(height: int, width: int) -> dict:
-    """The run-length code of no pixel at all: what stands for a mask that is not known."""
-    return {"size": [height, width], "counts": [height * width]}
-
-
 def _crop(height: int, runs: np.ndarray) -> tuple[int, int, np.ndarray]:
     """Top row, left column and pixels of the columns and rows that hold the object."""
     ends = np.cumsum(runs)

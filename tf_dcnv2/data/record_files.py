@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2._core.atomic_files import write_atomically
 
 _SHARD_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})(\.tfrecord)?$")
 _FORMAT = "tf_dcnv2.records/2"

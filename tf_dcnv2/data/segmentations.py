@@ -88,6 +88,30 @@ def check_for_image(code: Polygons | RunLengths, height: int, width: int) -> Non
             raise ValueError(f"malformed polygon: its outline is too long for a {height}x{width} image")
 
 
+def segmentation_rle(segmentation: list | dict, height: int, width: int) -> dict:
+    """COCO's compressed run-length code of a COCO segmentation.
+
+    Args:
+        segmentation: a list of polygons `[x1, y1, x2, y2, …]` in pixels, or a run-length code
+            `{"size": [height, width], "counts": list or string}`.
+        height: image height in pixels.
+        width: image width in pixels.
+
+    Raises:
+        ValueError: the segmentation is malformed or made for another image size.
+    """
+    from pycocotools import mask as coco_mask
+
+    parsed = parse_segmentation(segmentation)
+    if parsed is None:
+        raise ValueError(f"malformed segmentation {segmentation!r}")
+    code = parsed.code
+    check_for_image(code, height, width)
+    if isinstance(code, list):
+        return coco_mask.merge(coco_mask.frPyObjects(code, height, width))
+    return coco_mask.frPyObjects(code, height, width) if isinstance(code["counts"], list) else code
+
+
 def decode_counts(counts: list[int] | str | bytes) -> np.ndarray:
     """The run lengths, background first, of either kind of `counts`.
 

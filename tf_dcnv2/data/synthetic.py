@@ -8,10 +8,10 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2._core.checked_types import NonNegativeInt, PositiveInt, Range, checked_arguments
+from tf_dcnv2._core.masks import uncompressed_rle
 from tf_dcnv2.data import synthetic_drawing as drawing
-from tf_dcnv2.data.atomic_files import write_atomically
-from tf_dcnv2.data.masks import uncompressed_rle
 from tf_dcnv2.data.outlines import mask_polygons
 
 # Ids with gaps, as COCO's own have, so that whoever assumes 1..N notices.

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tf_dcnv2.data.atomic_files import write_atomically
+from tf_dcnv2._core.atomic_files import write_atomically
+from tf_dcnv2._core.masks import compressed_rle, paste_mask
+from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.data.coco_annotations import CocoAnnotations, read_coco_annotations
-from tf_dcnv2.data.masks import compressed_rle
-from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.evaluation.coco_metrics import (
     encode_segmentations,
     ground_truth_of,
@@ -23,7 +23,6 @@ from tf_dcnv2.evaluation.coco_metrics import (
     make_ground_truth,
     score_detections,
 )
-from tf_dcnv2.evaluation.mask_pasting import paste_mask
 
 
 class ResultsNotWritten(OSError):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_dcnv2._core.masks import box_rle
 from tf_dcnv2.data.coco_annotations import CocoAnnotations
-from tf_dcnv2.data.mask_png import box_code
-from tf_dcnv2.data.masks import segmentation_rle
+from tf_dcnv2.data.segmentations import segmentation_rle
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -61,7 +61,7 @@ def encode_segmentations(ground_truth, images: Mapping[int, dict]) -> None:
         ground_truth.imgs[image_id].update(height=size[0], width=size[1])  # optional in the file
         for annotation in ground_truth.imgToAnns[image_id]:
             x, y, width, height = annotation["bbox"]
-            box = box_code([y, x, y + height, x + width], *size)
+            box = box_rle([y, x, y + height, x + width], *size)
             try:
                 segmentation = annotation.get("segmentation", box)
                 if segmentation is None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import keras
 import tensorflow as tf
 
-from tf_dcnv2.data.atomic_files import hidden_prefix
+from tf_dcnv2._core.atomic_files import hidden_prefix
 from tf_dcnv2.ops import native, portable_ops
 
 Ops = Literal["native", "portable"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tf_dcnv2.data.atomic_files import atomic_file, leftover_of
+from tf_dcnv2._core.atomic_files import atomic_file, leftover_of
 
 GENERATIONS = 2
 

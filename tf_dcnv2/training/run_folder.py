@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import yaml
 
-from tf_dcnv2.data.atomic_files import atomic_file, leftover_of, write_atomically
+from tf_dcnv2._core.atomic_files import atomic_file, leftover_of, write_atomically
 from tf_dcnv2.models.finite_weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.folder_lock import exclusive_lock

@@ -1,6 +1,44 @@
-"""From a mask in the frame of its box to the pixels of the image."""
+"""Masks of objects: COCO's run-length codes of binary masks, and masks in the frame of a box put into an image."""
 
 import numpy as np
+
+
+def compressed_rle(mask: np.ndarray) -> dict:
+    """COCO's compressed run-length code of a binary `(H, W)` mask, as JSON takes it."""
+    from pycocotools import mask as coco_mask
+
+    code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": code["counts"].decode("ascii")}
+
+
+def uncompressed_rle(mask: np.ndarray) -> dict:
+    """COCO's uncompressed run-length code of a binary `(H, W)` mask (column-major, zeros first)."""
+    pixels = np.asarray(mask, dtype=bool).ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    runs = np.diff(np.concatenate([[0], changes, [pixels.size]]))
+    counts = runs.tolist() if not pixels[0] else [0, *runs.tolist()]
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def box_rle(box: list[float], height: int, width: int) -> dict:
+    """The run-length code of the pixels whose centres lie in a box `[y1, x1, y2, x2]`."""
+    top, left, bottom, right = (
+        int(np.clip(np.ceil(side - 0.5), 0, limit))
+        for side, limit in zip(box, (height, width, height, width), strict=True)
+    )
+    rows, columns = bottom - top, right - left
+    if rows <= 0 or columns <= 0:
+        return empty_rle(height, width)
+    last = height * (width - right) + height - bottom
+    return {
+        "size": [height, width],
+        "counts": [left * height + top, *[rows, height - rows] * (columns - 1), rows, last],
+    }
+
+
+def empty_rle(height: int, width: int) -> dict:
+    """The run-length code of no pixel at all: what stands for a mask that is not known."""
+    return {"size": [height, width], "counts": [height * width]}
 
 
 def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tf_dcnv2.data.output_files import ensure_writable, refuse_foreign, refuse_overwriting
+from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 
 
 def test_an_input_is_recognised_under_every_name(tmp_path, monkeypatch):

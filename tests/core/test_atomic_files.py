@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from tf_dcnv2.data import atomic_files
-from tf_dcnv2.data.atomic_files import atomic_file, leftover_of, write_atomically
+from tf_dcnv2._core import atomic_files
+from tf_dcnv2._core.atomic_files import atomic_file, leftover_of, write_atomically
 
 
 @pytest.mark.parametrize("letter", ["a", "ä", "漢"])

@@ -4,8 +4,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tests.masks import box_mask, segmentation_mask
-from tf_dcnv2.data.masks import compressed_rle
-from tf_dcnv2.evaluation import paste_mask
+from tf_dcnv2._core.masks import box_rle, compressed_rle, empty_rle, paste_mask, uncompressed_rle
 
 
 @pytest.mark.parametrize("box", [[10, 20, 50, 80], [3, 5, 31, 33], [0, 0, 7, 9], [-20, 60, 20, 118]])
@@ -45,3 +44,12 @@ def test_a_run_length_code_is_the_one_of_pycocotools(rng):
     code = compressed_rle(mask)
     assert code["counts"].isascii()
     np.testing.assert_array_equal(coco_mask.decode(code), mask)
+    np.testing.assert_array_equal(segmentation_mask(uncompressed_rle(mask), 40, 30), mask)
+
+
+def test_a_box_covers_the_pixels_whose_centres_it_holds():
+    for box in ([0.4, 1.6, 3.5, 4.4], [0, 0, 5, 7], [2.6, 0, 2.9, 7], [-3, -3, 9, 9], [1, 6.7, 2, 7]):
+        code = box_rle(box, 5, 7)
+        np.testing.assert_array_equal(segmentation_mask(code, 5, 7), box_mask(box, 5, 7), err_msg=str(box))
+        assert sum(code["counts"]) == 35
+    assert not segmentation_mask(empty_rle(3, 4), 3, 4).any()
