@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_dcnv2.data.segmentations import segmentation_rle
+from tf_dcnv2.data.coco.segmentations import segmentation_rle
 
 
 def segmentation_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.wild.conftest import CASES
 from tf_dcnv2.data import convert_coco, read_dataset_info, read_image
-from tf_dcnv2.data.image_files import read_as_jpeg, upright_size
+from tf_dcnv2.data.images.files import read_as_jpeg, upright_size
 
 FORMATS = CASES / "formats" / "img"
 UNREADABLE = {

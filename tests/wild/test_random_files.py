@@ -17,7 +17,7 @@ from tests.wild.random_files import random_file
 from tf_dcnv2.cli import main
 from tf_dcnv2.cli.errors import describe
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
-from tf_dcnv2.data.coco_annotations import load_json, read_coco_annotations
+from tf_dcnv2.data.coco.annotations import load_json, read_coco_annotations
 from tf_dcnv2.data.findings import Findings
 from tf_dcnv2.evaluation import evaluate_coco
 from tf_dcnv2.models import FasterRCNN, detector_class

@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the tables; 1 if the detections could not be written in the end."""
     from tf_dcnv2.cli.trained import load_trained
-    from tf_dcnv2.data import load_records, read_dataset_info, record_files
+    from tf_dcnv2.data import load_records, read_dataset_info
+    from tf_dcnv2.data.records import files as record_files
     from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
     from tf_dcnv2.evaluation.coco import check_results_path
 
@@ -114,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _read_annotations(arguments: argparse.Namespace, info, report_path: str, inputs: Sequence[str | os.PathLike]):
     """The annotation file to score against, with a report of what of it cannot be used, which replaces no input."""
     from tf_dcnv2._core.output_files import refuse_overwriting
-    from tf_dcnv2.data.coco_annotations import read_coco_annotations
+    from tf_dcnv2.data.coco.annotations import read_coco_annotations
     from tf_dcnv2.data.findings import refuse_foreign_report, write_report
 
     refuse_overwriting([report_path], inputs)
@@ -137,7 +138,7 @@ def _match(names: Mapping[int, str], categories: Mapping[int, str], boxes_of: Ma
     Raises:
         UsageError: the data set has objects of a class that the detector does not know.
     """
-    from tf_dcnv2.data.category_names import describe_difference, match_categories
+    from tf_dcnv2.data.records.category_names import describe_difference, match_categories
 
     category_ids = match_categories(names, categories)
     unknown = [key for key in categories if key not in category_ids.values() and boxes_of.get(key)]

@@ -140,7 +140,7 @@ class _Prediction:
 
 def _zoom(height: int, width: int) -> float:
     """By how much a picture is larger than its image, for labels to be readable and JPEG to take it."""
-    from tf_dcnv2.data.image_files import LARGEST_JPEG_PX
+    from tf_dcnv2.data.images.files import LARGEST_JPEG_PX
 
     shorter, longer = sorted((height, width))
     readable = max(1.0, _SMALLEST_PICTURE_PX / shorter) if longer < 20 * shorter else 1.0

@@ -15,7 +15,7 @@ import numpy as np
 from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2._core.masks import compressed_rle, paste_mask
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
-from tf_dcnv2.data.coco_annotations import CocoAnnotations, read_coco_annotations
+from tf_dcnv2.data.coco.annotations import CocoAnnotations, read_coco_annotations
 from tf_dcnv2.evaluation.coco_metrics import (
     encode_segmentations,
     ground_truth_of,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tf_dcnv2._core.masks import box_rle
-from tf_dcnv2.data.coco_annotations import CocoAnnotations
-from tf_dcnv2.data.segmentations import segmentation_rle
+from tf_dcnv2.data.coco.annotations import CocoAnnotations
+from tf_dcnv2.data.coco.segmentations import segmentation_rle
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

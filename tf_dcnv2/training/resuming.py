@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
-from tf_dcnv2.data.record_files import find_shards
+from tf_dcnv2.data.records.dataset_info import DatasetInfo, describe_shards
+from tf_dcnv2.data.records.files import find_shards
 from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget
 from tf_dcnv2.training.options import BUDGETS, TrainOptions

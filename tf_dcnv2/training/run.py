@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
-from tf_dcnv2.data.dataset_info import require_objects
+from tf_dcnv2.data.records.dataset_info import require_objects
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
 from tf_dcnv2.models.finite_weights import require_finite_weights
 from tf_dcnv2.models.presets import load_preset

@@ -6,8 +6,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_dcnv2._core.masks import uncompressed_rle
-from tf_dcnv2.data import mask_png
-from tf_dcnv2.data.mask_png import encode_mask
+from tf_dcnv2.data.coco import mask_png
+from tf_dcnv2.data.coco.mask_png import encode_mask
 
 
 @pytest.mark.parametrize("large_from", [0, 1 << 20], ids=["sparse", "as Model Garden"])

@@ -1,6 +1,6 @@
 import unicodedata
 
-from tf_dcnv2.data.category_names import describe_difference, match_categories
+from tf_dcnv2.data.records.category_names import describe_difference, match_categories
 
 
 def test_names_decide_and_not_ids():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tf_dcnv2.data.box_formats import BOX_FORMATS, BoxEvidence, other_format, outlines_disagree, to_coco
+from tf_dcnv2.data.coco.box_formats import BOX_FORMATS, BoxEvidence, other_format, outlines_disagree, to_coco
 
 
 def written_as(xywh, name, sizes):
@@ -78,7 +78,7 @@ def test_boxes_past_the_border_and_boxes_of_whole_images_raise_no_suspicion():
 
 
 def test_real_coco_boxes_raise_no_suspicion(shared_dir):
-    from tf_dcnv2.data.coco_annotations import read_coco_annotations
+    from tf_dcnv2.data.coco.annotations import read_coco_annotations
 
     for path in sorted((shared_dir / "data").glob("*/annotations/instances_*.json")):
         content = read_coco_annotations(path)

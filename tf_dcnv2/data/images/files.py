@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from tf_dcnv2.data.image_pixels import to_rgb, whiten
+from tf_dcnv2.data.images.pixels import to_rgb, whiten
 
 if TYPE_CHECKING:
     from PIL import Image

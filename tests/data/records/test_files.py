@@ -154,7 +154,7 @@ def test_every_box_trains_by_default_and_a_limit_says_what_it_costs(coco, prefix
 
 @pytest.mark.parametrize(("crowd", "reason"), [([], "not a single box"), ([1, 1], "all 2 boxes are crowd regions")])
 def test_records_from_which_nothing_can_be_learnt_are_refused_for_training(coco, prefix, crowd, reason):
-    from tf_dcnv2.data.dataset_info import require_objects
+    from tf_dcnv2.data.records.dataset_info import require_objects
 
     coco.add_image(1)
     for value in crowd:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_dcnv2.data.category_names import describe_difference, match_categories
-from tf_dcnv2.data.record_files import find_shards, group_by_prefix, prefix_of, read_sidecar, sidecar_path
+from tf_dcnv2.data.records.category_names import describe_difference, match_categories
+from tf_dcnv2.data.records.files import find_shards, group_by_prefix, prefix_of, read_sidecar, sidecar_path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from tf_dcnv2.data.segmentations import decode_counts
+from tf_dcnv2.data.coco.segmentations import decode_counts
 
 # Up to here the file is the one that Model Garden's own converter writes.
 _LARGE_IMAGE_PX = 1 << 20

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_dcnv2.data.coco_values import as_number, as_side
+from tf_dcnv2.data.coco.values import as_number, as_side
 from tf_dcnv2.data.findings import shorten
 
 # pycocotools computes in 32-bit integers of a fifth of a pixel.

@@ -3,8 +3,8 @@ import unicodedata
 
 import pytest
 
-from tf_dcnv2.data.image_files import UnreadableImage
-from tf_dcnv2.data.image_lookup import ImageLookup
+from tf_dcnv2.data.images.files import UnreadableImage
+from tf_dcnv2.data.images.lookup import ImageLookup
 
 FILES = ("im1.jpg", "im 2.jpg", "Ünï.JPG", "sub/im3.jpeg", "sub/deep/im4.png", "other/im4.png", "a[1].jpg", "100%.jpg")
 

@@ -11,8 +11,8 @@ import numpy as np
 from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2._core.checked_types import NonNegativeInt, PositiveInt, Range, checked_arguments
 from tf_dcnv2._core.masks import uncompressed_rle
-from tf_dcnv2.data import synthetic_drawing as drawing
-from tf_dcnv2.data.outlines import mask_polygons
+from tf_dcnv2.data.synthetic import drawing
+from tf_dcnv2.data.synthetic.outlines import mask_polygons
 
 # Ids with gaps, as COCO's own have, so that whoever assumes 1..N notices.
 _SHAPES = {

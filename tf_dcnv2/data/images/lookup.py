@@ -13,7 +13,7 @@ import urllib.parse
 from typing import Any, NamedTuple
 
 from tf_dcnv2.data.findings import shorten
-from tf_dcnv2.data.image_files import UnreadableImage
+from tf_dcnv2.data.images.files import UnreadableImage
 
 # Label Studio puts eight hexadecimal digits in front of an uploaded file's name.
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")

@@ -3,7 +3,7 @@ from pycocotools import mask as coco_mask
 
 from tests.masks import segmentation_mask
 from tf_dcnv2._core.masks import uncompressed_rle
-from tf_dcnv2.data.outlines import mask_polygons
+from tf_dcnv2.data.synthetic.outlines import mask_polygons
 
 
 def picture(*rows):

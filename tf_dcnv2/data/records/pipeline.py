@@ -11,12 +11,12 @@ from typing import Annotated
 import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveFloat, PositiveInt, Range, checked_arguments, require
-from tf_dcnv2.data.augmentation import Augmentation
-from tf_dcnv2.data.dataset_info import DatasetInfo, describe_shards
-from tf_dcnv2.data.record_decoding import PER_BOX, make_decoder
-from tf_dcnv2.data.record_files import find_shards, prefix_of
-from tf_dcnv2.data.record_reading import read_records
-from tf_dcnv2.data.resizing import pad_to_multiple
+from tf_dcnv2.data.images.resizing import pad_to_multiple
+from tf_dcnv2.data.records.augmentation import Augmentation
+from tf_dcnv2.data.records.dataset_info import DatasetInfo, describe_shards
+from tf_dcnv2.data.records.decoding import PER_BOX, make_decoder
+from tf_dcnv2.data.records.files import find_shards, prefix_of
+from tf_dcnv2.data.records.reading import read_records
 
 # Of records without description, of which nobody knows how many boxes the fullest image has.
 _MAX_BOXES_OF_UNKNOWN = 1000

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tf_dcnv2.data.dataset_info import Renumbering
-from tf_dcnv2.data.object_masks import masks_in_boxes
-from tf_dcnv2.data.resizing import resize_image, resized_shape
+from tf_dcnv2.data.images.resizing import resize_image, resized_shape
+from tf_dcnv2.data.records.dataset_info import Renumbering
+from tf_dcnv2.data.records.object_masks import masks_in_boxes
 
 # What there is one of for every box.
 PER_BOX = ("boxes", "classes", "crowd", "areas", "masks", "mask_boxes")

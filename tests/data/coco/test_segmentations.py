@@ -4,7 +4,7 @@ from pycocotools import mask as coco_mask
 
 from tests.masks import segmentation_mask
 from tf_dcnv2._core.masks import uncompressed_rle
-from tf_dcnv2.data.segmentations import check_for_image, decode_counts, parse_segmentation
+from tf_dcnv2.data.coco.segmentations import check_for_image, decode_counts, parse_segmentation
 
 TRIANGLE = [1.0, 1.0, 9.0, 1.0, 9.0, 7.0]
 POINTS = [[1, 1], [9, 1], [9, 7]]

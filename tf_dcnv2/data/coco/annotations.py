@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tf_dcnv2.data.box_formats import BOX_FORMATS, BoxEvidence, other_format, outlines_disagree, to_coco
-from tf_dcnv2.data.coco_values import as_box, as_flag, as_id, as_number, as_side, id_number
+from tf_dcnv2.data.coco.box_formats import BOX_FORMATS, BoxEvidence, other_format, outlines_disagree, to_coco
+from tf_dcnv2.data.coco.foreign_files import foreign_layout, foreign_text
+from tf_dcnv2.data.coco.segmentations import Segmentation, parse_segmentation
+from tf_dcnv2.data.coco.values import as_box, as_flag, as_id, as_number, as_side, id_number
 from tf_dcnv2.data.findings import Finding, Findings, shorten
-from tf_dcnv2.data.foreign_files import foreign_layout, foreign_text
-from tf_dcnv2.data.segmentations import Segmentation, parse_segmentation
 
 # Thinner boxes collapse to nothing once normalised in float32.
 MIN_BOX_SIDE_PX = 0.1

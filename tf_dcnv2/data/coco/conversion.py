@@ -17,14 +17,14 @@ from tf_dcnv2._core.atomic_files import hidden_prefix
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 from tf_dcnv2._core.masks import box_rle, empty_rle
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
-from tf_dcnv2.data import record_files
-from tf_dcnv2.data.coco_annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
-from tf_dcnv2.data.dataset_info import warnings_about_boxes
+from tf_dcnv2.data.coco.annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
+from tf_dcnv2.data.coco.mask_png import encode_mask
+from tf_dcnv2.data.coco.segmentations import segmentation_rle
 from tf_dcnv2.data.findings import Finding, Findings, refuse_foreign_report, write_report
-from tf_dcnv2.data.image_files import EncodedImage, UnreadableImage, read_as_jpeg, upright_size
-from tf_dcnv2.data.image_lookup import ImageLookup
-from tf_dcnv2.data.mask_png import encode_mask
-from tf_dcnv2.data.segmentations import segmentation_rle
+from tf_dcnv2.data.images.files import EncodedImage, UnreadableImage, read_as_jpeg, upright_size
+from tf_dcnv2.data.images.lookup import ImageLookup
+from tf_dcnv2.data.records import files as record_files
+from tf_dcnv2.data.records.dataset_info import warnings_about_boxes
 
 _IMAGES_PER_SHARD = 500
 # Each holds an image of any size in memory.
@@ -127,8 +127,8 @@ def convert_coco(
         include_masks: store each object's segmentation as a PNG mask too. Objects without one get their box as mask;
             objects whose segmentation is malformed get an empty one, from which a mask head does not learn. A data set
             without any segmentation is written without masks.
-        box_format: what the file's `bbox` means, one of `tf_dcnv2.data.box_formats.BOX_FORMATS`. None is COCO's own
-            `"xywh"`, and refuses a file whose boxes look like another.
+        box_format: what the file's `bbox` means, one of `tf_dcnv2.data.coco.box_formats.BOX_FORMATS`. None is COCO's
+            own `"xywh"`, and refuses a file whose boxes look like another.
         allow_empty: accept annotations without any box, such as those of backgrounds only.
         progress: called as `progress(done, total)` after every image.
 

@@ -1,0 +1,1 @@
+"""A small COCO-format data set of deformed shapes, drawn on demand."""
