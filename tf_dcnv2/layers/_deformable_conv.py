@@ -1,9 +1,14 @@
 """What the two deformable convolution layers share: variables, offset branch, shapes and configuration."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.layers._convolution import convolution
+from tf_dcnv2.layers._types import Activation, Constraint, Initializer, IntPair, Regularizer, Shape
 from tf_dcnv2.ops import arguments, deform_conv2d
 from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
 
@@ -18,28 +23,28 @@ class DeformableConvBase(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        deformable_groups=1,
-        offset_clip=None,
-        offset_learning_rate_multiplier=0.1,
-        implementation="auto",
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: IntPair,
+        strides: IntPair = 1,
+        padding: arguments.Padding = "valid",
+        data_format: str | None = None,
+        dilation_rate: IntPair = 1,
+        groups: int = 1,
+        activation: Activation = None,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        activity_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        deformable_groups: int = 1,
+        offset_clip: float | None = None,
+        offset_learning_rate_multiplier: float = 0.1,
+        implementation: str = "auto",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters = arguments.integer(filters, "filters", minimum=1)
         self.kernel_size = arguments.pair(kernel_size, "kernel_size")
@@ -68,7 +73,7 @@ class DeformableConvBase(keras.layers.Layer):
         # XLA has no kernel for custom ops: Keras must not choose jit_compile=True by itself.
         self.supports_jit = implementation == "composite"
 
-    def _check_arguments(self):
+    def _check_arguments(self) -> None:
         if self.data_format != "channels_last":
             raise ValueError(
                 f'data_format must be "channels_last". Received: data_format={self.data_format!r}, as the argument or '
@@ -84,7 +89,7 @@ class DeformableConvBase(keras.layers.Layer):
         """Positions sampled for one output pixel."""
         return self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
         for name, divisor in (("groups", self.groups), ("deformable_groups", self.deformable_groups)):
             if not channels or channels % divisor:
@@ -121,7 +126,9 @@ class DeformableConvBase(keras.layers.Layer):
         )
         self.offset_bias = self._add_offset_weight("offset_bias", (offset_channels,), self.bias_regularizer)
 
-    def _add_offset_weight(self, name, shape, regularizer):
+    def _add_offset_weight(
+        self, name: str, shape: tuple[int, ...], regularizer: keras.regularizers.Regularizer | None
+    ) -> keras.Variable:
         """A variable of the offset branch: zero at first, slow to learn, never in half precision."""
         dtype = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
         variable = self.add_weight(
@@ -135,7 +142,7 @@ class DeformableConvBase(keras.layers.Layer):
         """What a `Conv2D` has too, in its order."""
         return [self.kernel, self.bias] if self.use_bias else [self.kernel]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Sets all variables, or those of the convolution from what `Conv2D.get_weights` returns.
 
         In the second case the offset branch keeps its values, so that a new layer starts as that `Conv2D` (times the
@@ -160,7 +167,7 @@ class DeformableConvBase(keras.layers.Layer):
             )
         super().set_weights(weights)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads the variables from a file, where they may be those of a `Conv2D` in the place of this layer."""
         if self.built and len(store.keys()) == len(self._convolution_weights):
             for index, variable in enumerate(self._convolution_weights):
@@ -175,7 +182,7 @@ class DeformableConvBase(keras.layers.Layer):
         else:
             super().load_own_variables(store)
 
-    def sampling(self, inputs) -> tuple[tf.Tensor, tf.Tensor | None]:
+    def sampling(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Where the layer samples `inputs` and how strongly, in the form that `tf_dcnv2.ops.deform_conv2d` takes.
 
         Args:
@@ -195,11 +202,11 @@ class DeformableConvBase(keras.layers.Layer):
             offset = tf.clip_by_value(offset, -self.offset_clip, self.offset_clip)
         return offset, self._modulation(branch[..., 2 * self._samples :])
 
-    def _modulation(self, logits):
+    def _modulation(self, logits: tf.Tensor) -> tf.Tensor | None:
         """The modulation from the branch's remaining channels."""
         return None
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         offset, mask = self.sampling(inputs)
         outputs = deform_conv2d(
             inputs,
@@ -216,7 +223,7 @@ class DeformableConvBase(keras.layers.Layer):
             outputs += tf.convert_to_tensor(self.bias, outputs.dtype)
         return self.activation(outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         mode, explicit = arguments.padding_mode(self.padding)
         spatial = []
         for axis in (0, 1):
@@ -232,7 +239,7 @@ class DeformableConvBase(keras.layers.Layer):
             spatial.append(pixels)
         return (input_shape[0], *spatial, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

@@ -3,9 +3,13 @@
 Shapes: B images, N RoIs (in all, or an image), P x Q bins an RoI, C channels.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from tf_dcnv2.layers._types import DTypePolicy, Features, IntPair, Regularizer, Shape, Shapes
 from tf_dcnv2.ops import arguments, deform_roi_pool
 from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
 from tf_dcnv2.ops.shapes import after, require
@@ -14,7 +18,15 @@ from tf_dcnv2.ops.shapes import after, require
 class RoIPoolingBase(keras.layers.Layer):
     """Pools RoIs from one or several levels of features; subclasses may move and weight the bins."""
 
-    def __init__(self, output_size=7, *, spatial_scale, sampling_ratio=2, implementation="auto", **kwargs):
+    def __init__(
+        self,
+        output_size: IntPair = 7,
+        *,
+        spatial_scale: float | Sequence[float],
+        sampling_ratio: int = 2,
+        implementation: str = "auto",
+        **kwargs: Any,
+    ) -> None:
         # Without autocast, which would round boxes to half precision; `call` casts the features.
         super().__init__(autocast=False, **kwargs)
         self.output_size = arguments.output_size(output_size)
@@ -28,7 +40,13 @@ class RoIPoolingBase(keras.layers.Layer):
         # jit_compile=True by itself.
         self.supports_jit = implementation == "composite" and self.sampling_ratio > 0
 
-    def call(self, features, boxes, box_indices=None, levels=None):
+    def call(
+        self,
+        features: Features,
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor | None = None,
+        levels: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         features = self._cast_features(features)
         boxes, box_indices, levels, restore = _as_one_list(features, boxes, box_indices, levels)
         return restore(self._pool(features, boxes, box_indices, levels))
@@ -53,10 +71,16 @@ class RoIPoolingBase(keras.layers.Layer):
             **deformation,
         )
 
-    def compute_output_shape(self, features_shape, boxes_shape, box_indices_shape=None, levels_shape=None):
+    def compute_output_shape(
+        self,
+        features_shape: Shapes,
+        boxes_shape: Shape,
+        box_indices_shape: Shape | None = None,
+        levels_shape: Shape | None = None,
+    ) -> Shape:
         return (*boxes_shape[:-1], *self.output_size, _channels(features_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "output_size": self.output_size,
@@ -75,9 +99,25 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
     modulated: bool
 
     def __init__(
-        self, output_size=7, *, gamma=0.1, hidden_units=1024, kernel_regularizer=None, branch_dtypes=None, **kwargs
-    ):
-        super().__init__(output_size, **kwargs)
+        self,
+        output_size: IntPair = 7,
+        *,
+        spatial_scale: float | Sequence[float],
+        sampling_ratio: int = 2,
+        gamma: float = 0.1,
+        hidden_units: int = 1024,
+        kernel_regularizer: Regularizer = None,
+        branch_dtypes: Sequence[DTypePolicy] | None = None,
+        implementation: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            output_size,
+            spatial_scale=spatial_scale,
+            sampling_ratio=sampling_ratio,
+            implementation=implementation,
+            **kwargs,
+        )
         self.gamma = arguments.number(gamma, "gamma", "a finite number")
         self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -104,7 +144,13 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             name="offset_predictor",
         )
 
-    def build(self, features_shape=None, boxes_shape=None, box_indices_shape=None, levels_shape=None):
+    def build(
+        self,
+        features_shape: Shapes | None = None,
+        boxes_shape: Shape | None = None,
+        box_indices_shape: Shape | None = None,
+        levels_shape: Shape | None = None,
+    ) -> None:
         channels = _channels(features_shape)
         if channels is None:
             raise ValueError(f"features must have a known number of channels. Received: {features_shape}.")
@@ -115,7 +161,13 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         self.hidden[1].build((None, self.hidden_units))
         self.predictor.build((None, self.hidden_units))
 
-    def sampling(self, features, boxes, box_indices=None, levels=None) -> tuple[tf.Tensor, tf.Tensor | None]:
+    def sampling(
+        self,
+        features: Features,
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor | None = None,
+        levels: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """How the layer moves and weights the bins of `boxes`; arguments are those of the layer's call.
 
         Returns:
@@ -136,7 +188,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         logits = tf.reshape(branch[:, 2 * self._bins :], [-1, *self.output_size]) if self.modulated else None
         return offset, self._modulation(logits)
 
-    def _modulation(self, logits):
+    def _modulation(self, logits: tf.Tensor | None) -> tf.Tensor | None:
         """The modulation from the branch's remaining outputs."""
         return None
 
@@ -144,7 +196,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         offset, mask = self._sampling(features, boxes, box_indices, levels)
         return super()._pool(features, boxes, box_indices, levels, offset=offset, mask=mask, gamma=self.gamma)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         policies = [layer.dtype_policy for layer in (*self.hidden, self.predictor)]
         # Only quantisation makes them differ from what the layer's own policy gives.
         quantised = any(policy.quantization_mode for policy in policies)

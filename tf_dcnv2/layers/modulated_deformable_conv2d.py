@@ -1,9 +1,12 @@
 """Modulated deformable convolution (DCNv2)."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tf_dcnv2.layers._deformable_conv import DeformableConvBase
+from tf_dcnv2.layers._types import Activation, Constraint, Initializer, IntPair, Regularizer
 from tf_dcnv2.ops import arguments
 
 
@@ -32,8 +35,7 @@ class ModulatedDeformableConv2D(DeformableConvBase):
 
     Args:
         mask_scale: largest modulation. 1 is the paper's, 2 that of the authors' released example.
-        *args: those of `DeformableConv2D`, in the same order.
-        **kwargs: those of `DeformableConv2D`.
+        **kwargs: `name`, `dtype`, `trainable`, as for `DeformableConv2D`, which describes the other arguments too.
 
     Input shape: `(B, H, W, C)`. B, H and W may be unknown.
     Output shape: `(B, Ho, Wo, filters)`, as for `Conv2D`.
@@ -44,12 +46,59 @@ class ModulatedDeformableConv2D(DeformableConvBase):
 
     modulated = True
 
-    def __init__(self, *args, mask_scale=1.0, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: IntPair,
+        strides: IntPair = 1,
+        padding: arguments.Padding = "valid",
+        data_format: str | None = None,
+        dilation_rate: IntPair = 1,
+        groups: int = 1,
+        activation: Activation = None,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        activity_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        deformable_groups: int = 1,
+        offset_clip: float | None = None,
+        offset_learning_rate_multiplier: float = 0.1,
+        implementation: str = "auto",
+        *,
+        mask_scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            groups=groups,
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            deformable_groups=deformable_groups,
+            offset_clip=offset_clip,
+            offset_learning_rate_multiplier=offset_learning_rate_multiplier,
+            implementation=implementation,
+            **kwargs,
+        )
         self.mask_scale = arguments.positive(mask_scale, "mask_scale")
 
-    def _modulation(self, logits):
+    def _modulation(self, logits: tf.Tensor) -> tf.Tensor:
         return self.mask_scale * tf.sigmoid(logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mask_scale": self.mask_scale}

@@ -1,9 +1,13 @@
 """Modulated deformable RoI pooling (DCNv2)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tf_dcnv2.layers._roi_pooling import DeformableRoIPoolingBase
+from tf_dcnv2.layers._types import DTypePolicy, IntPair, Regularizer
 from tf_dcnv2.ops import arguments
 
 
@@ -26,7 +30,7 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
     Args:
         output_size: bins an RoI, an integer or a pair (P, Q).
         mask_scale: largest modulation. 1 is the paper's; with 2 the layer starts as exactly `RoIAlign`.
-        **kwargs: those of `DeformableRoIPooling`; `spatial_scale` is required.
+        **kwargs: `name`, `dtype`, `trainable`, as for `DeformableRoIPooling`, which describes the other arguments too.
 
     Call arguments and output shape: those of `RoIAlign`.
 
@@ -37,12 +41,35 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
 
     modulated = True
 
-    def __init__(self, output_size=7, *, mask_scale=1.0, **kwargs):
-        super().__init__(output_size, **kwargs)
+    def __init__(
+        self,
+        output_size: IntPair = 7,
+        *,
+        spatial_scale: float | Sequence[float],
+        sampling_ratio: int = 2,
+        gamma: float = 0.1,
+        hidden_units: int = 1024,
+        mask_scale: float = 1.0,
+        kernel_regularizer: Regularizer = None,
+        branch_dtypes: Sequence[DTypePolicy] | None = None,
+        implementation: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            output_size,
+            spatial_scale=spatial_scale,
+            sampling_ratio=sampling_ratio,
+            gamma=gamma,
+            hidden_units=hidden_units,
+            kernel_regularizer=kernel_regularizer,
+            branch_dtypes=branch_dtypes,
+            implementation=implementation,
+            **kwargs,
+        )
         self.mask_scale = arguments.positive(mask_scale, "mask_scale")
 
-    def _modulation(self, logits):
+    def _modulation(self, logits: tf.Tensor) -> tf.Tensor:
         return self.mask_scale * tf.sigmoid(logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mask_scale": self.mask_scale}
