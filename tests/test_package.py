@@ -32,6 +32,7 @@ PUBLIC_NAMES = {
         "RoIAlign",
         "DeformableRoIPooling",
         "ModulatedDeformableRoIPooling",
+        "make_deformable",
     },
     "models": {"ResNetBackbone", "FasterRCNN", "FeatureMimicking"},
     "data": {"convert_coco", "load_records", "make_synthetic_coco"},

@@ -3,6 +3,7 @@
 Importing this module registers the layers with Keras, for `keras.models.load_model`.
 """
 
+from tf_dcnv2.layers._make_deformable import make_deformable
 from tf_dcnv2.layers.deformable_conv2d import DeformableConv2D
 from tf_dcnv2.layers.deformable_roi_pooling import DeformableRoIPooling
 from tf_dcnv2.layers.modulated_deformable_conv2d import ModulatedDeformableConv2D
@@ -15,4 +16,5 @@ __all__ = [
     "ModulatedDeformableConv2D",
     "ModulatedDeformableRoIPooling",
     "RoIAlign",
+    "make_deformable",
 ]

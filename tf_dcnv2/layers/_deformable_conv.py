@@ -95,7 +95,7 @@ class DeformableConvBase(keras.layers.Layer):
             if not channels or channels % divisor:
                 raise ValueError(
                     f"{name} must divide the channels of the input, which must be known and at least one. "
-                    f"Received: {name}={divisor}, input_shape={tuple(input_shape)}."
+                    f"Received: {name}={divisor}, input_shape={tuple(input_shape)}, in the layer {self.name!r}."
                 )
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
         offset_channels = (3 if self.modulated else 2) * self._samples
@@ -176,8 +176,8 @@ class DeformableConvBase(keras.layers.Layer):
             raise ValueError(
                 f"The file has no weights for {self.name}, a {type(self).__name__}: Keras looks for them by the "
                 "classes of the layers and their order, and does not find those of a model that has Conv2D there (and "
-                "may mix up the Conv2D layers that are left). Load the file into that model, and copy layer by layer: "
-                "layer.set_weights(conv.get_weights())."
+                "may mix up the Conv2D layers that are left). Load the file into that model, and use "
+                "tf_dcnv2.layers.make_deformable(model) or copy layer by layer: layer.set_weights(conv.get_weights())."
             )
         else:
             super().load_own_variables(store)

@@ -17,8 +17,8 @@ class DeformableConv2D(DeformableConvBase):
     `offset_learning_rate_multiplier` times the learning rate if the optimizer was passed through
     `tf_dcnv2.optimizers.scale_learning_rates` (detectors do that themselves).
 
-    `layer.set_weights(conv.get_weights())` takes over a `Conv2D`'s kernel and bias. Files of weights, by name or not,
-    fit the model that they were saved from: load them there, and copy layer by layer.
+    `layer.set_weights(conv.get_weights())` takes over a `Conv2D`'s kernel and bias, `make_deformable` those of a whole
+    model. Files of weights fit the model that they were saved from: load them there before.
 
     Example:
         >>> layer = tf_dcnv2.layers.DeformableConv2D(64, 3, padding="same", activation="relu")
