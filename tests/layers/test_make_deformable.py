@@ -110,6 +110,10 @@ def all_layers(model):
     return {layer.name: layer for layer in model._flatten_layers()}
 
 
+def trainable_flags(model):
+    return {name: layer.trainable for name, layer in all_layers(model).items() if layer.weights}
+
+
 def deformable_names(model):
     return [name for name, layer in all_layers(model).items() if isinstance(layer, DEFORMABLE)]
 
@@ -196,8 +200,7 @@ def test_trainable_flags_are_kept_layer_by_layer():
 
     copy = make_deformable(model)
 
-    flags = {name: layer.trainable for name, layer in all_layers(copy).items()}
-    assert flags == {name: layer.trainable for name, layer in all_layers(model).items()}
+    assert trainable_flags(copy) == trainable_flags(model)
     assert [variable.path for variable in copy.trainable_variables] == [
         "shared/kernel",
         "shared/bias",
@@ -227,6 +230,35 @@ def test_state_beyond_variables_is_copied():
     normalization.adapt(np.random.default_rng(0).uniform(2, 9, (4, 8, 8, 3)))
     model = keras.Sequential([keras.Input((8, 8, 3)), normalization, layers.Conv2D(4, 3)])
     assert_same_output(make_deformable(model), model)
+
+
+class Residual(layers.Layer):
+    """A layer with layers inside, one of them frozen."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.convolution = layers.Conv2D(3, 3, padding="same", name="inner")
+        self.scale = layers.BatchNormalization(name="scale", trainable=False)
+
+    def build(self, shape):
+        self.convolution.build(shape)
+        self.scale.build(shape)
+
+    def call(self, x):
+        return x + self.scale(self.convolution(x))
+
+
+def test_layers_with_layers_inside_are_copied_as_they_are():
+    model = keras.Sequential([keras.Input((8, 8, 3)), Residual(name="outer"), layers.Conv2D(4, 3, name="convolution")])
+    randomize(model).trainable = False
+    model.get_layer("outer").convolution.trainable = True
+
+    copy = make_deformable(model)
+
+    assert deformable_names(copy) == ["convolution"]
+    assert_same_output(copy, model)
+    assert trainable_flags(copy) == trainable_flags(model)
+    assert trainable_flags(copy)["inner"] and not trainable_flags(copy)["scale"]
 
 
 def test_the_low_rank_update_of_a_convolution_is_merged_into_the_kernel():

@@ -2,11 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 import keras
 
-Where = str | Sequence[str] | re.Pattern[str] | Callable[[keras.layers.Conv2D], bool] | None
+Where = str | Collection[str] | re.Pattern[str] | Callable[[keras.layers.Conv2D], bool] | None
 
 
 def is_graph(operation: object) -> bool:
