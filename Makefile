@@ -35,8 +35,8 @@ PIP_RELEASE := pip>=23.1
 # Dependencies of Model Garden that are published as source only. They are built before the package, in environments with
 # what their own builds need, because the package's install gives no isolated ones; pip has to be told where there is wheel.
 SOURCE_ONLY_REQUIREMENTS := seqeval
-OP_SOURCES := setup.py $(addprefix cc/tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
-  $(shell find cc -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
+OP_SOURCES := setup.py $(addprefix tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
+  $(shell find cc/kernels cc/lib cc/ops -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
 .PHONY: install demo test test-all test-matrix test-headers sanitize mutate bench lint format clean
 .DELETE_ON_ERROR:
@@ -58,7 +58,7 @@ test-matrix: $(TENSORFLOW_RELEASES:%=test-tensorflow-%)
 test-tensorflow-%:
 	@echo "Ops and layers with TensorFlow $*, in build/tensorflow-$*"
 	@mkdir -p build/tensorflow-$*
-	@cp -rpu cc tests tf_dcnv2 setup.py pyproject.toml README.md LICENSE Makefile build/tensorflow-$*/
+	@cp -rpu bazel cc tests tf_dcnv2 tools setup.py pyproject.toml README.md LICENSE Makefile build/tensorflow-$*/
 	@rm -f build/tensorflow-$*/tf_dcnv2/ops/*.so
 	@cd build/tensorflow-$* && $(PYTHON) -m venv .venv && \
 	  .venv/bin/python -m pip install --quiet --disable-pip-version-check $(BUILD_REQUIREMENTS) 'tensorflow==$*.*' \
@@ -68,10 +68,10 @@ test-tensorflow-%:
 
 # Where it fails, the C++ tests are skipped with what to do, and fail in continuous integration.
 test-headers: install
-	@-$(BIN)/python cc/tools/doctest_headers.py
+	@-$(BIN)/python tools/doctest_headers.py
 
 sanitize: install test-headers
-	$(BIN)/python cc/tools/sanitize.py
+	$(BIN)/python tools/sanitize.py
 
 mutate: install
 	$(BIN)/python tools/mutate.py $(MUTATE)

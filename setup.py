@@ -1,6 +1,6 @@
 """Compiles the custom ops in cc/ against the installed TensorFlow. Everything else is in pyproject.toml.
 
-The environment variables DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about the CUDA kernels: see cc/tools/cuda_toolkit.py.
+The environment variables DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about the CUDA kernels: see tools/cuda_toolkit.py.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "cc" / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "tools"))
 
 import tensorflow_flags
 from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe, summary
@@ -20,6 +20,7 @@ from tensorflow_release import installed_version, runtime_requirement
 from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
 EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
+FOLDERS = ("cc/kernels", "cc/lib", "cc/ops")
 BUILD_INFO = "_build_info.json"
 
 
@@ -94,7 +95,7 @@ class BuildOps(build_ext):
 
 
 setup(
-    ext_modules=[Extension(EXTENSION, sources("cc") + cuda_sources("cc"))],
+    ext_modules=[Extension(EXTENSION, sources(*FOLDERS) + cuda_sources(*FOLDERS))],
     cmdclass={"build_ext": BuildOps},
     install_requires=[runtime_requirement(installed_version()), "keras>=3.10", "numpy"],
 )

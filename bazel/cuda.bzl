@@ -30,7 +30,7 @@ def _cuda_repository_impl(repository_ctx):
         fail("No Python found. Set PYTHON_BIN_PATH to the interpreter that has TensorFlow installed.")
     environment = repository_ctx.os.environ
     result = repository_ctx.execute(
-        [python, repository_ctx.path(Label("//:cc/tools/cuda_toolkit.py"))],
+        [python, repository_ctx.path(Label("//:tools/cuda_toolkit.py"))],
         environment = {name: environment[name] for name in _VARIABLES if name in environment},
     )
     if result.return_code != 0:

@@ -2,7 +2,7 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
 
-# cc/tools/toolchain.py has the same.
+# tools/toolchain.py has the same.
 _FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler=-fPIC,-Wall,-Wextra"]
 
 def cuda_library(name, compiler, srcs, hdrs, deps):

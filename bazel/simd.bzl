@@ -2,7 +2,7 @@
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
 
-# The last two let the compiler vectorise rounding and selections; neither changes a result. cc/tools/toolchain.py has the
+# The last two let the compiler vectorise rounding and selections; neither changes a result. tools/toolchain.py has the
 # same.
 _COMMON = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
 

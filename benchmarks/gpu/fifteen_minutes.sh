@@ -47,7 +47,7 @@ begin() {
 # Builds the library, and has all that follows take it.
 build() {
   local built
-  stage build "$1" env -u DCNV2_GPU_LIBRARY "$python" cc/tools/gpu_library.py "$kind" || return
+  stage build "$1" env -u DCNV2_GPU_LIBRARY "$python" tools/gpu_library.py "$kind" || return
   built=$(tail -n 1 "$out/build.log")
   export DCNV2_GPU_LIBRARY=$built
 }
@@ -84,7 +84,7 @@ examine() {
 
 if ((examining)); then
   begin 198
-  # What cc/tools/tf_harness.py packed where TensorFlow is.
+  # What tools/tf_harness.py packed where TensorFlow is.
   harness=build/tf-harness${emulated:+-emulated}/run.sh
   if [[ -e $harness ]]; then stage harness 30 sh "$harness"; fi
   if take_prebuilt || build 30; then

@@ -22,7 +22,7 @@ _ALIGNMENT = 256
 
 @dataclasses.dataclass(frozen=True)
 class KernelOptions:
-    """`dcnv2_options` of tests/gpu/c_api.h; what is 0 the library chooses by itself.
+    """`dcnv2_options` of cc/c_api/c_api.h; what is 0 the library chooses by itself.
 
     Attributes:
         allow_tf32: factors of float32 products may be rounded to TF32.

@@ -13,7 +13,7 @@ from benchmarks.gpu import ROOT
 from benchmarks.gpu.cases import BINS, SAMPLES, TAPS
 from benchmarks.gpu.kernels import KernelOptions
 
-sys.path += [str(ROOT / "tests" / "gpu"), str(ROOT / "cc" / "tools")]
+sys.path += [str(ROOT / "cc" / "c_api"), str(ROOT / "tools")]
 
 import c_api  # noqa: E402
 import gpu_library  # noqa: E402
@@ -33,7 +33,7 @@ class KernelError(RuntimeError):
 
 
 class Library:
-    """`Kernels` by way of tests/gpu/c_api.h; `kind` is "cuda" or "emulated"."""
+    """`Kernels` by way of cc/c_api/c_api.h; `kind` is "cuda" or "emulated"."""
 
     def __init__(self, kind: str):
         self._library = c_api.load(kind)

@@ -21,7 +21,7 @@ def command(tmp_path):
         calls = tmp_path / "calls"
         python = tmp_path / "python"
         python.write_text(
-            f"#!/bin/bash\n[[ $1 == cc/* ]] && {{ {build}; exit; }}\n"
+            f"#!/bin/bash\n[[ $1 == tools/* ]] && {{ {build}; exit; }}\n"
             f'[[ $1 == -c ]] && exit 1\necho "$DCNV2_GPU_LIBRARY: $*" >> {calls}\n'
         )
         python.chmod(0o755)

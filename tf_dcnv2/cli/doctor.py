@@ -138,7 +138,7 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _cuda_compiler() -> Iterator[Finding]:
-    """What cc/tools/cuda_toolkit.py chooses from: of each release the first that is found."""
+    """What tools/cuda_toolkit.py chooses from: of each release the first that is found."""
     named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     homes = [named] if named else sorted(map(str, Path("/usr/local").glob("cuda*")))
     candidates = [*([] if named else ["nvcc"]), *(f"{home}/bin/nvcc" for home in homes)]
@@ -183,7 +183,7 @@ def _driver() -> Iterator[Finding]:
 
 def _driver_remedy(driver: Driver) -> str:
     """What to do about a driver that is too old for the ops."""
-    # cc/tools/cuda_toolkit.py, OLDEST_RELEASE, and TensorFlow itself.
+    # tools/cuda_toolkit.py, OLDEST_RELEASE, and TensorFlow itself.
     oldest_major = 12
     if driver.cuda[0] < oldest_major:
         return f"Update the driver: TensorFlow needs {needed_driver(f'{oldest_major}.0')} too."

@@ -1,6 +1,6 @@
 """Finds doctest, the header-only framework of the C++ tests, and fetches it where the system has none.
 
-    python cc/tools/doctest_headers.py
+    python tools/doctest_headers.py
 
 unpacks Debian's or Ubuntu's package doctest-dev below build/, which needs no rights: apt keeps its lists there too.
 """
@@ -30,7 +30,7 @@ def include_flags(compiler: list[str]) -> list[str]:
         if subprocess.run(probe, capture_output=True).returncode == 0:
             return flags
     raise DoctestUnavailable(
-        "The C++ tests need doctest, which is not installed. `python cc/tools/doctest_headers.py` fetches it on Debian "
+        "The C++ tests need doctest, which is not installed. `python tools/doctest_headers.py` fetches it on Debian "
         "and Ubuntu; elsewhere install its package: doctest-devel (Fedora), doctest (Alpine, Arch, conda-forge)."
     )
 

@@ -1,8 +1,8 @@
 """Builds the harness that runs the ops through TensorFlow's own interface (tests/gpu/tf_harness/README.md).
 
-    python cc/tools/tf_harness.py emulated    build/tf-harness-emulated: the CUDA kernels run on the CPU
-    python cc/tools/tf_harness.py pack        build/tf-harness: for a GPU in a machine without TensorFlow, with the op
-                                              library that is installed here, which needs its CUDA kernels
+    python tools/tf_harness.py emulated    build/tf-harness-emulated: the CUDA kernels run on the CPU
+    python tools/tf_harness.py pack        build/tf-harness: for a GPU in a machine without TensorFlow, with the op
+                                           library that is installed here, which needs its CUDA kernels
 
 Either folder stands alone: `sh FOLDER/run.sh` runs it. Needs TensorFlow, g++ and strip; "pack" also pip, and a network
 for TensorFlow's CUDA runtime, without which a stand-in takes its place.
@@ -87,7 +87,8 @@ def pack() -> Path:
 
 
 def _op_sources() -> list[Path]:
-    return [path for path in (ROOT / "cc").rglob("*") if path.suffix in (".cc", ".h", ".cu", ".cuh")]
+    folders = [ROOT / "cc" / name for name in ("kernels", "lib", "ops")]
+    return [path for folder in folders for path in folder.rglob("*") if path.suffix in (".cc", ".h", ".cu", ".cuh")]
 
 
 def _tensorflow() -> dict:

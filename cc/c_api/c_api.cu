@@ -4,7 +4,7 @@
 #include "cc/lib/cpu/deform_roi_pool.h"
 #include "cc/lib/gpu/deform_conv.h"
 #include "cc/lib/gpu/deform_roi_pool.h"
-#include "tests/gpu/c_api.h"
+#include "cc/c_api/c_api.h"
 
 namespace dcnv2 {
 namespace {

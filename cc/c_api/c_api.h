@@ -4,8 +4,8 @@
 // cudaStream_t, the work may still be going on when it returns) and for the processor (`cpu`). They return 0 or an
 // error for dcnv2_message. Arrays are laid out as in cc/lib/deform_conv.h and cc/lib/deform_roi_pool.h; those without
 // element type here are of the storage type, those that say so of its Compute type.
-#ifndef DCNV2_TESTS_GPU_C_API_H_
-#define DCNV2_TESTS_GPU_C_API_H_
+#ifndef DCNV2_CC_C_API_C_API_H_
+#define DCNV2_CC_C_API_C_API_H_
 
 #include <cstdint>
 
@@ -86,4 +86,4 @@ int32_t dcnv2_roi_backward_cpu(dcnv2_type type, const dcnv2_roi_problem* problem
 
 }  // extern "C"
 
-#endif  // DCNV2_TESTS_GPU_C_API_H_
+#endif  // DCNV2_CC_C_API_C_API_H_

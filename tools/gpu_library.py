@@ -1,10 +1,10 @@
-"""Builds the CUDA kernels as a library with a C interface (tests/gpu/c_api.h), which needs no TensorFlow.
+"""Builds the CUDA kernels as a library with a C interface (cc/c_api/c_api.h), which needs no TensorFlow.
 
-    python cc/tools/gpu_library.py emulated            the kernels run on the CPU
-    python cc/tools/gpu_library.py emulated-checked    likewise, with every access to memory checked
-    python cc/tools/gpu_library.py emulated-races      likewise, looking for accesses that no barrier orders
-    python cc/tools/gpu_library.py cuda                they run on a GPU; DCNV2_CUDA_ARCHS says which, by default those
-                                                       of this machine
+    python tools/gpu_library.py emulated            the kernels run on the CPU
+    python tools/gpu_library.py emulated-checked    likewise, with every access to memory checked
+    python tools/gpu_library.py emulated-races      likewise, looking for accesses that no barrier orders
+    python tools/gpu_library.py cuda                they run on a GPU; DCNV2_CUDA_ARCHS says which, by default those
+                                                    of this machine
 
 The library goes to build/gpu-*/libdcnv2_gpu.so. Only what changed is compiled again. DCNV2_GPU_LIBRARY names one
 that was built before, perhaps on another machine: it is taken as it is, whatever the device.
@@ -21,7 +21,7 @@ from cuda_toolkit import CudaUnavailable, find_toolkit
 from toolchain import LANGUAGE_FLAGS, ROOT, WARNING_FLAGS, Builder, BuildError, cuda_sources, sources
 
 LIBRARY = "libdcnv2_gpu.so"
-C_API = "tests/gpu/c_api.cu"
+C_API = "cc/c_api/c_api.cu"
 EMULATION = "tests/gpu/emulation"
 EMULATOR = [f"{EMULATION}/{name}.cc" for name in ("fiber", "block", "device")]
 SELF_TEST = f"{EMULATION}/self_test.cu"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 WARNINGS_ARE_ERRORS = os.environ.get("DCNV2_WERROR", "0") not in ("", "0")
 LANGUAGE_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT}"]

@@ -1,6 +1,6 @@
 """Runs the C++ tests of cc/lib under GCC's or Clang's sanitizers, once per sanitizer and instruction set.
 
-    python cc/tools/sanitize.py [memory] [threads]
+    python tools/sanitize.py [memory] [threads]
 
 "memory" looks for bad accesses, leaks and undefined behaviour, "threads" for data races. Builds go to
 build/kernel_tests-*, and only what changed is compiled again.
