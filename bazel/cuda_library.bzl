@@ -1,9 +1,9 @@
 """Compiles .cu files with nvcc."""
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
+load("//:cc/flags.bzl", "CXX_FLAGS", "WARNING_FLAGS")
 
-# tools/toolchain.py has the same.
-_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler=-fPIC,-Wall,-Wextra"]
+_FLAGS = CXX_FLAGS + ["-Xcompiler=" + ",".join(["-fPIC"] + WARNING_FLAGS)]
 
 def cuda_library(name, compiler, srcs, hdrs, deps):
     """A library of .cu files. `compiler` is the command of nvcc, `hdrs` all they may include from this package, and what

@@ -1,19 +1,17 @@
 """One library per instruction set, from the same source."""
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
+load("//:cc/flags.bzl", "CXX_FLAGS", "INSTRUCTION_SET_FLAGS", "SIMD_FLAGS", "WARNING_FLAGS")
 
-# The last two let the compiler vectorise rounding and selections; neither changes a result. tools/toolchain.py has the
-# same.
-_COMMON = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
-
-def simd_library(name, instruction_set, copts):
-    """Compiles cc/lib/cpu/simd_kernels_<instruction_set>.cc with `copts` where the processor is an x86-64."""
-    cc_library(
-        name = name,
-        srcs = ["cc/lib/cpu/simd_kernels_%s.cc" % instruction_set],
-        copts = _COMMON + select({
-            "@platforms//cpu:x86_64": copts,
-            "//conditions:default": [],
-        }),
-        deps = ["//:simd_headers"],
-    )
+def simd_libraries(name):
+    """For each instruction set a library `name`_<set> of cc/lib/cpu/simd_kernels_<set>.cc, compiled for an x86-64 that has it."""
+    for instruction_set, flags in INSTRUCTION_SET_FLAGS.items():
+        cc_library(
+            name = "%s_%s" % (name, instruction_set),
+            srcs = ["cc/lib/cpu/simd_kernels_%s.cc" % instruction_set],
+            copts = CXX_FLAGS + WARNING_FLAGS + SIMD_FLAGS + select({
+                "@platforms//cpu:x86_64": flags,
+                "//conditions:default": [],
+            }),
+            deps = ["//:simd_headers"],
+        )

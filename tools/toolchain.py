@@ -1,13 +1,14 @@
 """How the C++ and CUDA sources are compiled: the flags of every file, and builds that redo only what changed.
 
-setup.py builds the op library with it, kernel_tests.py the C++ tests. Needs nothing but the standard library. With
-DCNV2_WERROR=1 in the environment a warning is an error.
+The flags that Bazel shares stand in cc/flags.bzl. setup.py builds the op library with this module, kernel_tests.py the
+C++ tests. Needs nothing but the standard library. With DCNV2_WERROR=1 in the environment a warning is an error.
 """
 
 import contextlib
 import fcntl
 import os
 import platform
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -18,9 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_FLAGS = runpy.run_path(str(ROOT / "cc" / "flags.bzl"))
+
 WARNINGS_ARE_ERRORS = os.environ.get("DCNV2_WERROR", "0") not in ("", "0")
-LANGUAGE_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT}"]
-WARNING_FLAGS = ["-Wall", "-Wextra", *(["-Werror"] if WARNINGS_ARE_ERRORS else [])]
+LANGUAGE_FLAGS = [*_FLAGS["CXX_FLAGS"], f"-I{ROOT}"]
+WARNING_FLAGS = [*_FLAGS["WARNING_FLAGS"], *(["-Werror"] if WARNINGS_ARE_ERRORS else [])]
 COMMON_FLAGS = [*LANGUAGE_FLAGS, "-fPIC", *WARNING_FLAGS]
 # nvcc has warnings of its own, and passes on what the host's compiler is to be told.
 CUDA_FLAGS = [
@@ -28,17 +31,7 @@ CUDA_FLAGS = [
     f"-Xcompiler={','.join(['-fPIC', *WARNING_FLAGS])}",
     *(["-Werror=all-warnings"] if WARNINGS_ARE_ERRORS else []),
 ]
-# The inner loops exist once per instruction set and are chosen at run time, so that one build serves every machine. The
-# first two flags let the compiler vectorise rounding and selections; neither changes a result.
-SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
-INSTRUCTION_SET_FLAGS = {
-    "simd_kernels_baseline.cc": [],
-    "simd_kernels_avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
-    "simd_kernels_avx512.cc": [
-        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"),
-        "-mprefer-vector-width=512",
-    ],
-}
+INSTRUCTION_SET_FLAGS = {f"simd_kernels_{name}.cc": flags for name, flags in _FLAGS["INSTRUCTION_SET_FLAGS"].items()}
 
 
 class BuildError(SystemExit):
@@ -94,7 +87,7 @@ def flags_of(source: str) -> list[str]:
     if name not in INSTRUCTION_SET_FLAGS:
         return COMMON_FLAGS
     is_x86 = platform.machine() in ("x86_64", "AMD64")
-    return [*COMMON_FLAGS, *SIMD_FLAGS, *(INSTRUCTION_SET_FLAGS[name] if is_x86 else [])]
+    return [*COMMON_FLAGS, *_FLAGS["SIMD_FLAGS"], *(INSTRUCTION_SET_FLAGS[name] if is_x86 else [])]
 
 
 class Builder:

@@ -1,0 +1,28 @@
+"""The flags of the C++ and CUDA compilers, for Bazel (BUILD and bazel/*.bzl) and for pip (tools/toolchain.py).
+
+Only assignments of literals: Python runs this file as it is.
+"""
+
+# Of every source, for the C++ compiler and for nvcc.
+CXX_FLAGS = ["-std=c++17", "-O3", "-DNDEBUG"]
+
+# What nvcc passes on to the C++ compiler has them too.
+WARNING_FLAGS = ["-Wall", "-Wextra"]
+
+# The inner loops exist once per instruction set and are chosen at run time, so that one build serves every machine.
+# These flags let the compiler vectorise rounding and selections; neither changes a result.
+SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
+
+# Of cc/lib/cpu/simd_kernels_*.cc on an x86-64, by what the star stands for.
+INSTRUCTION_SET_FLAGS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
+}
