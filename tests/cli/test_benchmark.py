@@ -1,81 +1,98 @@
-import json
+import re
+import subprocess
+import sys
 
 import pytest
 
 from tf_dcnv2 import cli
-from tf_dcnv2.benchmark.agreement import Disagreement
-from tf_dcnv2.benchmark.options import available_cores
+from tf_dcnv2.cli import benchmark
+from tf_dcnv2.ops import native
 
-
-def run_main(*argv: str) -> int:
-    """`main`'s exit status, also where argparse leaves by SystemExit."""
-    try:
-        return cli.main(argv)
-    except SystemExit as exit_:
-        return exit_.code
+TINY = ["benchmark", "--size", "6x10x8", "--rois", "5"]
+ROW = re.compile(r"(3x3 convolution|RoI pooling), (\w+) +\d+\.?\d* ms +(\d+\.\d\d) +\d+\.?\d* ms +(\d+\.\d\d)")
 
 
 @pytest.mark.usefixtures("native_ops")
-def test_the_command_measures_and_leaves_results_and_a_picture(tmp_path, capsys):
-    arguments = ["--quick", "--repetitions", "1", "--sections", "conv,roi,scaling", "--output", str(tmp_path / "new")]
-    assert cli.main(["benchmark", "ops", *arguments]) == 0
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_implementation_is_timed_and_compared_with_the_regular_op(capsys, dtype):
+    assert cli.main([*TINY, "--dtype", dtype]) == 0
     report = capsys.readouterr().out
-    for line in ("Deformable convolution forward, float32", "RoI pooling", "More threads", "Peak memory", "verdict"):
-        assert f"\n{line}" in report
-
-    folder = tmp_path / "new"
-    assert {path.name for path in folder.iterdir()} == {"results.json", "results.md", "benchmark.png"}
-    assert (folder / "benchmark.png").read_bytes().startswith(b"\x89PNG")
-    results = json.loads((folder / "results.json").read_text())
-    assert results["machine"]["packages"]["tensorflow"].startswith("2.20")
-    assert results["machine"]["instruction_set"] in ("baseline", "avx2", "avx512")
-    assert results["options"] == {"threads": available_cores(), "repetitions": 1, "quick": True}
-    assert list(results["sections"]) == ["conv", "roi", "scaling"]
-    group = results["sections"]["conv"]["groups"][0]
-    assert (group["work"], group["case"]) == ("forward", "8 ch, 12 x 20")
-    assert set(group["milliseconds"]["dense convolution"]) == {"median", "lower_quartile", "upper_quartile", "rounds"}
-    growth = results["sections"]["scaling"]
-    assert [group["threads"] for group in growth["groups"] if "threads" in group][0] == 1
-    assert {group["pixels"] for group in growth["groups"] if "pixels" in group} == {60, 240}
-    assert {group["channels"] for group in growth["groups"] if "channels" in group} == {8, 16}
-    assert [entry["column_bytes"] for entry in growth["memory"]] == [17280, 69120]
-    goals = [goal for section in results["sections"].values() for goal in section["goals"]]
-    assert all(set(goal) == {"subject", "case", "value", "bound", "at_least", "met"} for goal in goals)
-    assert f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals met" in report
-    # Every table of the terminal is in the document too.
-    document = (folder / "results.md").read_text()
-    titles = [line[2:-2] for line in document.splitlines() if line.startswith("**")]
-    assert titles and all(f"\n{title}\n" in report for title in titles)
+    assert f"problem    6 x 10 pixels, 8 channels, 5 RoIs, {dtype}\n" in report
+    assert "forward  ratio  forward + backward  ratio\n" in report
+    rows = {(subject, name): ratios for subject, name, *ratios in ROW.findall(report)}
+    assert list(rows) == [
+        (subject, name) for subject in ("3x3 convolution", "RoI pooling") for name in ("native", "composite", "regular")
+    ]
+    assert rows["3x3 convolution", "regular"] == rows["RoI pooling", "regular"] == ["1.00", "1.00"]
 
 
-def test_a_disagreement_gives_status_1_and_names_the_contender(tmp_path, monkeypatch, capsys):
-    def disagree(*arguments, **keywords):
-        raise Disagreement("onnxruntime disagrees with composite.")
+def test_without_the_custom_ops_the_others_are_measured(capsys, monkeypatch):
+    def unavailable():
+        raise native.NativeOpsUnavailable("the op library is not built.")
 
-    monkeypatch.setattr("tf_dcnv2.benchmark.conv.run", disagree)
-    assert cli.main(["benchmark", "ops", "--quick", "--sections", "conv", "--output", str(tmp_path / "new")]) == 1
-    assert capsys.readouterr().err == "tf-dcnv2 benchmark: error: onnxruntime disagrees with composite.\n"
-    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(native, "load", unavailable)
+    assert cli.main(TINY) == 0
+    report = capsys.readouterr().out
+    assert "native     not measured: the op library is not built.\n" in report
+    assert [name for _, name, *_ in ROW.findall(report)] == ["composite", "regular"] * 2
+
+
+def test_contenders_take_turns_in_an_order_that_is_reversed_every_round():
+    calls = []
+    seconds = benchmark._take_turns({name: lambda name=name: calls.append(name) for name in "ab"})
+    assert "".join(calls[:8]) == "ab" + "ab" + "ba" + "ab"
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 11, "b": 11}
+
+
+def test_ratios_are_medians_of_the_ratios_of_each_round():
+    # The medians' own ratio is 1.
+    times = {"forward": {"native": [1.0, 2.0, 30.0], "regular": [0.5, 2.0, 10.0]}}
+    assert benchmark._cells(times, "native") == ["2000 ms", "2.00"]
+    assert benchmark._cells({"forward": {"regular": [0.0125]}}, "regular") == ["12.5 ms", "1.00"]
+
+
+def test_what_takes_seconds_gets_fewer_rounds(monkeypatch):
+    monkeypatch.setattr(benchmark, "_SECONDS", 0.0)
+    assert len(benchmark._take_turns({"a": lambda: None})["a"]) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("layers",), "invalid choice: 'layers'"),
-        (("ops", "--sections", "conv,speed"), "sections must be some of conv, roi, scaling, step. Received: 'conv,spe"),
-        (("ops", "--threads", "0"), "argument --threads: must be at least 1. Received: 0"),
-        (("ops", "--threads", "100000"), "threads must be between 1 and the"),
-        (("ops", "--step-image", "large"), "--step-image takes HEIGHTxWIDTH, such as 512x800. Received: 'large'"),
+        (["ops"], "unrecognized arguments: ops"),
+        (
+            ["--size", "50x84"],
+            "argument --size: takes HEIGHTxWIDTHxCHANNELS, positive, such as 50x84x256. Re",
+        ),
+        (["--size", "0x84x8"], "Received: '0x84x8'"),
+        (["--rois", "0"], "argument --rois: must be at least 1. Received: 0"),
+        (["--rois", "many"], "argument --rois: invalid int value: 'many'"),
+        (["--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
+        (["--threads", "0"], "argument --threads: must be at least 1. Received: 0"),
+        (["--threads", "100000"], "cores for this process. Received: 100000"),
+        (["--size", "100000x100000x256"], "Choose a smaller map or fewer RoIs."),
+        (["--rois", "1000000000"], "with --rois 1000000000 needs about"),
+        (["--size", "1x1x1000000"], "Choose a smaller map or fewer RoIs."),
     ],
 )
 def test_arguments_that_make_no_sense_give_one_line_and_status_2(arguments, message, capsys):
-    assert run_main("benchmark", *arguments) == 2
+    try:
+        status = cli.main(["benchmark", *arguments])
+    except SystemExit as exit_:
+        status = exit_.code
     error = capsys.readouterr().err
+    assert status == 2
     assert message in error
     assert len(error.splitlines()) == 1
 
 
-def test_help_describes_the_sections(capsys):
-    assert run_main("benchmark", "--help") == 0
-    text = capsys.readouterr().out
-    assert all(f"\n  {section} " in text for section in ("conv", "roi", "scaling", "step"))
+def test_the_number_of_threads_is_tensorflows():
+    program = f"""
+import tensorflow as tf
+from tf_dcnv2 import cli
+status = cli.main({[*TINY, "--threads", "1"]})
+print(status, tf.config.threading.get_intra_op_parallelism_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1] == "0 1", done.stderr
+    assert "1 of " in done.stdout

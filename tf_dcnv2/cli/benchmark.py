@@ -1,6 +1,11 @@
 """`tf-dcnv2 benchmark`: how fast the ops are on this machine."""
 
 import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from tf_dcnv2.cli.arguments import positive_int
 from tf_dcnv2.cli.console import say
@@ -9,77 +14,187 @@ from tf_dcnv2.cli.errors import UsageError
 SUMMARY = "measure the speed of the ops on this machine"
 
 DESCRIPTION = """\
-Measures deformable convolution and RoI pooling against what else there is: TensorFlow's dense convolution, the same in
-plain TensorFlow ops, onnxruntime and OpenVINO (where installed: pip install 'tf-dcnv2[bench]'), Model Garden. First all
-are checked to agree; then they take turns. Prints medians and quartiles beside the goals, and writes results.json,
-results.md and benchmark.png. Goals that are missed are information, the exit status stays 0; it is 1 if contenders
-disagree. Takes up to 10 minutes on 2 cores.
-
-sections:
-  conv     3x3 deformable convolution on three feature maps of a detector
-  roi      RoI pooling on a feature pyramid
-  scaling  time and memory against pixels, channels and threads
-  step     a training step of a deformable detector against that of a regular one"""
+Measures a modulated deformable convolution of 3x3 taps and modulated RoI pooling of 7x7 bins on one feature map: the
+custom op ("native"), the same of TensorFlow's own ops ("composite"), and the regular op that they take the place of.
+All of them take turns in one run. Prints the median time of each, and how many times as long as the regular op it
+takes. The gradients of a deformable op are those of all its inputs, offset and mask included. Takes about a minute."""
 
 EXAMPLES = """\
-  tf-dcnv2 benchmark ops
-  tf-dcnv2 benchmark ops --sections conv,roi --threads 1 --output runs/one_thread"""
+  tf-dcnv2 benchmark
+  tf-dcnv2 benchmark --size 100x168x128 --threads 1
+  tf-dcnv2 benchmark --dtype bfloat16"""
+
+CONVOLUTION, POOLING = "3x3 convolution", "RoI pooling"
+FORWARD, BOTH = "forward", "forward + backward"
+
+# Returns when the result is there, also on a GPU.
+Run = Callable[[], object]
+
+_TAPS, _BINS, _SAMPLES, _STRIDE = 9, 7, 4, 16
+_MOST_ROUNDS, _LEAST_ROUNDS, _SECONDS = 11, 3, 15.0
+# So many times the sampled values of all taps, or of all RoIs, are in memory while the composite op is differentiated.
+_COPIES = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("subject", choices=("ops",), help="what to measure: the ops")
     parser.add_argument(
-        "--output", default="runs/benchmark", metavar="DIR", help="folder of the results (default: %(default)s)"
+        "--size", type=_size, default=(50, 84, 256), metavar="HxWxC", help="of the feature map (default: 50x84x256)"
     )
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="of every contender (default: all cores)")
+    parser.add_argument("--rois", type=positive_int, default=256, metavar="N", help="RoIs to pool (default: 256)")
     parser.add_argument(
-        "--repetitions", type=positive_int, metavar="N", help="rounds, fewer where a run takes seconds (default: 21)"
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default: float32)"
     )
-    parser.add_argument(
-        "--sections", metavar="LIST", help="some of conv,roi,scaling,step, separated by commas (default: all)"
-    )
-    parser.add_argument(
-        "--step-image", metavar="HxW", help="size of the training step's image in pixels (default: 512x800)"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, not how fast")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="TensorFlow's (default: one for each core)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measures, section by section, and says where the results are."""
-    from tf_dcnv2.benchmark.options import SECTIONS, BenchmarkOptions
+    """Measures and prints the table."""
+    cores = len(os.sched_getaffinity(0))
+    threads = arguments.threads or cores
+    if threads > cores:
+        raise UsageError(f"--threads: there are {cores} cores for this process. Received: {threads}")
+    _check_memory(arguments.size, arguments.rois)
 
-    sections = arguments.sections.split(",") if arguments.sections is not None else SECTIONS
+    import tensorflow as tf
+
+    from tf_dcnv2.ops import native
+
+    if arguments.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    height, width, channels = arguments.size
+    say(
+        "machine",
+        f"{platform.machine()}, {threads} of {cores} cores; TensorFlow {tf.__version__} on the {device}",
+    )
+    say("problem", f"{height} x {width} pixels, {channels} channels, {arguments.rois} RoIs, {arguments.dtype}")
+    implementations = ["native", "composite"]
     try:
-        options = BenchmarkOptions(
-            sections=tuple(sections),
-            threads=arguments.threads,
-            repetitions=arguments.repetitions,
-            quick=arguments.quick,
-            step_image=_image_size(arguments.step_image),
+        native.load()
+    except native.NativeOpsUnavailable as error:
+        say("native", f"not measured: {error}")
+        implementations.remove("native")
+    rows = []
+    for subject, make in ((CONVOLUTION, _convolutions), (POOLING, _poolings)):
+        contenders = make(arguments, implementations)
+        times = {work: _take_turns(_runs(contenders, work)) for work in (FORWARD, BOTH)}
+        rows += [[f"{subject}, {name}", *_cells(times, name)] for name in contenders]
+    print("\n" + "\n".join(_aligned([["", FORWARD, "ratio", BOTH, "ratio"], *rows])))
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    try:
+        height, width, channels = map(positive_int, text.lower().split("x"))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"takes HEIGHTxWIDTHxCHANNELS, positive, such as 50x84x256. Received: {text!r}"
+        ) from None
+    return height, width, channels
+
+
+def _check_memory(size: tuple[int, int, int], rois: int) -> None:
+    height, width, channels = size
+    sampled = max(_TAPS * (height * width + channels), rois * _BINS**2 * _SAMPLES) * channels
+    needed, present = 4 * _COPIES * sampled, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise UsageError(
+            f"--size {height}x{width}x{channels} with --rois {rois} needs about {needed / 2**30:.0f} GB of memory, and "
+            f"this machine has {present / 2**30:.0f}. Choose a smaller map or fewer RoIs."
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-    from tf_dcnv2.benchmark import report
-    from tf_dcnv2.benchmark.run import run_benchmark
-
-    def show(section) -> None:
-        tables = [*section.tables, *([report.goals_table(section.goals)] if section.goals else [])]
-        for table in tables:
-            print(f"\n{report.as_text(table)}", flush=True)
-        print()
-
-    done = run_benchmark(options, arguments.output, log=say, show=show)
-    say("verdict", report.verdict(done))
-    say("written", f"{arguments.output}/results.json, results.md and benchmark.png")
 
 
-def _image_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        height, width = map(int, text.lower().split("x"))
-    except ValueError:
-        raise UsageError(f"--step-image takes HEIGHTxWIDTH, such as 512x800. Received: {text!r}") from None
-    return height, width
+def _convolutions(arguments: argparse.Namespace, implementations: Sequence[str]) -> dict[str, tuple]:
+    """By contender its op and the tensors that it is differentiated by."""
+    import tensorflow as tf
+
+    from tf_dcnv2.ops import deform_conv2d
+
+    height, width, channels = arguments.size
+    x = tf.cast(tf.random.stateless_normal([1, height, width, channels], seed=[0, 0]), arguments.dtype)
+    kernel = tf.cast(tf.random.stateless_normal([3, 3, channels, channels], seed=[0, 1]) / channels, arguments.dtype)
+    offset = 2 * tf.random.stateless_normal([1, height, width, 2 * _TAPS], seed=[0, 2])
+    mask = tf.random.stateless_uniform([1, height, width, _TAPS], seed=[0, 3])
+
+    def deformable(implementation):
+        return lambda *tensors: deform_conv2d(*tensors, implementation=implementation)
+
+    contenders = {name: (deformable(name), (x, kernel, offset, mask)) for name in implementations}
+    return {**contenders, "regular": (lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), (x, kernel))}
+
+
+def _poolings(arguments: argparse.Namespace, implementations: Sequence[str]) -> dict[str, tuple]:
+    """The same of RoIs anywhere in the image; the regular op is RoIAlign."""
+    import tensorflow as tf
+
+    from tf_dcnv2.ops import deform_roi_pool
+
+    height, width, channels = arguments.size
+    features = tf.cast(tf.random.stateless_normal([1, height, width, channels], seed=[1, 0]), arguments.dtype)
+    corners = tf.random.stateless_uniform([arguments.rois, 2, 2], seed=[1, 1]) * [height, width] * _STRIDE
+    boxes = tf.concat([tf.reduce_min(corners, axis=1), tf.reduce_max(corners, axis=1)], axis=1)
+    offset = tf.random.stateless_normal([arguments.rois, _BINS, _BINS, 2], seed=[1, 2])
+    mask = tf.random.stateless_uniform([arguments.rois, _BINS, _BINS], seed=[1, 3])
+    indices = tf.zeros([arguments.rois], tf.int32)
+
+    def pool(implementation):
+        settings = {"output_size": _BINS, "spatial_scale": 1 / _STRIDE, "implementation": implementation}
+        return lambda features, *deformation: deform_roi_pool(features, boxes, indices, *deformation, **settings)
+
+    contenders = {name: (pool(name), (features, offset, mask)) for name in implementations}
+    return {**contenders, "regular": (pool("auto"), (features,))}
+
+
+def _runs(contenders: Mapping[str, tuple], work: str) -> dict[str, Run]:
+    """By contender, a function that does the work once."""
+    import tensorflow as tf
+
+    def differentiated(op):
+        def both(*tensors):
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                y = op(*tensors)
+            return [y, *map(tf.convert_to_tensor, tape.gradient(y, tensors))]
+
+        return both
+
+    def runner(op, tensors):
+        function = tf.function(op if work == FORWARD else differentiated(op), autograph=False)
+        graph = function.get_concrete_function(*tensors)
+        return lambda: (graph(*tensors), tf.test.experimental.sync_devices())
+
+    return {name: runner(op, tensors) for name, (op, tensors) in contenders.items()}
+
+
+def _take_turns(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+    """Seconds by contender, round by round, in an order that is reversed from round to round."""
+    order = list(runs)
+    for name in order:
+        runs[name]()  # warms up
+    seconds = {name: [] for name in order}
+    start = time.perf_counter()
+    for done in range(_MOST_ROUNDS):
+        if done >= _LEAST_ROUNDS and time.perf_counter() - start > _SECONDS:
+            break
+        for name in order:
+            begin = time.perf_counter()
+            runs[name]()
+            seconds[name].append(time.perf_counter() - begin)
+        order.reverse()
+    return seconds
+
+
+def _cells(times: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> list[str]:
+    """For each work the median time, and the median of each round's ratio to the regular op."""
+    cells = []
+    for of_work in times.values():
+        ratios = [mine / regular for mine, regular in zip(of_work[name], of_work["regular"], strict=True)]
+        milliseconds = 1e3 * statistics.median(of_work[name])
+        cells += [f"{milliseconds:.{1 if milliseconds < 100 else 0}f} ms", f"{statistics.median(ratios):.2f}"]
+    return cells
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
