@@ -77,7 +77,7 @@ mutate: install
 	$(BIN)/python tools/mutate.py $(MUTATE)
 
 bench: $(VENV)/.bench
-	$(BIN)/tf-dcnv2 benchmark ops $(BENCH)
+	$(BIN)/python -m benchmarks.cpu $(BENCH)
 
 lint: install
 	$(BIN)/ruff check .

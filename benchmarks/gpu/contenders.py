@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.agreement import largest_error
+from benchmarks.agreement import largest_error
+from benchmarks.cases import BOTH, FLOAT32, FORWARD, TF32, Precision
 from benchmarks.gpu.bench import Attempt, Bench
-from benchmarks.gpu.cases import BOTH, FLOAT32, FORWARD, TF32, Precision
 from benchmarks.gpu.device import use_tf32
 from benchmarks.gpu.findings import Measurement, contender
 from benchmarks.gpu.floors import Floor
-from tf_dcnv2.benchmark.results import Group
-from tf_dcnv2.benchmark.timing import Stopwatch, measure
+from benchmarks.results import Group
+from benchmarks.timing import Stopwatch, measure
 
 # Queues all work and returns the tensors that it will be in.
 Run = Callable[[], Sequence[Tensor]]

@@ -8,21 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.cases import BOTH, FORWARD, KERNEL_SIZE, TAPS, ConvCase, Precision
 from benchmarks.gpu import reference
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.cases import (
-    BOTH,
-    CONV_PRECISIONS,
-    CONV_WORKS,
-    FORWARD,
-    INPUT_GRADIENT,
-    KERNEL_GRADIENT,
-    KERNEL_SIZE,
-    OFFSET_GRADIENTS,
-    TAPS,
-    ConvCase,
-    Precision,
-)
+from benchmarks.gpu.cases import CONV_PRECISIONS, CONV_WORKS, INPUT_GRADIENT, KERNEL_GRADIENT, OFFSET_GRADIENTS
 from benchmarks.gpu.contenders import Contender, Contest, differentiated
 from benchmarks.gpu.estimates import conv_estimate
 from benchmarks.gpu.findings import CONV, DENSE, OURS, TORCHVISION, contender

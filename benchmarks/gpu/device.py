@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import torch
 
-from benchmarks.gpu.cases import CONV_PRECISIONS, Precision, Sizes
+from benchmarks.cases import Precision
+from benchmarks.gpu.cases import CONV_PRECISIONS, Sizes
 from benchmarks.gpu.floors import Rates
-from tf_dcnv2.benchmark.timing import Stopwatch, measure, stopwatch
+from benchmarks.timing import Stopwatch, measure, stopwatch
 
 # While the device overwrites its cache, the processor gets ahead: it must not be what a short kernel waits for.
 _HEAD_START_S = 1.5e-3

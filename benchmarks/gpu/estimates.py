@@ -5,7 +5,8 @@ that is far off says that the kernel does something else than was thought. Of ou
 TF32 and bfloat16 was counted; float32, which is three products in TF32, float16 and the gradients were not.
 """
 
-from benchmarks.gpu.cases import BFLOAT16, BOTH, CONV_OF_TWO_IMAGES, FLOAT32, FORWARD, TF32, ConvCase, Precision
+from benchmarks.cases import BFLOAT16, BOTH, FLOAT32, FORWARD, TF32, ConvCase, Precision
+from benchmarks.gpu.cases import CONV_OF_TWO_IMAGES
 from benchmarks.gpu.findings import OURS, TORCHVISION
 
 # Milliseconds of stages 3, 4 and 5 with two images.

@@ -4,18 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu.cases import (
-    BOTH,
-    CONV_PRECISIONS,
-    FLOAT32,
-    FORWARD,
-    ROI_PRECISIONS,
-    TF32,
-    VARIANT_PRECISIONS,
-    Precision,
-)
+from benchmarks.cases import BOTH, FLOAT32, FORWARD, TF32, Precision
+from benchmarks.gpu.cases import CONV_PRECISIONS, ROI_PRECISIONS, VARIANT_PRECISIONS
 from benchmarks.gpu.floors import Floor, Rates
-from tf_dcnv2.benchmark.results import Goal, Group, speed_goal, time_goal
+from benchmarks.results import Goal, Group, speed_goal, time_goal
 
 CONV = "convolution"
 POOLING = "RoIAlign"

@@ -7,20 +7,8 @@ of the matrix products alone: sampling and interpolation cost something on top, 
 import dataclasses
 from collections.abc import Mapping
 
-from benchmarks.gpu.cases import (
-    BACKWARD,
-    BINS,
-    BOTH,
-    FLOAT32,
-    FORWARD,
-    INPUT_GRADIENT,
-    KERNEL_GRADIENT,
-    OFFSET_GRADIENTS,
-    TF32,
-    ConvCase,
-    Precision,
-    RoICase,
-)
+from benchmarks.cases import BOTH, FLOAT32, FORWARD, TF32, ConvCase, Precision
+from benchmarks.gpu.cases import BACKWARD, BINS, INPUT_GRADIENT, KERNEL_GRADIENT, OFFSET_GRADIENTS, RoICase
 
 _COORDINATE_BYTES = 4
 _INDEX_BYTES = 4
@@ -78,7 +66,7 @@ def conv_operations(case: ConvCase, work: str) -> int:
 
     Those of input, offset and mask come from the same product.
     """
-    return (3 if work == BOTH else 1) * 2 * case.kernel_elements * case.pixels
+    return (3 if work == BOTH else 1) * case.operations
 
 
 def conv_bytes(case: ConvCase, precision: Precision, work: str) -> int:

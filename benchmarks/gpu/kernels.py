@@ -7,14 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.cases import (
-    BACKWARD,
-    BOTH,
-    FORWARD,
-    INPUT_GRADIENT,
-    KERNEL_GRADIENT,
-    OFFSET_GRADIENTS,
-)
+from benchmarks.cases import BOTH, FORWARD
+from benchmarks.gpu.cases import BACKWARD, INPUT_GRADIENT, KERNEL_GRADIENT, OFFSET_GRADIENTS
 
 _NOT_WRITTEN = float("nan")
 _ALIGNMENT = 256

@@ -9,8 +9,9 @@ from ctypes import byref, c_void_p
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import ROOT
-from benchmarks.gpu.cases import BINS, SAMPLES, TAPS
+from benchmarks import ROOT
+from benchmarks.cases import TAPS
+from benchmarks.gpu.cases import BINS, SAMPLES
 from benchmarks.gpu.kernels import KernelOptions
 
 sys.path += [str(ROOT / "cc" / "c_api"), str(ROOT / "tools")]

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.cases import ConvCase
 from benchmarks.gpu import conv, roi
 from benchmarks.gpu.apart import Send, run_apart
 from benchmarks.gpu.bench import Attempt, Bench
-from benchmarks.gpu.cases import ConvCase, Sizes
+from benchmarks.gpu.cases import Sizes
 from benchmarks.gpu.device import CudaDevice, Device, EmulatedDevice, measure_rates
 from benchmarks.gpu.findings import DeviceFacts, Findings, Measurement
 from benchmarks.gpu.library import Library

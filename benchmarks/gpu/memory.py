@@ -1,7 +1,7 @@
 """What the passes take beside their inputs and results, which must not grow like the columns of all taps."""
 
+from benchmarks.cases import BOTH, FLOAT16, FLOAT32, ConvCase, Precision
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.cases import BOTH, FLOAT16, FLOAT32, ConvCase, Precision
 from benchmarks.gpu.contenders import Contender, with_precision
 from benchmarks.gpu.conv import ConvData, make_data, ours, torchvision
 from benchmarks.gpu.device import Device

@@ -3,6 +3,8 @@
 import argparse
 import os
 
+from benchmarks.arguments import Parser, positive_int
+
 DESCRIPTION = """\
 Measures the CUDA kernels on the GPU of this machine against torchvision's ops, against cuDNN's dense convolution,
 against what the device's bandwidth and matrix units allow, and against what was expected of them. Needs PyTorch, NumPy,
@@ -17,9 +19,7 @@ TINY_ROUNDS = 1
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.gpu", description=DESCRIPTION)
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -28,13 +28,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--rounds",
-        type=_positive,
+        type=positive_int,
         metavar="N",
         help=f"of each measurement (default: {FULL_ROUNDS}, {QUICK_ROUNDS} with small sizes, {TINY_ROUNDS} emulated)",
     )
     parser.add_argument(
         "--seconds",
-        type=_positive,
+        type=positive_int,
         metavar="N",
         default=3600,
         help="after which nothing more is measured, the least important cases being last (default: %(default)s)",
@@ -44,10 +44,3 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--emulated", action="store_true", help="a dry run without a GPU, with tiny sizes and emulated kernels"
     )
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {value}")
-    return value

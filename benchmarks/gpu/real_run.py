@@ -4,21 +4,9 @@ import argparse
 
 import torch
 
+from benchmarks.cases import BFLOAT16, FLOAT32, FORWARD, TF32, ConvCase
 from benchmarks.gpu import conv, library, roi
-from benchmarks.gpu.cases import (
-    BACKWARD,
-    BFLOAT16,
-    FLOAT32,
-    FORWARD,
-    FULL,
-    INPUT_GRADIENT,
-    KERNEL_GRADIENT,
-    OFFSET_GRADIENTS,
-    TF32,
-    TINY,
-    ConvCase,
-    RoICase,
-)
+from benchmarks.gpu.cases import BACKWARD, FULL, INPUT_GRADIENT, KERNEL_GRADIENT, OFFSET_GRADIENTS, TINY, RoICase
 from benchmarks.gpu.findings import MODULATED_POOLING
 
 _CONV = (

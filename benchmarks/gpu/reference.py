@@ -7,7 +7,8 @@ keeps away from there.
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.cases import BINS, KERNEL_SIZE, SAMPLES, TAPS
+from benchmarks.cases import KERNEL_SIZE, TAPS
+from benchmarks.gpu.cases import BINS, SAMPLES
 
 # With 512 channels their samples take 200 MB, of which differentiation keeps several copies.
 _ROIS_AT_ONCE = 256

@@ -1,15 +1,26 @@
 """The findings as one table for the terminal, as markdown and as JSON."""
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu.cases import BFLOAT16, CONV_PRECISIONS, FLOAT32, TF32, Precision
+from benchmarks.cases import BFLOAT16, FLOAT32, TF32, Precision
+from benchmarks.gpu.cases import CONV_PRECISIONS
 from benchmarks.gpu.findings import DEFAULT, DENSE, OURS, TORCHVISION, VARIANTS, Findings, Measurement, contender
-from tf_dcnv2.benchmark.report import as_markdown, as_text, goals_table
-from tf_dcnv2.benchmark.results import Goal, Group, Table, significant, spread
-from tf_dcnv2.benchmark.timing import Series, ratio
+from benchmarks.report import (
+    Table,
+    as_markdown,
+    as_text,
+    cell,
+    goals_table,
+    megabytes,
+    ratio_cell,
+    significant,
+    spread,
+    write_files,
+)
+from benchmarks.results import Goal
+from benchmarks.timing import Series
 
 _HEADER = (
     *("", "case", "type", "ours", "expected", "error", "torchvision", "theirs/ours", "cuDNN dense", "ours/dense"),
@@ -54,7 +65,7 @@ def comparisons_table(findings: Findings) -> Table:
         # TensorFlow rounds factors of float32 products to TF32 unless told otherwise, and PyTorch does not.
         default = TF32 if TF32 in item.precisions else FLOAT32
         pairs = [(default, FLOAT32), *((precision, precision) for precision in CONV_PRECISIONS)]
-        ratios = [_ratio(item.group, contender(TORCHVISION, b), contender(OURS, a)) for a, b in pairs]
+        ratios = [ratio_cell(item.group, contender(TORCHVISION, b), contender(OURS, a)) for a, b in pairs]
         rows.append([_title(item), item.group.case, *ratios])
     defaults = "framework defaults (ours in TF32 where there is such, theirs in float32)"
     return Table(f"Speed relative to torchvision: {defaults}, and the same arithmetic", header, rows)
@@ -70,10 +81,8 @@ def variants_table(findings: Findings) -> Table:
     for item in items:
         for precision in item.precisions:
             default = contender(DEFAULT, precision)
-            ratios = [_ratio(item.group, contender(name, precision), default) for name in columns]
-            rows.append(
-                [item.group.work, item.group.case, precision.name, _time(item.group, default, _median), *ratios]
-            )
+            ratios = [ratio_cell(item.group, contender(name, precision), default) for name in columns]
+            rows.append([item.group.work, item.group.case, precision.name, cell(item.group, default, _median), *ratios])
     header = ["", "case", "type", "default, ms", *columns]
     return Table("Time with an option relative to the library's own choice", header, rows)
 
@@ -83,8 +92,8 @@ def memory_table(findings: Findings) -> Table:
     header = ["case", "type", "all columns would be", "our workspace", "unaccounted for", "torchvision's peak"]
     rows = [
         [
-            *(memory.case, memory.precision, _megabytes(memory.columns), _megabytes(memory.workspace)),
-            *(_megabytes(memory.unaccounted), "-" if memory.torchvision is None else _megabytes(memory.torchvision)),
+            *(memory.case, memory.precision, megabytes(memory.columns), megabytes(memory.workspace)),
+            *(megabytes(memory.unaccounted), megabytes(memory.torchvision)),
         ]
         for memory in findings.memory
     ]
@@ -97,10 +106,8 @@ def goals_summary(goals: Sequence[Goal]) -> Table:
     for subject in dict.fromkeys(goal.subject for goal in goals):
         kind = [goal for goal in goals if goal.subject == subject]
         last = (min if kind[0].at_least else max)(kind, key=lambda goal: goal.value)
-        bound = f"{'at least' if last.at_least else 'at most'} {last.bound:g}"
-        rows.append(
-            [subject, bound, f"{last.value:.3f}", last.case, f"{sum(goal.met for goal in kind)} of {len(kind)}"]
-        )
+        met = f"{sum(goal.met for goal in kind)} of {len(kind)}"
+        rows.append([subject, last.limit, f"{last.value:.3f}", last.case, met])
     return Table("Goals", ["", "goal", "worst", "case", "met"], rows)
 
 
@@ -133,12 +140,8 @@ def markdown(findings: Findings) -> str:
 
 def write(findings: Findings, folder: Path) -> None:
     """Writes `results.json` and `results.md`, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"results.json": json.dumps(findings.to_dict(), indent=1) + "\n", "results.md": markdown(findings)}
-    for name, text in files.items():
-        unfinished = folder / f"{name}.unfinished"
-        unfinished.write_text(text)
-        os.replace(unfinished, folder / name)
+    results = json.dumps(findings.to_dict(), indent=1) + "\n"
+    write_files(folder, {"results.json": results, "results.md": markdown(findings)})
 
 
 def _title(item: Measurement) -> str:
@@ -151,7 +154,7 @@ def _overview(item: Measurement, who: str, precision: Precision, with_floor: boo
     if precision not in item.precisions:
         return ""
     estimate, floor = item.estimates.get(name), item.floors.get(precision.name)
-    parts = [_time(item.group, name, _median)]
+    parts = [cell(item.group, name, _median)]
     if estimate is None and parts == ["-"]:
         return "-"
     if estimate is not None or floor is not None:
@@ -169,29 +172,19 @@ def _row(item: Measurement, precision: Precision) -> list[str]:
     return [
         *(_title(item), group.case, precision.name),
         *(
-            _time(group, ours, spread),
+            cell(group, ours, spread),
             _milliseconds(item.estimates.get(ours)),
             "-" if error is None else f"{error:.1e}",
         ),
         *(
-            _time(group, theirs, spread),
-            _ratio(group, theirs, ours),
-            _time(group, dense, spread),
-            _ratio(group, ours, dense),
+            cell(group, theirs, spread),
+            ratio_cell(group, theirs, ours),
+            cell(group, dense, spread),
+            ratio_cell(group, ours, dense),
         ),
         *([_milliseconds(floor.seconds), floor.bound] if floor else ["-", "-"]),
         to_floor,
     ]
-
-
-def _time(group: Group, name: str, cell: Callable[[Series], str]) -> str:
-    return cell(group.series[name]) if name in group.series else group.absent.get(name, "-")
-
-
-def _ratio(group: Group, numerator: str, denominator: str) -> str:
-    if numerator not in group.series or denominator not in group.series:
-        return "-"
-    return f"{ratio(group.series[numerator], group.series[denominator]):.2f}"
 
 
 def _median(series: Series) -> str:
@@ -200,7 +193,3 @@ def _median(series: Series) -> str:
 
 def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else significant(1e3 * seconds)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f}"

@@ -7,19 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.cases import BOTH, FORWARD, Precision
 from benchmarks.gpu import reference
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.cases import (
-    BACKWARD,
-    BINS,
-    BOTH,
-    FORWARD,
-    ROI_PRECISIONS,
-    ROI_WORKS,
-    SAMPLES,
-    Precision,
-    RoICase,
-)
+from benchmarks.gpu.cases import BACKWARD, BINS, ROI_PRECISIONS, ROI_WORKS, SAMPLES, RoICase
 from benchmarks.gpu.contenders import Contender, Contest, differentiated
 from benchmarks.gpu.findings import MODULATED_POOLING, OURS, POOLING, TORCHVISION
 from benchmarks.gpu.floors import Floor, Rates, roi_floor

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.agreement import largest_error
+from benchmarks.cases import ConvCase, Precision
 from benchmarks.gpu import conv, library, roi
-from benchmarks.gpu.agreement import largest_error
 from benchmarks.gpu.apart import run_apart
-from benchmarks.gpu.cases import CONV_PRECISIONS, CONV_WORKS, ROI_PRECISIONS, ROI_WORKS, ConvCase, Precision, RoICase
+from benchmarks.gpu.cases import CONV_PRECISIONS, CONV_WORKS, ROI_PRECISIONS, ROI_WORKS, RoICase
 from benchmarks.gpu.contenders import Contender
 from benchmarks.gpu.kernels import KernelOptions, Kernels
 

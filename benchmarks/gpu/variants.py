@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from benchmarks.cases import FORWARD, ConvCase
 from benchmarks.gpu import conv
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.cases import CONV_WORKS, FORWARD, VARIANT_PRECISIONS, ConvCase
+from benchmarks.gpu.cases import CONV_WORKS, VARIANT_PRECISIONS
 from benchmarks.gpu.contenders import Contest
 from benchmarks.gpu.findings import DEFAULT, VARIANTS
 from benchmarks.gpu.kernels import KernelOptions

@@ -1,0 +1,1 @@
+"""The ops in TensorFlow measured against their alternatives on a CPU; see docs/performance.md."""

@@ -1,0 +1,37 @@
+"""How much memory a computation takes on top of its inputs and its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from benchmarks.cpu.conv_functions import Run
+
+# Variables for a process that measures: its C library gives freed blocks back to the system at once. Otherwise what is
+# measured could take blocks that are left over from making its inputs, and that would not show.
+RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+
+
+def workspace_bytes(run: Run) -> tuple[int | None, Sequence[tf.Tensor]]:
+    """Peak memory of `run` less what is there before and what it returns, and what it returns.
+
+    TensorFlow keeps freed memory for later: the caller should keep the results, and all inputs, as long as it measures.
+    Accurate to a few megabytes; None if the system does not tell.
+    """
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+        before = _status_bytes("VmRSS")
+        results = run()
+        used = _status_bytes("VmHWM") - before
+    except (OSError, KeyError):
+        return None, ()
+    return max(0, used - sum(output.dtype.size * output.shape.num_elements() for output in results)), results
+
+
+def _status_bytes(field: str) -> int:
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    return 1024 * int(lines[field].split()[0])

@@ -1,0 +1,114 @@
+"""What the benchmark is asked to do."""
+
+import argparse
+import dataclasses
+import os
+
+from benchmarks.arguments import Parser, positive_int
+
+SECTIONS = ("conv", "roi", "scaling", "step")
+
+DESCRIPTION = """\
+Measures deformable convolution and RoI pooling against what else there is: TensorFlow's dense convolution, the same in
+plain TensorFlow ops, onnxruntime and OpenVINO (where installed: pip install 'tf-dcnv2[bench]'), Model Garden. First all
+are checked to agree; then they take turns. Prints medians and quartiles beside the goals, and writes results.json,
+results.md and benchmark.png. Goals that are missed are information, the exit status stays 0; it is 1 if contenders
+disagree. Takes up to 10 minutes on 2 cores.
+
+sections:
+  conv     3x3 deformable convolution on three feature maps of a detector
+  roi      RoI pooling on a feature pyramid
+  scaling  time and memory against pixels, channels and threads
+  step     a training step of a deformable detector against that of a regular one"""
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkOptions:
+    """Settings of a run.
+
+    Args:
+        sections: some of `SECTIONS`.
+        threads: of every contender; None for as many as there are cores.
+        repetitions: rounds of each measurement; None for 21, or 3 with `quick`.
+        quick: tiny sizes, which show that everything works and nothing else.
+        step_image: (height, width) in pixels of the training step's image; None for 512 x 800.
+        output: folder of the results.
+
+    Raises:
+        ValueError: one of them makes no sense.
+    """
+
+    sections: tuple[str, ...] = SECTIONS
+    threads: int | None = None
+    repetitions: int | None = None
+    quick: bool = False
+    step_image: tuple[int, int] | None = None
+    output: str = "runs/benchmark"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.sections if name not in SECTIONS]
+        if unknown or not self.sections:
+            received = ",".join(self.sections)
+            raise ValueError(f"sections must be some of {', '.join(SECTIONS)}. Received: {received!r}")
+        cores = available_cores()
+        if self.threads is None:
+            object.__setattr__(self, "threads", cores)
+        if not 1 <= self.threads <= cores:
+            raise ValueError(
+                f"threads must be between 1 and the {cores} cores this process may use: more would only wait for each "
+                f"other. Received: {self.threads}"
+            )
+        if self.repetitions is None:
+            object.__setattr__(self, "repetitions", 3 if self.quick else 21)
+        if self.repetitions < 1:
+            raise ValueError(f"repetitions must be at least 1. Received: {self.repetitions}")
+        if self.step_image is not None and min(self.step_image) < 1:
+            raise ValueError(f"step_image must be a positive height and width. Received: {self.step_image}")
+
+
+def parse(arguments: list[str] | None = None) -> BenchmarkOptions:
+    """The command's options.
+
+    Raises:
+        SystemExit: they make no sense; the message says why.
+    """
+    parser = Parser(prog="python -m benchmarks.cpu", description=DESCRIPTION)
+    parser.add_argument(
+        "--output", default=BenchmarkOptions.output, metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of every contender (default: all cores)")
+    parser.add_argument(
+        "--repetitions", type=positive_int, metavar="N", help="rounds, fewer where a run takes seconds (default: 21)"
+    )
+    parser.add_argument(
+        "--sections",
+        type=lambda text: tuple(text.split(",")),
+        default=SECTIONS,
+        metavar="LIST",
+        help="some of conv,roi,scaling,step, separated by commas (default: all)",
+    )
+    parser.add_argument(
+        "--step-image",
+        type=_image_size,
+        metavar="HxW",
+        help="size of the training step's image in pixels (default: 512x800)",
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, not how fast")
+    values = vars(parser.parse_args(arguments))
+    try:
+        return BenchmarkOptions(**values)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    try:
+        height, width = map(int, text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes HEIGHTxWIDTH, such as 512x800. Received: {text!r}") from None
+    return height, width

@@ -1,0 +1,165 @@
+"""The benchmark's findings as one picture."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.cases import BOTH, FORWARD
+from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
+from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO
+from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
+from benchmarks.cpu.section import Section
+from benchmarks.results import Group
+from benchmarks.timing import ratio
+
+Draw = Callable[[Axes], None]
+
+_COLUMNS = 2
+_PANEL_INCHES = (6.8, 4.8)
+_PADDING_INCHES = 0.15
+_BAR_WIDTH = 0.8
+_LEGEND_TOP = -0.14
+# Ours are red; who is in several panels looks the same in all.
+_COLORS = {
+    NATIVE: "#c1272d",
+    COMPOSITE: "#f0a0a0",
+    ROI_ALIGN: "#c1272d",
+    MODULATED: "#7d1518",
+    ONE_SAMPLE: "#f0a0a0",
+    MODEL_GARDEN: "#1f5a99",
+    DENSE: "#1f5a99",
+    MATMUL: "#8fb8de",
+    ONNXRUNTIME: "#4d9a52",
+    OPENVINO: "#a6d3a0",
+}
+_OTHER_COLORS = ("#c1272d", "#1f5a99")
+_LINES = ((NATIVE, FORWARD, "-"), (NATIVE, BOTH, "--"), (DENSE, FORWARD, "-"), (DENSE, BOTH, "--"))
+
+
+def picture(sections: Sequence[Section]) -> bytes:
+    """A PNG file with a panel for each group of measurements."""
+    panels = [panel for section in sections for panel in _panels(section)]
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
+    figure.get_layout_engine().set(h_pad=_PADDING_INCHES, w_pad=_PADDING_INCHES)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for draw, panel in zip(panels, axes, strict=False):
+        draw(panel)
+    for panel in axes[len(panels) :]:
+        panel.set_axis_off()
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=90)
+    return image.getvalue()
+
+
+def _panels(section: Section) -> list[Draw]:
+    if section.name == "scaling":
+        memory = section.extra["memory"]
+        return [
+            partial(_time_lines, groups=_about(section, "pixels"), title="Growing map", unit="pixels"),
+            partial(_time_lines, groups=_about(section, "channels"), title="More channels", unit="channels"),
+            partial(_speed_lines, groups=_about(section, "threads")),
+            partial(_memory_lines, memory=memory),
+        ]
+    if section.name == "conv":
+        return [
+            partial(_bars, groups=groups, labels=[group.case for group in groups], title=f"Deformable convolution, {w}")
+            for w in (FORWARD, BOTH)
+            if (groups := [group for group in section.groups if group.work == w])
+        ]
+    if section.name == "roi":
+        works = [group.work for group in section.groups]
+        title = f"RoI pooling, {section.groups[0].case}"
+        return [partial(_bars, groups=section.groups, labels=works, title=title)]
+    cases = [group.case for group in section.groups]
+    return [partial(_bars, groups=section.groups, labels=cases, title="Training step")]
+
+
+def _about(section: Section, topic: str) -> list[Group]:
+    return [group for group in section.groups if group.topic == topic]
+
+
+def _bars(axes: Axes, groups: Sequence[Group], labels: Sequence[str], title: str) -> None:
+    """A cluster of bars for each group, with quartiles."""
+    contenders = list(dict.fromkeys(name for group in groups for name in group.series))
+    width = _BAR_WIDTH / len(contenders)
+    for index, name in enumerate(contenders):
+        present = [(position, group.series[name]) for position, group in enumerate(groups) if name in group.series]
+        medians = [1e3 * series.median for _, series in present]
+        quartiles = [[1e3 * quartile for quartile in series.quartiles] for _, series in present]
+        errors = [
+            [median - lower for median, (lower, _) in zip(medians, quartiles, strict=True)],
+            [upper - median for median, (_, upper) in zip(medians, quartiles, strict=True)],
+        ]
+        left = -_BAR_WIDTH / 2 + (index + 0.5) * width
+        positions = [position + left for position, _ in present]
+        color = _COLORS.get(name, _OTHER_COLORS[index % len(_OTHER_COLORS)])
+        axes.bar(positions, medians, width, yerr=errors, label=name, color=color, error_kw={"lw": 0.8})
+    axes.set_xticks(range(len(groups)), labels)
+    axes.set_ylabel("ms")
+    _finish(axes, title)
+
+
+def _time_lines(axes: Axes, groups: Sequence[Group], title: str, unit: str) -> None:
+    for name, work, style in _LINES:
+        points = [(group.size, 1e3 * group.series[name].median) for group in groups if group.work == work]
+        axes.plot(*zip(*points, strict=True), style, marker="o", ms=4, color=_COLORS[name], label=f"{name}, {work}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _only_measured_ticks(axes, {group.size for group in groups})
+    axes.set_xlabel(unit)
+    axes.set_ylabel("ms")
+    _finish(axes, title)
+
+
+def _speed_lines(axes: Axes, groups: Sequence[Group]) -> None:
+    by_key = {(group.work, group.size): group for group in groups}
+    counts = sorted({group.size for group in groups})
+    axes.plot(counts, counts, ":", color="grey", label="ideal")
+    for name, work, style in _LINES:
+        one = by_key[work, 1].series[name]
+        speeds = [ratio(one, by_key[work, count].series[name]) for count in counts]
+        axes.plot(counts, speeds, style, marker="o", ms=4, color=_COLORS[name], label=f"{name}, {work}")
+    axes.set_xticks(counts)
+    axes.set_xlabel("threads")
+    axes.set_ylabel("speed relative to 1 thread")
+    _finish(axes, "More threads")
+
+
+def _memory_lines(axes: Axes, memory: Sequence[Mapping]) -> None:
+    pixels = [entry["pixels"] for entry in memory]
+    columns = [entry["column_bytes"] / 1e6 for entry in memory]
+    axes.plot(pixels, columns, ":", color="grey", label="all columns at once")
+    for key in memory[0]["workspace_bytes"]:
+        used = [entry["workspace_bytes"][key] for entry in memory]
+        if None in used:
+            continue
+        name, work = key.rsplit(", ", 1)
+        style = "--" if work == BOTH else "-"
+        # Less than can be told from nothing is drawn at the bottom: the axis is logarithmic.
+        shown = [max(count, 1e5) / 1e6 for count in used]
+        axes.plot(pixels, shown, style, marker="o", ms=4, color=_COLORS[name], label=key)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _only_measured_ticks(axes, set(pixels))
+    axes.set_xlabel("pixels")
+    axes.set_ylabel("MB on top of inputs and results")
+    _finish(axes, "Peak memory")
+
+
+def _only_measured_ticks(axes: Axes, sizes: set[int]) -> None:
+    axes.set_xticks(sorted(sizes), map(str, sorted(sizes)))
+    axes.set_xticks([], minor=True)
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    # Below the panel, where no line or bar can be in the way.
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, _LEGEND_TOP))

@@ -1,0 +1,84 @@
+"""What is measured: in full, and small enough for tests.
+
+Channels C go in and come out; H x W are the pixels of a feature map.
+"""
+
+import dataclasses
+from typing import Any
+
+from benchmarks.cases import RESNET_STAGES, ConvCase
+
+
+@dataclasses.dataclass(frozen=True)
+class RoICase:
+    """`count` RoIs on the pyramid P2-P5, with `channels` channels, of an image of `image_size` pixels."""
+
+    count: int
+    channels: int
+    image_size: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.count} RoIs, {self.channels} ch"
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCase:
+    """A training step of two presets that differ in their deformable parts, with `overrides` of their settings."""
+
+    deformable: str
+    regular: str
+    image_size: tuple[int, int]
+    overrides: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The cases of every section.
+
+    Attributes:
+        conv: feature maps of the detector's deformable layers.
+        pixels: the same channels on maps that grow.
+        channels: the same map with channels that grow.
+        threads: what is repeated with more and more threads.
+        roi, step: see there.
+    """
+
+    conv: tuple[ConvCase, ...]
+    pixels: tuple[ConvCase, ...]
+    channels: tuple[ConvCase, ...]
+    threads: ConvCase
+    roi: RoICase
+    step: StepCase
+
+
+FULL = Sizes(
+    conv=tuple(ConvCase(*stage) for stage in RESNET_STAGES),
+    pixels=tuple(ConvCase(128, *size) for size in ((25, 42), (50, 84), (100, 168), (200, 336))),
+    channels=tuple(ConvCase(channels, 50, 84) for channels in (64, 128, 256, 512)),
+    threads=ConvCase(256, 50, 84),
+    roi=RoICase(1000, 256, (800, 1344)),
+    step=StepCase("faster_rcnn_r50_dcnv2", "faster_rcnn_r50_regular", (512, 800), {}),
+)
+
+QUICK = Sizes(
+    conv=(ConvCase(8, 12, 20), ConvCase(16, 6, 10)),
+    pixels=(ConvCase(8, 6, 10), ConvCase(8, 12, 20)),
+    channels=(ConvCase(8, 6, 10), ConvCase(16, 6, 10)),
+    threads=ConvCase(8, 12, 20),
+    roi=RoICase(20, 8, (128, 192)),
+    step=StepCase(
+        "faster_rcnn_small_dcnv2",
+        "faster_rcnn_small_regular",
+        (64, 96),
+        {
+            "backbone.depths": [1, 1, 1, 1],
+            "backbone.widths": [4, 4, 8, 8],
+            "backbone.stem_width": 8,
+            "neck.channels": 16,
+            "rpn.channels": 16,
+            "box_head.pool_branch_units": 16,
+            "box_head.units": 32,
+            "box_head.samples": 16,
+        },
+    ),
+)

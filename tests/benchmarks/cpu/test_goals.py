@@ -1,0 +1,54 @@
+import pytest
+
+from benchmarks.cpu import conv, roi, scaling, step
+from benchmarks.cpu.conv_functions import DENSE, NATIVE
+from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO
+from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ROI_ALIGN
+from benchmarks.cpu.sizes import FULL
+from benchmarks.results import Group
+from benchmarks.timing import Series
+
+
+def group(times: dict[str, float], work: str = "forward", **fields) -> Group:
+    return Group(work, "a case", {name: Series((seconds,)) for name, seconds in times.items()}, **fields)
+
+
+def test_convolution_is_to_beat_the_engines_and_to_stay_close_to_the_dense_one():
+    forward = group({NATIVE: 1.2, DENSE: 1.0, ONNXRUNTIME: 1.1, OPENVINO: 1.3})
+    both = group({NATIVE: 1.45, DENSE: 1.0}, work="forward + backward")
+    assert [(goal.subject, goal.bound, goal.met) for goal in conv.goals([forward], [both])] == [
+        ("forward: time relative to onnxruntime", 1.0, False),
+        ("forward: time relative to OpenVINO", 1.0, True),
+        ("forward: time relative to dense convolution", 1.15, False),
+        ("forward + backward: time relative to dense convolution", 1.5, True),
+    ]
+
+
+def test_roi_pooling_is_to_be_three_times_as_fast_with_and_without_modulation():
+    goals = roi.goals([group({ROI_ALIGN: 1.0, MODULATED: 1.5, MODEL_GARDEN: 4.0})])
+    assert [(goal.case, goal.bound, goal.met) for goal in goals] == [(ROI_ALIGN, 3.0, True), (MODULATED, 3.0, False)]
+
+
+def test_two_threads_are_to_be_almost_twice_as_fast_as_one():
+    works = {"forward": (1.0, 0.5), "forward + backward": (1.0, 0.6)}
+    groups = [
+        group({NATIVE: seconds, DENSE: 1.0}, work=work, topic="threads", size=count)
+        for work, times in works.items()
+        for count, seconds in enumerate(times, start=1)
+    ]
+    goals = scaling.goals(groups)
+    assert [(goal.value, goal.bound, goal.met) for goal in goals] == [
+        (2.0, 1.8, True),
+        (pytest.approx(1 / 0.6), 1.8, False),
+    ]
+
+
+def test_one_thread_alone_has_no_goal():
+    works = ("forward", "forward + backward")
+    assert scaling.goals([group({NATIVE: 1.0, DENSE: 1.0}, work=work, topic="threads", size=1) for work in works]) == []
+
+
+def test_a_deformable_training_step_may_take_a_quarter_longer():
+    names = (FULL.step.deformable, FULL.step.regular)
+    (goal,) = step.goals(group(dict(zip(names, (5.0, 4.0), strict=True))), FULL.step)
+    assert (goal.value, goal.bound, goal.met) == (1.25, 1.25, True)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from benchmarks.agreement import Disagreement, check_agreement
+
+
+def test_the_largest_difference_is_returned_as_a_fraction_of_the_largest_value():
+    outputs = [np.array([1.0, 2.0]), np.array([10.0, -20.1])]
+    expected = [np.array([1.0, 2.0]), np.array([10.0, -20.0])]
+    assert check_agreement("ours", "theirs", "forward", outputs, expected, 0.01) == pytest.approx(0.005)
+
+
+def test_a_disagreement_names_the_contender_the_reference_the_work_and_the_error():
+    with pytest.raises(Disagreement) as caught:
+        check_agreement("ours", "theirs", "forward, 8 ch", [np.array([1.0, 2.5])], [np.array([1.0, 2.0])], 1e-4)
+    assert str(caught.value) == (
+        "ours disagrees with theirs on forward, 8 ch, output 1 of 1: the largest difference is 0.25 of the largest "
+        "value, allowed are 0.0001."
+    )
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_a_number_disagrees(wrong):
+    with pytest.raises(Disagreement, match="output 2 of 2"):
+        check_agreement("ours", "theirs", "it", [np.ones(2), np.array([1.0, wrong])], [np.ones(2)] * 2, 1e-4)
+
+
+def test_another_shape_disagrees():
+    with pytest.raises(Disagreement, match=r"its shape is \(1, 3\) instead of \(3,\)"):
+        check_agreement("ours", "theirs", "it", [np.ones((1, 3))], [np.ones(3)], 1e-4)
+
+
+def test_a_missing_output_is_no_agreement():
+    with pytest.raises(ValueError):
+        check_agreement("ours", "theirs", "it", [np.ones(3)], [np.ones(3)] * 2, 1e-4)
