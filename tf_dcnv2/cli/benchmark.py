@@ -65,10 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     height, width, channels = arguments.size
-    say(
-        "machine",
-        f"{platform.machine()}, {threads} of {cores} cores; TensorFlow {tf.__version__} on the {device}",
-    )
+    say("machine", f"{platform.machine()}, {threads} of {cores} cores; TensorFlow {tf.__version__} on the {device}")
     say("problem", f"{height} x {width} pixels, {channels} channels, {arguments.rois} RoIs, {arguments.dtype}")
     implementations = ["native", "composite"]
     try:
