@@ -1,13 +1,21 @@
 import numpy as np
 import pytest
 
-from benchmarks.agreement import Disagreement, check_agreement
+from benchmarks.agreement import Disagreement, check_agreement, largest_error
 
 
 def test_the_largest_difference_is_returned_as_a_fraction_of_the_largest_value():
-    outputs = [np.array([1.0, 2.0]), np.array([10.0, -20.1])]
-    expected = [np.array([1.0, 2.0]), np.array([10.0, -20.0])]
+    outputs = [np.array([10.0, -20.1]), np.array([1.0, 2.0])]
+    expected = [np.array([10.0, -20.0]), np.array([1.0, 2.0])]
     assert check_agreement("ours", "theirs", "forward", outputs, expected, 0.01) == pytest.approx(0.005)
+    assert largest_error(outputs, expected) == pytest.approx(0.005)
+
+
+def test_a_difference_of_the_tolerance_is_allowed_and_a_larger_one_is_not():
+    expected = [np.array([-8.0, 1.0])]
+    assert check_agreement("ours", "theirs", "forward", [np.array([-8.0, 2.0])], expected, 0.125) == 0.125
+    with pytest.raises(Disagreement, match="allowed are 0.12"):
+        check_agreement("ours", "theirs", "forward", [np.array([-8.0, 2.001])], expected, 0.125)
 
 
 def test_a_disagreement_names_the_contender_the_reference_the_work_and_the_error():
