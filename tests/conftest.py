@@ -20,9 +20,9 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Folder with reference vectors and images that are too large for the repository."""
+    """Folder with photographs of COCO, which may not be copied into the repository; numbers are in tests/golden."""
     if not SHARED.is_dir():
-        pytest.skip(f"no reference data: {SHARED} does not exist (set TF_DCNV2_SHARED)")
+        pytest.skip(f"no photographs of COCO: {SHARED} does not exist (set TF_DCNV2_SHARED)")
     return SHARED
 
 

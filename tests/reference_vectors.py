@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# What is too large for the repository.
+# Photographs of data sets whose licences do not allow copies here.
 SHARED = Path(os.environ.get("TF_DCNV2_SHARED", REPOSITORY.parent / "shared"))
-_GOLDEN = REPOSITORY / "tests" / "golden"
+GOLDEN = REPOSITORY / "tests" / "golden"
 
 
 def _each_file(name: str, pattern: str) -> Callable:
     """A fixture of the arrays of each file."""
-    paths = sorted(_GOLDEN.glob(pattern))
+    paths = sorted(GOLDEN.glob(pattern))
 
     @pytest.fixture(name=name, params=paths, ids=[path.stem for path in paths])
     def vectors(request) -> dict[str, np.ndarray]:

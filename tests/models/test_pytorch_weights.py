@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import save_file
 
+from tests.reference_vectors import GOLDEN
 from tf_dcnv2.layers import ModulatedDeformableConv2D
 from tf_dcnv2.models import BackboneConfig, ResNetBackbone
 from tf_dcnv2.models.pytorch_weights import convert_pytorch_backbone, read_checkpoint
@@ -140,8 +141,8 @@ def test_a_converted_backbone_gives_the_features_of_the_original(state_dict, rng
 
 @pytest.mark.parametrize("vectors", ["deform_conv_plain3x3", "deform_conv_dg4"])
 @pytest.mark.parametrize("branch", ["conv2.conv_offset", "conv2_offset"])
-def test_a_converted_layer_gives_the_values_of_mmcv(shared_dir, vectors, branch):
-    golden = np.load(shared_dir / "golden" / f"{vectors}.npz")
+def test_a_converted_layer_gives_the_values_of_mmcv(vectors, branch):
+    golden = np.load(GOLDEN / f"{vectors}.npz")
     groups = int(golden["deformable_groups"])
     x, offset, mask = golden["x"], golden["offset"], golden["mask"]
     # Features that carry their own offsets: each deformable group gets the 27 numbers of its taps as further channels,
