@@ -108,7 +108,7 @@ $(VENV)/.requirements: $(VENV)/.created
 
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)
 	@echo "Compiling the ops and installing tf-dcnv2 with its requirements into $(VENV)"
-	@$(PIP) install --quiet --no-build-isolation -e '.[detection,test]'
+	@$(PIP) install --quiet --no-build-isolation -e '.[detection,test,dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

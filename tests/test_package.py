@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_release
+import yaml
 
 import tf_dcnv2
 from tf_dcnv2 import cli
@@ -130,6 +131,14 @@ def test_submodules_are_found_as_attributes_and_others_are_not():
 
 def test_the_installed_version_is_that_of_the_source():
     assert metadata.version("tf-dcnv2") == tf_dcnv2.__version__
+
+
+def test_the_workflow_runs_what_continuous_integration_runs_on_every_supported_python():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
+    assert [step["run"] for step in workflow["steps"] if "run" in step] == [".ci/run"]
+    classifiers = metadata.metadata("tf-dcnv2").get_all("Classifier")
+    supported = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", text) for text in classifiers]
+    assert workflow["strategy"]["matrix"]["python"] == [match.group(1) for match in supported if match]
 
 
 def test_the_makefile_installs_the_build_requirements_of_the_package():
