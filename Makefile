@@ -7,7 +7,7 @@
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
 #   make mutate     plants faults in the package and lists those that no test notices (a minute or more for each)
 #   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
-#   make lint       ruff and clang-format
+#   make lint       ruff, mypy and clang-format
 #   make install    only the virtual environment with the package in it
 #
 # Variables: PYTHON (the interpreter to start from), VENV (where the environment goes), OUTPUT (of the demo), JOBS (how
@@ -82,6 +82,7 @@ bench: $(VENV)/.bench
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
 
 format: install

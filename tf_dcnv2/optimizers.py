@@ -10,6 +10,7 @@ registered subclass of `Adam`. It stays one through saving and loading, cloning,
 
 import functools
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -54,7 +55,7 @@ def for_compiling(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.o
     inner = _without_loss_scaling(optimizer)
     if not isinstance(inner, _ScaledOptimizer):
         # Not through the optimizer's own __setattr__, which tracks what is assigned.
-        object.__setattr__(inner, "__class__", scaled_class(type(inner)))
+        object.__setattr__(inner, "__class__", scaled_class(inner.__class__))
         inner.scale_inner_optimizers()
     return optimizer
 
@@ -77,7 +78,14 @@ def scaled_class(optimizer_class: type[keras.optimizers.Optimizer]) -> type[kera
     return keras.saving.register_keras_serializable(package="tf_dcnv2", name=name)(subclass)
 
 
-class _ScaledOptimizer:
+# What a scaled optimizer inherits from next, to a type checker.
+if TYPE_CHECKING:
+    from keras.optimizers import Optimizer as _AnyOptimizer
+else:
+    _AnyOptimizer = object
+
+
+class _ScaledOptimizer(_AnyOptimizer):
     """The part of a scaled optimizer that comes before its original class."""
 
     # Of the learning rate that the optimizer itself reads.

@@ -184,7 +184,7 @@ class _EvaluatedImage:
                 "bbox": boxes[index].tolist(),
                 "area": float(areas[index]),
                 "iscrowd": int(self._targets["crowd"][index]),
-                **self._segmentation(self._targets, "mask_boxes", index),
+                **self._segmentation(self._targets, "mask_boxes", int(index)),
             }
             for index in np.flatnonzero(classes >= 0)
         ]
@@ -201,7 +201,7 @@ class _EvaluatedImage:
                 "category_id": int(classes[index]),
                 "bbox": [round(value, 3) for value in boxes[index].tolist()],
                 "score": round(float(scores[index]), 6),
-                **self._segmentation(self._detections, "boxes", index),
+                **self._segmentation(self._detections, "boxes", int(index)),
             }
             for index in np.flatnonzero(usable)
         ]
@@ -250,8 +250,8 @@ def _fingerprint(inputs: Mapping[str, Any], targets: Mapping[str, np.ndarray], i
     """The same for the same image whatever the batch it comes in."""
     height, width = np.asarray(inputs["image_sizes"])[index].astype(int)
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(np.ascontiguousarray(np.asarray(inputs["images"][index])[:height, :width]))
-    digest.update(np.ascontiguousarray(targets["original_sizes"][index]))
+    digest.update(np.ascontiguousarray(np.asarray(inputs["images"][index])[:height, :width]).data)
+    digest.update(np.ascontiguousarray(targets["original_sizes"][index]).data)
     return digest.digest()
 
 

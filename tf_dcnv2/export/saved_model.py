@@ -101,14 +101,13 @@ def load_exported(path: str | os.PathLike) -> Callable[..., dict[str, tf.Tensor]
     if not tf.saved_model.contains_saved_model(os.fspath(path)):
         raise FileNotFoundError(f"{os.fspath(path)} is not a SavedModel: it has no saved_model.pb.")
     model = tf.saved_model.load(os.fspath(path))
-    signature = model.signatures[_SIGNATURE]
 
     def detect(images: Any, image_sizes: Any) -> dict[str, tf.Tensor]:
         images = tf.convert_to_tensor(images, tf.float32)
+        # Looked up in the model here, which keeps it: a signature's variables live as long as the model does.
+        signature = model.signatures[_SIGNATURE]
         return signature(images=images, image_sizes=tf.convert_to_tensor(image_sizes, tf.float32))
 
-    # The signature's variables live as long as the model does.
-    detect.model = model
     return detect
 
 

@@ -123,7 +123,7 @@ class Backups:
 
     def _newest_first(self) -> list[Path]:
         steps = {path: int(match[1]) for path in self._files() if (match := _NAME.fullmatch(path.name))}
-        return sorted(steps, key=steps.get, reverse=True)
+        return sorted(steps, key=steps.__getitem__, reverse=True)
 
     def _files(self) -> list[Path]:
         return list(self._folder.iterdir()) if self._folder.is_dir() else []

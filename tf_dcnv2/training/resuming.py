@@ -47,7 +47,8 @@ def resumed_options(output: str, given: Mapping[str, Any]) -> TrainOptions:
     if state is not None and state.is_finished:
         replaced = [name for name in BUDGETS if name not in given and _is_used_up(name, options, config, state)]
         if set(BUDGETS) & set(given) - set(replaced):
-            options = dataclasses.replace(options, **dict.fromkeys(replaced))
+            none: dict[str, Any] = dict.fromkeys(replaced)
+            options = dataclasses.replace(options, **none)
     return options
 
 
@@ -137,13 +138,14 @@ def require_same_data(config: Mapping[str, Any], new: Mapping[str, Mapping[str, 
     for name, saved in config.get("data", {}).items():
         if saved is None:
             continue
-        if new[name] is None:
+        now = new[name]
+        if now is None:
             raise ValueError(f"The run was evaluated on {saved['images']} images so far. Give `{name}` again.")
         # Earlier versions did not write all of them.
-        different = {key for key, value in new[name].items() if saved.get(key, value) != value}
+        different = {key for key, value in now.items() if saved.get(key, value) != value}
         if not different:
             continue
-        counts = [f"{data['images']} images with {data['boxes']} boxes" for data in (saved, new[name])]
+        counts = [f"{data['images']} images with {data['boxes']} boxes" for data in (saved, now)]
         if counts[0] != counts[1]:
             other = counts[1]
         else:

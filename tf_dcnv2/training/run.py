@@ -207,7 +207,7 @@ def _configuration(
 def _datasets(
     options: TrainOptions, detector: FasterRCNN, info: DatasetInfo, state: RunState
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
-    common = {
+    common: dict[str, Any] = {
         "batch_size": options.batch_size,
         "short_side": detector.config.short_side,
         "max_side": detector.config.max_side,

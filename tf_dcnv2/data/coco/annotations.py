@@ -258,7 +258,7 @@ def _warn_of_shared_files(images: Mapping[int, dict], findings: Findings) -> Non
 def _read_annotations(
     entries: list, images: dict[int, dict], categories: dict[int, str], findings: Findings
 ) -> dict[int, list[dict]]:
-    annotations_of = collections.defaultdict(list)
+    annotations_of: dict[int, list[dict]] = collections.defaultdict(list)
     ids_by_name = {name: key for key, name in categories.items()}
     for position, entry in enumerate(entries):
         name = _name_of(entry, position)
@@ -278,7 +278,11 @@ def _read_annotations(
         references = (entry["image_id"], entry["category_id"])
         if not all(isinstance(value, int) for value in references) and id_number(image_id) == image_id:
             findings.repair("annotation", name, "ids that are no integers were read as such")
-        annotation = {"id": entry.get("id"), "image_id": id_number(image_id), "category_id": category_id}
+        annotation: dict[str, Any] = {
+            "id": entry.get("id"),
+            "image_id": id_number(image_id),
+            "category_id": category_id,
+        }
         if _read_shape(entry, annotation, name, findings):
             _read_details(entry, annotation, name, findings)
             annotations_of[annotation["image_id"]].append(annotation)

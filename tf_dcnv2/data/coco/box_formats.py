@@ -123,7 +123,7 @@ def _fits(evidence: BoxEvidence, name: str) -> np.ndarray:
 
 def _by_outlines(evidence: BoxEvidence, outlined: np.ndarray) -> Suspicion | None:
     shares = {name: _agrees(evidence, name)[outlined].mean() for name in BOX_FORMATS}
-    best = max(shares, key=shares.get)
+    best = max(shares, key=shares.__getitem__)
     return Suspicion((best,), shares[best]) if shares["xywh"] < 0.5 and shares[best] >= 0.8 else None
 
 

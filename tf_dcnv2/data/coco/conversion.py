@@ -354,8 +354,9 @@ def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], na
             "is_crowd": [int(item.crowd) for item in objects],
             "area": [item.area for item in objects],
         }
-        if objects[0].mask is not None:
-            columns["mask"] = [encode_mask(item.mask) for item in objects]
+        masks = [item.mask for item in objects if item.mask is not None]
+        if masks:  # either all objects have one or none has
+            columns["mask"] = [encode_mask(mask) for mask in masks]
         for name, column in columns.items():
             features[f"image/object/{name}"] = tfrecord_lib.convert_to_feature(column)
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()

@@ -60,8 +60,8 @@ def _sparse_png(crop: np.ndarray, top: int, left: int, height: int, width: int) 
     for start in range(0, len(crop), _ROWS_AT_ONCE):
         rows = np.zeros((min(_ROWS_AT_ONCE, len(crop) - start), row_bytes), np.uint8)
         rows[:, 1 + left : 1 + left + crop.shape[1]] = crop[start : start + _ROWS_AT_ONCE]
-        checksum = zlib.adler32(rows, checksum)
-        parts.append(packer.compress(rows))
+        checksum = zlib.adler32(rows.data, checksum)
+        parts.append(packer.compress(rows.data))
     parts.append(packer.flush(zlib.Z_FULL_FLUSH))
     body, checksum = _zeros((height - top - len(crop)) * row_bytes, checksum)
     end_of_stream = b"\x03\x00"

@@ -38,7 +38,8 @@ class Segmentation:
     def outline(self) -> list[float] | None:
         """The smallest box `[x, y, width, height]` around it; None if it is empty."""
         if isinstance(self.code, dict):
-            return _run_length_box(*self.code["size"], decode_counts(self.code["counts"]))
+            height, width = self.code["size"]
+            return _run_length_box(height, width, decode_counts(self.code["counts"]))
         points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in self.code])
         (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
         return [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]
@@ -119,8 +120,8 @@ def decode_counts(counts: list[int] | str | bytes) -> np.ndarray:
         ValueError: they are malformed.
     """
     if isinstance(counts, list):
-        numbers = [as_number(count) for count in counts]
-        if None in numbers or not all(0 <= number < 2**52 and number.is_integer() for number in numbers):
+        numbers = [number for count in counts if (number := as_number(count)) is not None]
+        if len(numbers) < len(counts) or not all(0 <= number < 2**52 and number.is_integer() for number in numbers):
             raise ValueError(f"malformed run lengths {shorten(counts)}")
         return np.array(numbers, np.int64)
     return _decompress(counts if isinstance(counts, str) else counts.decode("latin-1"))
@@ -135,8 +136,8 @@ def _parse_text(text: str) -> Any:
 
 def _parse_run_lengths(value: Mapping) -> RunLengths:
     size, counts = value.get("size"), value.get("counts")
-    sides = [as_side(side) for side in size] if isinstance(size, list) else []
-    if len(sides) != 2 or None in sides:
+    sides = [side for entry in size if (side := as_side(entry)) is not None] if isinstance(size, list) else []
+    if not isinstance(size, list) or len(size) != 2 or len(sides) != 2:
         raise ValueError(f"run-length segmentation with the size {shorten(size)}")
     if not isinstance(counts, list | str | bytes):
         raise ValueError("run-length segmentation without counts")

@@ -93,5 +93,5 @@ def as_box(value: Any) -> list[float] | None:
         value = value[0]
     if not isinstance(value, list) or len(value) != 4:
         return None
-    numbers = [as_number(number) for number in value]
-    return None if None in numbers else numbers
+    numbers = [number for entry in value if (number := as_number(entry)) is not None]
+    return numbers if len(numbers) == len(value) else None

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import tensorflow as tf
@@ -177,7 +177,8 @@ def _deep_pixels(path: str | os.PathLike, image: "Image.Image") -> np.ndarray | 
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
     # Pillow keeps only the upper 8 of 16 bits where there are several channels.
-    raw_mode = image.tile[0][3] if getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)
+    raw_mode = tiles[0][3] if tiles else ""
     raw_mode = raw_mode if isinstance(raw_mode, str) else str(raw_mode[0] if raw_mode else "")
     if not re.search(r";16", raw_mode):
         return None
@@ -193,9 +194,10 @@ def _as_rgb(image: "Image.Image") -> "Image.Image":
     from PIL import Image, ImageCms
 
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
+        return cast("Image.Image", converted)  # None only if it is converted in place
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         with_alpha = np.asarray(image.convert("RGBA"))
         return Image.fromarray(whiten(with_alpha[..., :3], with_alpha[..., 3]))

@@ -27,7 +27,7 @@ def match_categories(own: Mapping[int, str], other: Mapping[int, str]) -> dict[i
     if not (_has_names(own) and _has_names(other)):
         return {key: key for key in own if key in other}
     found = {key: key for key, name in own.items() if other.get(key) == name}
-    free = {name: key for key, name in reversed(other.items()) if key not in found.values()}
+    free = {name: key for key, name in reversed(list(other.items())) if key not in found.values()}
     found |= {key: free.pop(name) for key, name in own.items() if key not in found and name in free}
     mine = _by_plain_name({key: name for key, name in own.items() if key not in found})
     others = _by_plain_name({key: name for key, name in other.items() if key not in found.values()})

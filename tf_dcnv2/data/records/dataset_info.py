@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_dcnv2.data.records.category_names import describe_difference, match_categories
-from tf_dcnv2.data.records.files import find_shards, group_by_prefix, prefix_of, read_sidecar, sidecar_path
+from tf_dcnv2.data.records.files import find_shards, group_by_prefix, read_sidecar, sidecar_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +164,10 @@ def describe_shards(paths: Sequence[str], categories: Mapping[int, str] | None =
     Raises:
         ValueError: also if the records have boxes of a category that `categories` has not.
     """
-    sidecars = {prefix: read_sidecar(prefix) for prefix in group_by_prefix(paths)}
-    if not sidecars or None in sidecars.values() or None in map(prefix_of, paths):
+    groups = group_by_prefix(paths)
+    prefix_by_path = {path: prefix for prefix, group in groups.items() for path in group}
+    sidecars = {prefix: sidecar for prefix in groups if (sidecar := read_sidecar(prefix)) is not None}
+    if not sidecars or len(sidecars) < len(groups) or not prefix_by_path.keys() >= set(paths):
         return None
     shards = {
         os.path.join(os.path.dirname(prefix), shard["file"]): shard
@@ -176,8 +178,7 @@ def describe_shards(paths: Sequence[str], categories: Mapping[int, str] | None =
         return None
     merged = _Merged(categories)
     for prefix, sidecar in sidecars.items():
-        own = [shards[path] for path in paths if prefix_of(path) == prefix]
-        merged.add(prefix, sidecar, own)
+        merged.add(prefix, sidecar, [shards[path] for path in groups[prefix]])
     selected = [shards[path] for path in paths]
     orientations = sum(
         (collections.Counter(shard.get("orientations", {})) for shard in selected), collections.Counter()
@@ -190,7 +191,7 @@ def describe_shards(paths: Sequence[str], categories: Mapping[int, str] | None =
         max_boxes_per_image=max(shard["max_boxes_per_image"] for shard in selected),
         boxes_per_category={key: merged.boxes_of[key] for key in sorted(merged.categories)},
         image_ids=tuple(
-            merged.renumbering[prefix_of(path)].images.get(image_id, image_id)
+            merged.renumbering[prefix_by_path[path]].images.get(image_id, image_id)
             for path in paths
             for image_id in shards[path]["image_ids"]
         ),

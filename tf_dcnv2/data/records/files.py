@@ -79,7 +79,7 @@ def find_shards(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> lis
     """
     patterns = [pattern] if isinstance(pattern, (str, os.PathLike)) else list(pattern)
     paths: list[str] = []
-    for entry in map(os.fspath, patterns):
+    for entry in [os.fspath(entry) for entry in patterns]:
         matches = _match(entry)
         if not matches:
             if tf.io.gfile.exists(sidecar_path(entry)):
@@ -143,7 +143,8 @@ def _check_complete(prefix: str, paths: Sequence[str]) -> None:
         directory = os.path.dirname(prefix)
         expected = {os.path.join(directory, shard["file"]): shard["bytes"] for shard in sidecar["shards"]}
     else:
-        counts = {int(_SHARD_NAME.match(path)["count"]) for path in paths if prefix_of(path) == prefix}
+        matches = [match for path in paths if (match := _SHARD_NAME.match(path)) and match["prefix"] == prefix]
+        counts = {int(match["count"]) for match in matches}
         suffix = ".tfrecord" if paths[0].endswith(".tfrecord") else ""
         expected = {
             f"{prefix}-{index:05d}-of-{count:05d}{suffix}": None for count in sorted(counts) for index in range(count)

@@ -83,7 +83,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     hue = rng.uniform()
     dark = muted_color(rng, hue, rng.uniform(0.25, 0.45))
     light = muted_color(rng, hue + rng.uniform(-0.12, 0.12), rng.uniform(0.55, 0.85))
-    blotches = sum(smooth_noise(rng, height, width, cells) / cells**0.7 for cells in (3, 7, 16, 40))
+    blotches = np.sum([smooth_noise(rng, height, width, cells) / cells**0.7 for cells in (3, 7, 16, 40)], axis=0)
     blotches = (blotches - blotches.min()) / np.ptp(blotches)
     return dark + (light - dark) * blotches[..., None]
 

@@ -32,12 +32,14 @@ def _boundary_loops(mask: np.ndarray) -> list[np.ndarray]:
     loops = []
     while leaving:
         start = next(iter(leaving))
-        loop, position, heading = [], start, (0, 1)
+        loop: list[tuple[int, int]] = []
+        position, heading = start, (0, 1)
         while not loop or position != start:
             loop.append(position)
             ends = leaving[position]
             # Where parts touch at a corner, turning right stays on the same part.
-            step = max(ends, key=lambda end, p=position, h=heading: _turn(h, (end[0] - p[0], end[1] - p[1])))
+            turns = [_turn(heading, (end[0] - position[0], end[1] - position[1])) for end in ends]
+            step = ends[turns.index(max(turns))]
             ends.remove(step)
             if not ends:
                 del leaving[position]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import zlib
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,8 @@ def make_synthetic_coco(
 
     images_dir = os.path.join(os.fspath(output_dir), "images", split)
     os.makedirs(images_dir, exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id in range(1, num_images + 1):
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), image_id])
         pixels, shapes = _draw_image(rng, height, width, look)
