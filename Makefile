@@ -58,7 +58,7 @@ test-matrix: $(TENSORFLOW_RELEASES:%=test-tensorflow-%)
 test-tensorflow-%:
 	@echo "Ops and layers with TensorFlow $*, in build/tensorflow-$*"
 	@mkdir -p build/tensorflow-$*
-	@cp -rpu bazel cc tests tf_dcnv2 tools setup.py pyproject.toml README.md LICENSE Makefile build/tensorflow-$*/
+	@cp -rpu bazel cc tests tf_dcnv2 tf_dcnv2_cli tools setup.py pyproject.toml README.md LICENSE Makefile build/tensorflow-$*/
 	@rm -f build/tensorflow-$*/tf_dcnv2/ops/*.so
 	@cd build/tensorflow-$* && $(PYTHON) -m venv .venv && \
 	  .venv/bin/python -m pip install --quiet --disable-pip-version-check $(BUILD_REQUIREMENTS) 'tensorflow==$*.*' \

@@ -14,38 +14,31 @@
 registers the custom ops and their gradients with TensorFlow, for `tf.saved_model.load`, and layers and optimizers with
 Keras, for `keras.models.load_model`. The other modules are imported when first used; they need the extra requirements
 of `pip install 'tf-dcnv2[detection]'`.
+
+The command line `tf-dcnv2` is another package, `tf_dcnv2_cli`, so that it can answer `--help` without this one.
 """
 
 import importlib
-import sys
-from pathlib import Path
+from types import ModuleType
 
 from tf_dcnv2._keras_backend import require_tensorflow_backend
 
 __version__ = "0.1.0"
 
-_SUBMODULES = (
-    *("ops", "layers", "optimizers", "models", "data"),
-    *("training", "evaluation", "export", "visualization"),
-)
+require_tensorflow_backend()  # before anything else imports Keras
 
-__all__ = ["__version__", *_SUBMODULES]
+from tf_dcnv2 import layers, ops, optimizers  # noqa: E402
+
+_IMPORTED_WHEN_USED = ("models", "data", "training", "evaluation", "export", "visualization")
+
+__all__ = ["__version__", "layers", "ops", "optimizers", *_IMPORTED_WHEN_USED]
 
 
-def __getattr__(name: str):
-    if name in _SUBMODULES:
+def __getattr__(name: str) -> ModuleType:
+    if name in _IMPORTED_WHEN_USED:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
-
-
-# The command `tf-dcnv2` answers `--help` and mistakes in its arguments at once: TensorFlow, which takes seconds to
-# import, is left to the sub-command that needs it.
-if Path(sys.argv[0] if sys.argv else "").name != "tf-dcnv2":
-    require_tensorflow_backend()
-    for _name in ("ops", "layers", "optimizers"):
-        importlib.import_module(f"{__name__}.{_name}")
-    del _name
+    return sorted({*globals(), *_IMPORTED_WHEN_USED})

@@ -2,6 +2,6 @@
 
 import sys
 
-from tf_dcnv2.cli import main
+from tf_dcnv2_cli import main
 
 sys.exit(main())

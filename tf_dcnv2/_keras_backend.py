@@ -5,7 +5,20 @@ import os
 import sys
 from pathlib import Path
 
-REMEDY = 'Set "backend": "tensorflow" in ~/.keras/keras.json, or unset KERAS_BACKEND.'
+_REMEDY = 'Set "backend": "tensorflow" in ~/.keras/keras.json, or unset KERAS_BACKEND.'
+
+
+class UnsupportedBackendError(ImportError):
+    """Keras has another backend than TensorFlow.
+
+    Attributes:
+        backend: its name.
+        remedy: what to do.
+    """
+
+    def __init__(self, backend: str):
+        self.backend, self.remedy = backend, _REMEDY
+        super().__init__(f"tf-dcnv2 works with Keras' TensorFlow backend only, not with {backend!r}. {_REMEDY}")
 
 
 def keras_backend() -> str:
@@ -28,8 +41,8 @@ def require_tensorflow_backend() -> None:
     """Refuses every other backend, with what to do.
 
     Raises:
-        ImportError: Keras has another backend.
+        UnsupportedBackendError: Keras has another backend.
     """
     backend = keras_backend()
     if backend != "tensorflow":
-        raise ImportError(f"tf-dcnv2 works with Keras' TensorFlow backend only, not with {backend!r}. {REMEDY}")
+        raise UnsupportedBackendError(backend)

@@ -7,7 +7,7 @@
 The kernels are compiled to machine code for each capability, which runs on GPUs of the same major and at least the same
 minor version, and to PTX for the newest, which drivers compile for GPUs that are newer still.
 
-A library needs a driver of its toolkit's major release, or a newer one: tf_dcnv2/cli/cuda_driver.py knows which.
+A library needs a driver of its toolkit's major release, or a newer one: tf_dcnv2_cli/cuda_driver.py knows which.
 
 Run as a program, prints what it chose as a JSON object, or null for the CPU only: Bazel asks in this way.
 """

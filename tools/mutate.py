@@ -32,7 +32,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ops", "layers", "models", "data", "training", "evaluation", "export")
 IMPORTED_ONCE = ("tensorflow", "keras", "official.vision.ops.box_ops", "pycocotools.mask", "hypothesis")
-NEEDED = ("tf_dcnv2", "tests", "cc", "tools", "benchmarks", "examples", "pyproject.toml", "Makefile", "README.md")
+NEEDED = (
+    "tf_dcnv2",
+    "tf_dcnv2_cli",
+    "tests",
+    "cc",
+    "tools",
+    "benchmarks",
+    "examples",
+    "pyproject.toml",
+    "Makefile",
+    "README.md",
+)
 
 _SWAPS = {
     ast.Lt: ast.LtE,

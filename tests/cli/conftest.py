@@ -3,9 +3,9 @@ import pytest
 import yaml
 
 from tests.models.conftest import MASK_HEAD, tiny_config
-from tf_dcnv2.cli import main
 from tf_dcnv2.data import make_synthetic_coco
 from tf_dcnv2.models import detector_class
+from tf_dcnv2_cli import main
 
 SIZE = ["--short-side", "96", "--max-side", "128"]
 

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from tf_dcnv2 import cli
-from tf_dcnv2.cli import benchmark
+import tf_dcnv2_cli as cli
 from tf_dcnv2.ops import native
+from tf_dcnv2_cli import benchmark
 
 TINY = ["benchmark", "--size", "6x10x8", "--rois", "5"]
 ROW = re.compile(r"(3x3 convolution|RoI pooling), (\w+) +\d+\.?\d* ms +(\d+\.\d\d) +\d+\.?\d* ms +(\d+\.\d\d)")
@@ -89,7 +89,7 @@ def test_arguments_that_make_no_sense_give_one_line_and_status_2(arguments, mess
 def test_the_number_of_threads_is_tensorflows():
     program = f"""
 import tensorflow as tf
-from tf_dcnv2 import cli
+import tf_dcnv2_cli as cli
 status = cli.main({[*TINY, "--threads", "1"]})
 print(status, tf.config.threading.get_intra_op_parallelism_threads())
 """

@@ -1,7 +1,8 @@
 import pytest
 
-from tf_dcnv2 import __version__, cli
-from tf_dcnv2.cli.errors import UsageError, describe
+import tf_dcnv2_cli as cli
+from tf_dcnv2 import __version__
+from tf_dcnv2_cli.errors import UsageError, describe
 
 COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
 
@@ -86,7 +87,7 @@ def test_an_interruption_gives_status_130(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tf_dcnv2.cli.doctor.run", interrupted)
+    monkeypatch.setattr("tf_dcnv2_cli.doctor.run", interrupted)
     assert run_main("doctor") == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
 

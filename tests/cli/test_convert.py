@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-from tf_dcnv2.cli import main
 from tf_dcnv2.data import read_dataset_info
+from tf_dcnv2_cli import main
 
 
 def test_conversion_reports_the_data_set_and_how_to_go_on(synthetic, tmp_path, capsys):

@@ -1,7 +1,7 @@
 import pytest
 
-from tf_dcnv2 import cli
-from tf_dcnv2.cli import demo
+import tf_dcnv2_cli as cli
+from tf_dcnv2_cli import demo
 
 
 def test_the_demo_goes_the_whole_way_by_commands_that_users_have(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,7 @@
 import pytest
 
-from tf_dcnv2.cli import doctor, main
 from tf_dcnv2.ops import native
+from tf_dcnv2_cli import doctor, main
 
 
 def test_a_healthy_installation_is_reported_with_its_versions(capsys):

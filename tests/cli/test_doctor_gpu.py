@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from tf_dcnv2.cli import cuda_driver, doctor
-from tf_dcnv2.cli.cuda_driver import Driver, DriverError, Gpu, needed_driver, query_driver
 from tf_dcnv2.ops import native
+from tf_dcnv2_cli import cuda_driver, doctor
+from tf_dcnv2_cli.cuda_driver import Driver, DriverError, Gpu, needed_driver, query_driver
 
 TURING, AMPERE, ADA, HOPPER = Gpu("T4", (7, 5)), Gpu("A100", (8, 0)), Gpu("L4", (8, 9)), Gpu("H100", (9, 0))
 BLACKWELL = Gpu("B200", (10, 0))

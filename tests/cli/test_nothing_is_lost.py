@@ -10,10 +10,10 @@ import yaml
 from PIL import Image
 
 from tests.cli.conftest import SIZE
-from tf_dcnv2.cli import main
-from tf_dcnv2.cli.trained import load_trained
 from tf_dcnv2.data import make_synthetic_coco
 from tf_dcnv2.evaluation import coco as evaluation
+from tf_dcnv2_cli import main
+from tf_dcnv2_cli.trained import load_trained
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_names_that_the_terminal_cannot_show_do_not_end_a_command(renamed_run, r
 
 
 def test_an_average_precision_of_nothing_is_never_minus_one():
-    from tf_dcnv2.cli.training_report import _precision
+    from tf_dcnv2_cli.training_report import _precision
 
     assert "-1.000" not in _precision({f"val_{name}": -1.0 for name in ("AP", "AP50", "AP75")}, "val_")
 

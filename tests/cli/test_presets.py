@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tf_dcnv2.cli import main
 from tf_dcnv2.models.presets import preset_names
+from tf_dcnv2_cli import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "presets.md"
 

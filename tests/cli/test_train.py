@@ -6,12 +6,12 @@ import pytest
 from tests.cli.conftest import SIZE
 from tests.models.conftest import MASK_HEAD
 from tests.training.conftest import TINY
-from tf_dcnv2.cli import main, train
-from tf_dcnv2.cli.errors import UsageError
-from tf_dcnv2.cli.trained import load_trained
-from tf_dcnv2.cli.training_report import TrainingReport
 from tf_dcnv2.training import RunFolder, RunState, TrainOptions
 from tf_dcnv2.training.resuming import describe_data
+from tf_dcnv2_cli import main, train
+from tf_dcnv2_cli.errors import UsageError
+from tf_dcnv2_cli.trained import load_trained
+from tf_dcnv2_cli.training_report import TrainingReport
 
 PRESET = ["--preset", "faster_rcnn_small_dcnv2"]
 SETTINGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]

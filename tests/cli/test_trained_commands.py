@@ -10,9 +10,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tests.cli.conftest import SIZE
-from tf_dcnv2.cli import main
-from tf_dcnv2.cli.trained import load_trained
 from tf_dcnv2.evaluation.coco_metrics import METRIC_NAMES
+from tf_dcnv2_cli import main
+from tf_dcnv2_cli.trained import load_trained
 
 
 def test_evaluation_prints_all_metrics_and_classes_and_writes_results(run_folder, records, tmp_path, capsys):

@@ -29,7 +29,7 @@ def fsync_or_die(handle):
     fsync(handle)
 if die_in:
     os.fsync = fsync_or_die
-from tf_dcnv2.cli import main
+from tf_dcnv2_cli import main
 sys.exit(main())
 """
 

@@ -14,13 +14,13 @@ from PIL import Image
 from tests.models.conftest import MASK_HEAD, tiny_config
 from tests.wild.conftest import CASES
 from tests.wild.random_files import random_file
-from tf_dcnv2.cli import main
-from tf_dcnv2.cli.errors import describe
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
 from tf_dcnv2.data.coco.annotations import load_json, read_coco_annotations
 from tf_dcnv2.data.findings import Findings
 from tf_dcnv2.evaluation import evaluate_coco
 from tf_dcnv2.models import FasterRCNN, detector_class
+from tf_dcnv2_cli import main
+from tf_dcnv2_cli.errors import describe
 
 PLAIN = json.loads((CASES / "plain" / "a.json").read_text())
 FEW = {"batch_size": 4, "short_side": 32, "max_side": 64, "masks": False}

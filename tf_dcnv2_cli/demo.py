@@ -5,8 +5,8 @@ import importlib
 import shlex
 from pathlib import Path
 
-from tf_dcnv2.cli.arguments import positive_int, positive_number
-from tf_dcnv2.cli.console import say
+from tf_dcnv2_cli.arguments import positive_int, positive_number
+from tf_dcnv2_cli.console import say
 
 SUMMARY = "train, evaluate and export a small detector on synthetic images"
 
@@ -78,7 +78,7 @@ def _command(name: str, *arguments: object) -> None:
     """Prints a command line and runs it here, where TensorFlow is loaded already."""
     words = [str(argument) for argument in arguments]
     print(f"\n$ tf-dcnv2 {name} {shlex.join(words)}", flush=True)
-    module = importlib.import_module(f"tf_dcnv2.cli.{name}")
+    module = importlib.import_module(f"tf_dcnv2_cli.{name}")
     parser = argparse.ArgumentParser(prog=f"tf-dcnv2 {name}")
     module.add_arguments(parser)
     if module.run(parser.parse_args(words)):
@@ -89,9 +89,9 @@ def _check_exported(run_folder: Path, exported: Path, records: Path) -> None:
     """Compares the detector with its two SavedModels on one batch of images."""
     import numpy as np
 
-    from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.data import load_records
     from tf_dcnv2.export import load_exported
+    from tf_dcnv2_cli.trained import load_trained
 
     detector = load_trained(run_folder).detector
     sides = {"short_side": detector.config.short_side, "max_side": detector.config.max_side}

@@ -12,9 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tf_dcnv2._keras_backend import REMEDY, keras_backend
-from tf_dcnv2.cli.console import say
-from tf_dcnv2.cli.cuda_driver import Driver, Gpu, needed_driver, query_driver
+from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.cuda_driver import Driver, Gpu, needed_driver, query_driver
 
 SUMMARY = "check the installation and say what is wrong with it"
 
@@ -68,6 +67,8 @@ def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except Exception as error:
+        if hasattr(error, "backend"):
+            return  # the package cannot be imported, as _keras reports
         subject = check.__name__.strip("_").replace("_", " ")
         yield Finding(subject, f"{type(error).__name__}: {error}", False, "The lines above may tell why.")
 
@@ -104,8 +105,15 @@ def _tensorflow() -> Iterator[Finding]:
 
 
 def _keras() -> Iterator[Finding]:
-    backend = keras_backend()
-    yield Finding("keras", f"{metadata.version('keras')}, backend {backend}", backend == "tensorflow", REMEDY)
+    version = metadata.version("keras")
+    try:
+        import tf_dcnv2  # noqa: F401, refuses other backends
+    except ImportError as error:
+        if not hasattr(error, "backend"):
+            raise
+        yield Finding("keras", f"{version}, backend {error.backend}", False, error.remedy)
+    else:
+        yield Finding("keras", f"{version}, backend tensorflow")
 
 
 def _numpy() -> Iterator[Finding]:

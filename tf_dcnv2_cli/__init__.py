@@ -1,7 +1,8 @@
 """The command line `tf-dcnv2`: one module per sub-command, this one parses, runs and reports errors.
 
-A command module has `SUMMARY` (one line), `DESCRIPTION`, `EXAMPLES`, `add_arguments(parser)` and `run(arguments)`. It
-imports TensorFlow and everything heavy inside `run`, so that help and usage errors come at once.
+A command module has `SUMMARY` (one line), `DESCRIPTION`, `EXAMPLES`, `add_arguments(parser)` and `run(arguments)`.
+Inside `run` it imports `tf_dcnv2`, whose TensorFlow takes seconds to import, and whatever else is heavy, so that help
+and mistakes are answered at once. For the same reason this package stands beside `tf_dcnv2` and not in it.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
@@ -12,10 +13,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib import metadata
+from typing import Any, NoReturn
 
-from tf_dcnv2._keras_backend import require_tensorflow_backend
-from tf_dcnv2.cli.errors import UsageError, describe
+from tf_dcnv2_cli.errors import UsageError, describe
 
 _COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
 
@@ -54,8 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     try:
-        if arguments.command != "doctor":  # which says the same, next to everything else
-            require_tensorflow_backend()
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -74,6 +73,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help explains)\n")
 
 
+class _PrintVersion(argparse.Action):
+    """`--version`, which looks into the installation only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(f"tf-dcnv2 {metadata.version('tf-dcnv2')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tf-dcnv2",
@@ -81,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action=_PrintVersion, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in _COMMANDS:
         module = importlib.import_module(f"{__name__}.{name}")
@@ -96,9 +106,3 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
         command.set_defaults(run=module.run)
     return parser
-
-
-def _version() -> str:
-    import tf_dcnv2
-
-    return tf_dcnv2.__version__

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tf_dcnv2.cli.arguments import add_image_size, add_run, image_size
-from tf_dcnv2.cli.console import progress_bar, say
-from tf_dcnv2.cli.errors import UsageError
-from tf_dcnv2.cli.findings import show_skipped
+from tf_dcnv2_cli.arguments import add_image_size, add_run, image_size
+from tf_dcnv2_cli.console import progress_bar, say
+from tf_dcnv2_cli.errors import UsageError
+from tf_dcnv2_cli.findings import show_skipped
 
 SUMMARY = "detect objects on image files; draw them and write JSON"
 
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Detects, draws and writes; 1 if some file could not be read."""
     from tf_dcnv2._core.output_files import ensure_writable
-    from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.visualization import unwritable_names
+    from tf_dcnv2_cli.trained import load_trained
 
     if not 0 <= arguments.min_score <= 1:
         raise UsageError(f"--min-score must be between 0 and 1. Received: {arguments.min_score}")
@@ -148,7 +148,7 @@ def _zoom(height: int, width: int) -> float:
 
 
 def _reason(error: Exception) -> str:
-    from tf_dcnv2.cli.errors import describe
+    from tf_dcnv2_cli.errors import describe
 
     return "it does not fit into memory" if isinstance(error, MemoryError) else describe(error)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tf_dcnv2.cli.console import say
+from tf_dcnv2_cli.console import say
 
 SHOWN_ITEMS = 10
 

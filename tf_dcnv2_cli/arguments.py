@@ -1,29 +1,26 @@
 """Arguments that several commands have in common."""
 
 import argparse
-from collections.abc import Callable
-from typing import TypeVar
-
-from tf_dcnv2._core.checked_types import Range
-
-Number = TypeVar("Number", int, float)
 
 
-def number_in(bounds: Range, kind: type[Number] = int) -> Callable[[str], Number]:
-    """Makes an argparse type of the numbers in `bounds`."""
-
-    def parse(text: str) -> Number:
-        value = kind(text)
-        if not bounds.allows(value):
-            raise argparse.ArgumentTypeError(f"must be {bounds}. Received: {text}")
-        return value
-
-    parse.__name__ = kind.__name__  # argparse names the type of a word that is no number
-    return parse
+def positive_int(text: str) -> int:
+    """An argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return value
 
 
-positive_int = number_in(Range(1))
-positive_number = number_in(Range(above=0), float)
+def positive_number(text: str) -> float:
+    """An argparse type: a number greater than 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be positive. Received: {text}")
+    return value
+
+
+# argparse names the type of a word that is no number.
+positive_int.__name__, positive_number.__name__ = "int", "float"
 
 
 def add_box_format(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tf_dcnv2.cli.console import label, precision_text, say
 from tf_dcnv2.training import RunFolder, RunState, TrainOptions
+from tf_dcnv2_cli.console import label, precision_text, say
 
 
 class TrainingReport(keras.callbacks.Callback):

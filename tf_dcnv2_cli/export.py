@@ -2,8 +2,8 @@
 
 import argparse
 
-from tf_dcnv2.cli.arguments import add_run
-from tf_dcnv2.cli.console import say
+from tf_dcnv2_cli.arguments import add_run
+from tf_dcnv2_cli.console import say
 
 SUMMARY = "write a trained detector as a SavedModel"
 
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Exports and says how to load the result."""
-    from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.export import export_saved_model, op_library_path
+    from tf_dcnv2_cli.trained import load_trained
 
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     say("model", trained)

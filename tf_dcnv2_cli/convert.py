@@ -3,9 +3,9 @@
 import argparse
 import shlex
 
-from tf_dcnv2.cli.arguments import add_box_format, positive_int
-from tf_dcnv2.cli.console import progress_bar, say
-from tf_dcnv2.cli.findings import show_findings
+from tf_dcnv2_cli.arguments import add_box_format, positive_int
+from tf_dcnv2_cli.console import progress_bar, say
+from tf_dcnv2_cli.findings import show_findings
 
 SUMMARY = "turn COCO-style annotations and images into TFRecords"
 

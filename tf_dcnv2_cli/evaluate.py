@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_dcnv2.cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
-from tf_dcnv2.cli.console import precision_text, progress_bar, say
-from tf_dcnv2.cli.errors import UsageError
-from tf_dcnv2.cli.findings import show_findings
+from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
+from tf_dcnv2_cli.console import precision_text, progress_bar, say
+from tf_dcnv2_cli.errors import UsageError
+from tf_dcnv2_cli.findings import show_findings
 
 SUMMARY = "measure COCO average precision on records"
 
@@ -56,11 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the tables; 1 if the detections could not be written in the end."""
-    from tf_dcnv2.cli.trained import load_trained
     from tf_dcnv2.data import load_records, read_dataset_info
     from tf_dcnv2.data.records import files as record_files
     from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
     from tf_dcnv2.evaluation.coco import check_results_path
+    from tf_dcnv2_cli.trained import load_trained
 
     if arguments.box_format and not arguments.annotations:
         raise UsageError("--box-format says what the boxes of --annotations mean: give both")

@@ -7,9 +7,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tf_dcnv2.cli.arguments import positive_int
-from tf_dcnv2.cli.console import say
-from tf_dcnv2.cli.errors import UsageError
+from tf_dcnv2_cli.arguments import positive_int
+from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "measure the speed of the ops on this machine"
 

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from tf_dcnv2.cli.errors import UsageError
+from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "list the presets with their size, their cost and the paper's results"
 

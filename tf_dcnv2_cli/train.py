@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tf_dcnv2.cli.console import say
-from tf_dcnv2.cli.errors import UsageError
+from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "train a detector on records"
 
@@ -101,9 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, with a line per epoch, and says what to do next."""
-    from tf_dcnv2.cli.training_report import TrainingReport
     from tf_dcnv2.data import read_dataset_info
     from tf_dcnv2.training import describe_finished, finished_state, train
+    from tf_dcnv2_cli.training_report import TrainingReport
 
     options = _options(arguments)
     if (finished := finished_state(options)) is not None:
