@@ -21,10 +21,8 @@ import tf_dcnv2_cli as cli
 from tf_dcnv2.ops import native
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {
-    *("official", "tf_keras", "pycocotools", "matplotlib", "skimage", "cv2", "yaml"),
-    *("tf_dcnv2.models", "tf_dcnv2.data"),
-}
+HEAVY_PACKAGES = {"official", "tf_keras", "pycocotools", "matplotlib", "skimage", "cv2", "yaml"}
+HEAVY = HEAVY_PACKAGES | {"tf_dcnv2.models", "tf_dcnv2.data"}
 PUBLIC_NAMES = {
     "ops": {"deform_conv2d", "deform_roi_pool", "portable_ops"},
     "layers": {
@@ -100,7 +98,10 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
 def test_other_keras_backends_are_refused_at_import(backend):
     done = run_python("import tf_dcnv2", KERAS_BACKEND=backend)
     assert done.returncode != 0
-    assert done.stderr.splitlines()[-1] == f"ImportError: {BACKEND.format(backend, REMEDY)}"
+    error = f"tf_dcnv2._keras_backend.UnsupportedBackendError: {BACKEND.format(backend, REMEDY)}"
+    assert done.stderr.splitlines()[-1] == error
+    as_import_error = "try: import tf_dcnv2\nexcept ImportError as error: print(error)"
+    assert run_python(as_import_error, KERAS_BACKEND=backend).stdout.strip() == BACKEND.format(backend, REMEDY)
 
 
 def test_a_backend_from_the_settings_of_keras_is_refused_too(tmp_path):

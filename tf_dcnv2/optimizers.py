@@ -50,7 +50,7 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> 
 
 
 def for_compiling(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.optimizers.Optimizer:
-    """`scale_learning_rates` inside a `compile`: what the optimizer did before makes no difference there."""
+    """Does what `scale_learning_rates` does, inside a `compile`, where earlier steps make no difference."""
     optimizer = _optimizer(optimizer)
     inner = _without_loss_scaling(optimizer)
     if not isinstance(inner, _ScaledOptimizer):

@@ -42,7 +42,7 @@ def draw_detections(
     Args:
         image: `(H, W, 3)` RGB, uint8 or float 0..255.
         boxes: `(D, 4)`, `[y1, x1, y2, x2]` in pixels of `image`.
-        scores: `(D,)` in 0..1, or None to draw every box without a score (annotations, say).
+        scores: `(D,)` in 0..1, or None to draw every box without a score (for annotations).
         classes: `(D,)` category ids, -1 for entries that are padding; None for a single class.
         masks: `(D, R, R)` probabilities in the frames of the boxes; drawn as a translucent area with an outline.
         names: category id -> name to write; ids without a name, or whose name has characters that no font of this
@@ -93,7 +93,7 @@ def draw_detections(
 
 
 def unwritable_names(names: Iterable[str]) -> list[str]:
-    """Those names that have characters which no font of this machine has; pictures show their ids instead."""
+    """Finds the names with characters that no font of this machine has; pictures show their ids instead."""
     return [name for name in names if font_for(name, 10) is None]
 
 

@@ -24,7 +24,7 @@ positive_int.__name__, positive_number.__name__ = "int", "float"
 
 
 def add_box_format(parser: argparse.ArgumentParser) -> None:
-    """`--box-format` of an annotation file; whoever reads the file checks it."""
+    """Adds `--box-format`, which whoever reads the annotation file checks."""
     parser.add_argument(
         "--box-format",
         metavar="FORMAT",
@@ -34,7 +34,7 @@ def add_box_format(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """`RUN`: which trained detector."""
+    """Adds `RUN`, which names a trained detector."""
     parser.add_argument("run_path", metavar="RUN", help="folder of a training run, or a .keras file")
     parser.add_argument(
         "--allow-non-finite", action="store_true", help="use a detector though its weights are NaN or infinite"
@@ -42,13 +42,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:
-    """`--short-side` and `--max-side` of the network's images."""
+    """Adds `--short-side` and `--max-side` of the network's images."""
     parser.add_argument("--short-side", type=positive_int, metavar="PX", help="shorter side (default: as trained)")
     parser.add_argument("--max-side", type=positive_int, metavar="PX", help="bound of the longer (default: as trained)")
 
 
 def image_size(arguments: argparse.Namespace, detector) -> dict[str, int]:
-    """`short_side` and `max_side` as `load_records` and `prepare_image` take them."""
+    """Returns `short_side` and `max_side` as `load_records` and `prepare_image` take them."""
     config = detector.config
     return {
         "short_side": arguments.short_side or config.short_side,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tf_dcnv2_cli.arguments import positive_int
-from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.console import log
 from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "measure the speed of the ops on this machine"
@@ -65,13 +65,13 @@ def run(arguments: argparse.Namespace) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     height, width, channels = arguments.size
-    say("machine", f"{platform.machine()}, {threads} of {cores} cores; TensorFlow {tf.__version__} on the {device}")
-    say("problem", f"{height} x {width} pixels, {channels} channels, {arguments.rois} RoIs, {arguments.dtype}")
+    log("machine", f"{platform.machine()}, {threads} of {cores} cores; TensorFlow {tf.__version__} on the {device}")
+    log("problem", f"{height} x {width} pixels, {channels} channels, {arguments.rois} RoIs, {arguments.dtype}")
     implementations = ["native", "composite"]
     try:
         native.load()
     except native.NativeOpsUnavailable as error:
-        say("native", f"not measured: {error}")
+        log("native", f"not measured: {error}")
         implementations.remove("native")
     rows = []
     for subject, make in ((CONVOLUTION, _convolutions), (POOLING, _poolings)):

@@ -8,7 +8,7 @@ from typing import Any
 _LABEL_WIDTH = 10
 
 
-def say(topic: str, text: Any = "") -> None:
+def log(topic: str, text: Any = "") -> None:
     """Prints one line of a command's report, such as `data       205 images, 2804 boxes`."""
     start = label(topic)
     if sys.stdout.isatty():

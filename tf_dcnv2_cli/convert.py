@@ -4,7 +4,7 @@ import argparse
 import shlex
 
 from tf_dcnv2_cli.arguments import add_box_format, positive_int
-from tf_dcnv2_cli.console import progress_bar, say
+from tf_dcnv2_cli.console import log, progress_bar
 from tf_dcnv2_cli.findings import show_findings
 
 SUMMARY = "turn COCO-style annotations and images into TFRecords"
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
             allow_empty=arguments.allow_empty,
             progress=progress,
         )
-    say("data", read_dataset_info(arguments.output))
-    say("written", f"{report.shards[0]}" + (f" and {len(report.shards) - 1} more" if len(report.shards) > 1 else ""))
+    log("data", read_dataset_info(arguments.output))
+    log("written", f"{report.shards[0]}" + (f" and {len(report.shards) - 1} more" if len(report.shards) > 1 else ""))
     show_findings(report.skipped, report.repaired, report.warnings, report.report_path)
     records = shlex.quote(arguments.output)
-    say("next", f"tf-dcnv2 train --train {records} ...   |   tf-dcnv2 evaluate RUN --records {records}")
+    log("next", f"tf-dcnv2 train --train {records} ...   |   tf-dcnv2 evaluate RUN --records {records}")

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from tf_dcnv2_cli.arguments import positive_int, positive_number
-from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.console import log
 
 SUMMARY = "train, evaluate and export a small detector on synthetic images"
 
@@ -49,19 +49,18 @@ def run(arguments: argparse.Namespace) -> None:
     records = {split: folder / "records" / split for split in ("train", "val")}
     images_dirs = {}
     for split, count in (("train", arguments.train_images), ("val", arguments.val_images)):
-        say("draw", f"{count} synthetic images in {folder / 'data' / 'images' / split}")
+        log("draw", f"{count} synthetic images in {folder / 'data' / 'images' / split}")
         images_dirs[split], annotations = make_synthetic_coco(
             folder / "data", num_images=count, seed=arguments.seed, split=split, color_cue=_COLOR_CUE
         )
         _command("convert", "--images", images_dirs[split], "--annotations", annotations, "--output", records[split])
 
     run_folder = folder / "run"
-    _command(
-        *("train", "--preset", _PRESET, "--train", records["train"], "--val", records["val"], "--output", run_folder),
-        *("--max-minutes", arguments.max_minutes, "--short-side", 192, "--max-side", 256, "--batch-size", 4),
-        *("--optimizer", "adam", "--schedule", "cosine"),
-        *("--warmup-steps", 50, "--clip-norm", 10, "--cache", "--evaluate-every", 5, "--seed", arguments.seed),
-    )
+    data = ["--train", records["train"], "--val", records["val"]]
+    budget = ["--max-minutes", arguments.max_minutes, "--evaluate-every", 5, "--seed", arguments.seed]
+    images = ["--short-side", 192, "--max-side", 256, "--batch-size", 4, "--cache"]
+    optimizer = ["--optimizer", "adam", "--schedule", "cosine", "--warmup-steps", 50, "--clip-norm", 10]
+    _command("train", "--preset", _PRESET, "--output", run_folder, *data, *budget, *images, *optimizer)
     _command("evaluate", run_folder, "--records", records["val"])
 
     for ops in ("native", "portable"):
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     pictures = sorted(Path(images_dirs["val"]).iterdir())[:_PICTURES]
     _command("predict", run_folder, "--images", *pictures, "--output", folder / "pictures")
     grid = _save_grid(folder / "pictures", [picture.name for picture in pictures])
-    say("done", f"look at {grid}")
+    log("done", f"look at {grid}")
 
 
 def _command(name: str, *arguments: object) -> None:
@@ -103,7 +102,7 @@ def _check_exported(run_folder: Path, exported: Path, records: Path) -> None:
         for name, value in expected.items():
             # Another graph of the same numbers may round differently; boxes are hundreds of pixels.
             np.testing.assert_allclose(detections[name], value, rtol=1e-3, atol=1e-2, err_msg=f"{ops}: {name}")
-        say("check", f"{exported / ops} gives the same {int(expected['num_detections'][0])} detections as the detector")
+        log("check", f"{exported / ops} gives the same {int(expected['num_detections'][0])} detections as the detector")
 
 
 def _save_grid(folder: Path, names: list[str]) -> Path:

@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.console import log
 from tf_dcnv2_cli.cuda_driver import Driver, Gpu, needed_driver, query_driver
 
-SUMMARY = "check the installation and say what is wrong with it"
+SUMMARY = "check the installation and report what is wrong with it"
 
 DESCRIPTION = """\
 Prints the versions of everything involved, whether the custom ops are built, for which TensorFlow and with which CUDA,
@@ -25,9 +25,7 @@ status is 1 if something is broken; the report says what to do."""
 EXAMPLES = """\
   tf-dcnv2 doctor"""
 
-_DETECTION_PACKAGES = (
-    "tf-models-official", "pycocotools", "pyyaml", "rich", "pillow", "matplotlib", "scikit-image"
-)  # fmt: skip
+_DETECTION_PACKAGES = ("tf-models-official", "pycocotools", "pyyaml", "rich", "pillow", "matplotlib", "scikit-image")
 _REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation ."
 _CPU_FEATURES = ("avx2", "fma", "avx512f", "neon", "asimd")
 
@@ -48,22 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints all findings; 1 if one of them is bad."""
     broken = 0
-    checks = (
-        *(_python, _machine, _tensorflow, _keras, _numpy, _detection_packages, _compiler, _cuda_compiler),
-        *(_ops, _driver, _gpu, _self_check),
-    )
-    for check in checks:
+    software = [_python, _machine, _tensorflow, _keras, _numpy, _detection_packages, _compiler, _cuda_compiler]
+    for check in [*software, _ops, _driver, _gpu, _self_check]:
         for finding in _findings(check):
-            say(finding.subject, finding.text if finding.ok else f"PROBLEM: {finding.text}")
+            log(finding.subject, finding.text if finding.ok else f"PROBLEM: {finding.text}")
             if not finding.ok:
-                say("", f"  {finding.remedy}")
+                log("", f"  {finding.remedy}")
                 broken += 1
-    say("verdict", "everything works" if not broken else f"{broken} problem{'s' if broken > 1 else ''}, see above")
+    log("verdict", "everything works" if not broken else f"{broken} problem{'s' if broken > 1 else ''}, see above")
     return 1 if broken else 0
 
 
 def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What a check finds; one that breaks down is a finding too."""
+    """Yields what a check finds; a check that breaks down is a finding too."""
     try:
         yield from check()
     except Exception as error:
@@ -146,7 +141,7 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _cuda_compiler() -> Iterator[Finding]:
-    """What tools/cuda_toolkit.py chooses from: of each release the first that is found."""
+    """Lists what tools/cuda_toolkit.py chooses from: of each release the first that is found."""
     named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     homes = [named] if named else sorted(map(str, Path("/usr/local").glob("cuda*")))
     candidates = [*([] if named else ["nvcc"]), *(f"{home}/bin/nvcc" for home in homes)]
@@ -190,7 +185,7 @@ def _driver() -> Iterator[Finding]:
 
 
 def _driver_remedy(driver: Driver) -> str:
-    """What to do about a driver that is too old for the ops."""
+    """Says what to do about a driver that is too old for the ops."""
     # tools/cuda_toolkit.py, OLDEST_RELEASE, and TensorFlow itself.
     oldest_major = 12
     if driver.cuda[0] < oldest_major:
@@ -252,12 +247,12 @@ def _has_ptx_for(gpu: Gpu, cuda: dict[str, Any]) -> bool:
 
 
 def _cuda_build(cuda: dict[str, Any]) -> str:
-    """Such as "CUDA 12.4 (compute capability 7.5, 8.0, PTX 8.0), which needs driver 525.60.13 or newer"."""
+    """Describes a build: "CUDA 12.4 (compute capability 7.5, PTX 8.0), which needs driver 525.60.13 or newer"."""
     return f"CUDA {cuda['version']} ({_architectures(cuda)}), which needs driver {needed_driver(cuda['version'])}"
 
 
 def _architectures(cuda: dict[str, Any]) -> str:
-    """Such as "compute capability 7.5, 8.0, 9.0, PTX 9.0"."""
+    """Describes architectures, such as "compute capability 7.5, 8.0, 9.0, PTX 9.0"."""
     codes = ", ".join(f"{code // 10}.{code % 10}" for code in cuda["architectures"])
     return f"compute capability {codes}, PTX {cuda['ptx'] // 10}.{cuda['ptx'] % 10}"
 

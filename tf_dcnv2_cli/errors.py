@@ -1,4 +1,4 @@
-"""How failures become one line on the terminal."""
+"""Turns failures into one line on the terminal."""
 
 import re
 

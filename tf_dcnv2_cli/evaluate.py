@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
-from tf_dcnv2_cli.console import precision_text, progress_bar, say
+from tf_dcnv2_cli.console import log, precision_text, progress_bar
 from tf_dcnv2_cli.errors import UsageError
 from tf_dcnv2_cli.findings import show_findings
 
@@ -84,10 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
         masks=trained.detector.has_mask_head and info.has_masks and not arguments.annotations,
         **image_size(arguments, trained.detector),
     )
-    say("data", info)
-    say("model", trained)
+    log("data", info)
+    log("model", trained)
     for note in [*info.notes(), *_notes(trained, category_ids, info)]:
-        say("note", note)
+        log("note", note)
     total = min(info.num_images, arguments.max_images or info.num_images)
     problem = None
     with progress_bar("evaluate") as progress:
@@ -106,9 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
             metrics, problem = error.metrics, str(error)
     names = dict(categories)
     for kind, numbers in metrics.items():
-        say({"bbox": "boxes", "segm": "masks"}[kind], f"on {total} images")
+        log({"bbox": "boxes", "segm": "masks"}[kind], f"on {total} images")
         print_metrics(numbers, names)
-    say("failed" if problem else "written", problem or results_path)
+    log("failed" if problem else "written", problem or results_path)
     return 1 if problem else 0
 
 
@@ -151,7 +151,7 @@ def _match(names: Mapping[int, str], categories: Mapping[int, str], boxes_of: Ma
 
 
 def _notes(trained, category_ids: Mapping[int, int], info) -> list[str]:
-    """What a reader of the numbers should know."""
+    """Lists what a reader of the numbers should know."""
     notes = []
     if changed := {old: new for old, new in category_ids.items() if old != new}:
         pairs = ", ".join(f"{trained.names[old]} {old} -> {new}" for old, new in changed.items())
@@ -166,10 +166,10 @@ def _notes(trained, category_ids: Mapping[int, int], info) -> list[str]:
 def print_metrics(metrics: dict[str, Any], names: dict[int, str]) -> None:
     """Prints COCO's twelve numbers and the table of classes."""
     for name, meaning in _MEANINGS.items():
-        say(name, f"{precision_text(metrics[name])}   {meaning}")
+        log(name, f"{precision_text(metrics[name])}   {meaning}")
     width = max(map(len, [*names.values(), "class"]))
     print()
-    say("class", f"{'':{width}}    AP    AP50")
+    log("class", f"{'':{width}}    AP    AP50")
     for category_id, scores in metrics["per_class"].items():
         name = names.get(category_id, str(category_id))
-        say(f"  {category_id}", f"{name:<{width}}  {precision_text(scores['AP'])}  {precision_text(scores['AP50'])}")
+        log(f"  {category_id}", f"{name:<{width}}  {precision_text(scores['AP'])}  {precision_text(scores['AP50'])}")

@@ -3,7 +3,7 @@
 import argparse
 
 from tf_dcnv2_cli.arguments import add_run
-from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.console import log
 
 SUMMARY = "write a trained detector as a SavedModel"
 
@@ -33,13 +33,13 @@ def run(arguments: argparse.Namespace) -> None:
     from tf_dcnv2_cli.trained import load_trained
 
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
-    say("model", trained)
+    log("model", trained)
     export_saved_model(trained.detector, arguments.output, arguments.ops, overwrite=arguments.overwrite)
-    say("written", arguments.output)
-    say("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
+    log("written", arguments.output)
+    log("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
     masks = ", masks [B,D,S,S] 0..1 in the frames of the boxes" if trained.detector.has_mask_head else ""
-    say("output", f"boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]{masks}")
+    log("output", f"boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]{masks}")
     if arguments.ops == "native":
-        say("load", f"tf.load_op_library({op_library_path()!r}), then tf.saved_model.load({arguments.output!r})")
+        log("load", f"tf.load_op_library({op_library_path()!r}), then tf.saved_model.load({arguments.output!r})")
     else:
-        say("load", f"tf.saved_model.load({arguments.output!r}), or TensorFlow Serving")
+        log("load", f"tf.saved_model.load({arguments.output!r}), or TensorFlow Serving")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.console import log
 
 SHOWN_ITEMS = 10
 
@@ -10,11 +10,11 @@ SHOWN_ITEMS = 10
 def show_skipped(items: Sequence[object], report_path: str | None) -> None:
     """Prints the first of `items`, and where all of them are listed."""
     for item in items[:SHOWN_ITEMS]:
-        say("skipped", item)
+        log("skipped", item)
     if len(items) > SHOWN_ITEMS:
-        say("skipped", f"... and {len(items) - SHOWN_ITEMS} more")
+        log("skipped", f"... and {len(items) - SHOWN_ITEMS} more")
     if items and report_path:
-        say("report", f"{report_path} lists everything that was skipped or repaired")
+        log("report", f"{report_path} lists everything that was skipped or repaired")
 
 
 def show_findings(skipped: Sequence, repaired: Sequence, warnings: Sequence[str], report_path: str | None) -> None:
@@ -22,9 +22,9 @@ def show_findings(skipped: Sequence, repaired: Sequence, warnings: Sequence[str]
     from tf_dcnv2.data.findings import count_repairs
 
     for message in warnings:
-        say("warning", message)
+        log("warning", message)
     for line in count_repairs(repaired):
-        say("repaired", line)
+        log("repaired", line)
     show_skipped(skipped, report_path)
     if repaired and not skipped and report_path:
-        say("report", f"{report_path} lists everything that was repaired")
+        log("report", f"{report_path} lists everything that was repaired")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tf_dcnv2_cli.arguments import add_image_size, add_run, image_size
-from tf_dcnv2_cli.console import progress_bar, say
+from tf_dcnv2_cli.console import log, progress_bar
 from tf_dcnv2_cli.errors import UsageError
 from tf_dcnv2_cli.findings import show_skipped
 
@@ -22,10 +22,8 @@ EXAMPLES = """\
   tf-dcnv2 predict runs/cells --images sample.jpg --output predictions
   tf-dcnv2 predict runs/cells --images val/ other/*.png --output predictions --min-score 0.3"""
 
-_EXTENSIONS = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
-    *(".jp2", ".avif", ".ppm", ".pgm", ".pnm", ".tga", ".dds"),
-}
+_EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+_EXTENSIONS |= {".jp2", ".avif", ".ppm", ".pgm", ".pnm", ".tga", ".dds"}
 _RESULTS, _REPORT = "detections.json", "detections.skipped.json"
 _SMALLEST_PICTURE_PX = 480
 _SECONDS_BETWEEN_REPORTS = 30
@@ -63,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     _check_output(files, pictures, output)
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     ensure_writable(output / _RESULTS)
-    say("model", trained)
+    log("model", trained)
     if names := unwritable_names(trained.names.values()):
-        say("note", f"no font here has the characters of {', '.join(names)}: pictures show ids; install Noto Sans CJK")
+        log("note", f"no font here has the characters of {', '.join(names)}: pictures show ids; install Noto Sans CJK")
     prediction = _Prediction(trained, arguments, output)
     try:
         with progress_bar("predict") as progress:
@@ -77,17 +75,17 @@ def run(arguments: argparse.Namespace) -> int:
             prediction.save()
     found = sum(len(entry["detections"]) for entry in prediction.entries)
     count = len(prediction.entries)
-    say("found", f"{found} objects on {count} images with a score of at least {arguments.min_score:g}")
+    log("found", f"{found} objects on {count} images with a score of at least {arguments.min_score:g}")
     if prediction.entries:
-        say("written", f"{prediction.path} and {count} pictures such as {prediction.entries[0]['picture']}")
+        log("written", f"{prediction.path} and {count} pictures such as {prediction.entries[0]['picture']}")
     if skipped := prediction.findings.skipped:
         show_skipped(skipped, str(prediction.report_path))
-        say("failed", f"{len(skipped)} of {len(files)} files could not be read")
+        log("failed", f"{len(skipped)} of {len(files)} files could not be read")
     return 1 if skipped else 0
 
 
 class _Prediction:
-    """What was detected so far, and the files that hold it."""
+    """Keeps what was detected so far, and the files that hold it."""
 
     def __init__(self, trained, arguments: argparse.Namespace, output: Path):
         from tf_dcnv2.data.findings import Findings
@@ -139,7 +137,7 @@ class _Prediction:
 
 
 def _zoom(height: int, width: int) -> float:
-    """By how much a picture is larger than its image, for labels to be readable and JPEG to take it."""
+    """Computes how much larger than its image a picture is, for labels to be readable and JPEG to take it."""
     from tf_dcnv2.data.images.files import LARGEST_JPEG_PX
 
     shorter, longer = sorted((height, width))
@@ -248,11 +246,11 @@ def _image_files(path: Path) -> Iterator[Path]:
     if not images:
         raise FileNotFoundError(f"{path} holds no image ({', '.join(sorted(_EXTENSIONS))}).")
     if others := sorted(set(files) - set(images)):
-        say(
+        log(
             "note", f"{len(others)} files in {path} do not look like images, such as {others[0].name}: name them to try"
         )
     if folders := [entry.name for entry in entries if entry.is_dir()]:
-        say("note", f"{len(folders)} folders in {path} are not searched, such as {folders[0]}: name them to do so")
+        log("note", f"{len(folders)} folders in {path} are not searched, such as {folders[0]}: name them to do so")
     yield from images
 
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tf_dcnv2_cli.console import say
+from tf_dcnv2_cli.console import log
 from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "train a detector on records"
@@ -107,21 +107,21 @@ def run(arguments: argparse.Namespace) -> None:
 
     options = _options(arguments)
     if (finished := finished_state(options)) is not None:
-        say("finished", describe_finished(options, finished))
+        log("finished", describe_finished(options, finished))
     else:
         report = TrainingReport(options, read_dataset_info(options.train).num_images)
         try:
-            result = train(options, log=say, callbacks=[report])
+            result = train(options, log=log, callbacks=[report])
         except KeyboardInterrupt:
-            say("stopped", f"tf-dcnv2 train --resume --output {shlex.quote(options.output)} continues this run")
+            log("stopped", f"tf-dcnv2 train --resume --output {shlex.quote(options.output)} continues this run")
             raise
         finally:
             report.close()
-        say("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
+        log("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
     output = shlex.quote(options.output)
     if options.val:
-        say("next", f"tf-dcnv2 evaluate {output} --records {shlex.quote(options.val)}")
-    say("next", f"tf-dcnv2 export {output} --output exported/{shlex.quote(Path(options.output).name)}")
+        log("next", f"tf-dcnv2 evaluate {output} --records {shlex.quote(options.val)}")
+    log("next", f"tf-dcnv2 export {output} --output exported/{shlex.quote(Path(options.output).name)}")
 
 
 def _options(arguments: argparse.Namespace):
@@ -146,7 +146,7 @@ def _options(arguments: argparse.Namespace):
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """`"box_head.samples=128"` -> `("box_head.samples", 128)`; the value is YAML."""
+    """Parses `"box_head.samples=128"` to `("box_head.samples", 128)`; the value is YAML."""
     import yaml
 
     key, separator, value = text.partition("=")

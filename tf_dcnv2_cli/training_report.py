@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tf_dcnv2.training import RunFolder, RunState, TrainOptions
-from tf_dcnv2_cli.console import label, precision_text, say
+from tf_dcnv2_cli.console import label, log, precision_text
 
 
 class TrainingReport(keras.callbacks.Callback):
@@ -74,13 +74,13 @@ class TrainingReport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None) -> None:
         logs = logs or {}
         self._bar.stop()
-        say("epoch", f"{self._epoch_name()}  {self._progress}")
+        log("epoch", f"{self._epoch_name()}  {self._progress}")
         if math.isfinite(logs.get("val_AP", math.nan)):
             note = ""
             if logs["val_AP"] > self._best_ap:
                 self._best_ap = logs["val_AP"]
                 note = f"   best so far, saved to {self._options.output}/best.keras"
-            say("val", _precision(logs, "val_") + note)
+            log("val", _precision(logs, "val_") + note)
 
     def _epoch_name(self) -> str:
         return f"{self._epoch + 1}" if self._total_epochs is None else f"{self._epoch + 1}/{self._total_epochs}"
@@ -105,14 +105,14 @@ class TrainingReport(keras.callbacks.Callback):
 
 
 def _precision(logs: dict[str, float], prefix: str) -> str:
-    """`AP 0.412  AP50 0.701  AP75 0.433`, of boxes, and of masks if there are any."""
+    """Formats `AP 0.412  AP50 0.701  AP75 0.433` of boxes, and of masks if there are any."""
     numbers = "  ".join(f"{name} {precision_text(logs[prefix + name])}" for name in ("AP", "AP50", "AP75"))
     masks = f"{prefix}mask_"
     return numbers + (f"  masks {_precision(logs, masks)}" if f"{masks}AP" in logs else "")
 
 
 def _losses(logs: dict[str, float]) -> str:
-    """`loss 1.42 (rpn 0.21+0.11, box 0.62+0.30, mimic 0.12, r-cnn 0.06)`: classes + boxes of either stage."""
+    """Formats `loss 1.42 (rpn 0.21+0.11, box 0.62+0.30, mimic 0.12, r-cnn 0.06)`: classes + boxes of either stage."""
     parts = [
         f"{title} " + "+".join(f"{logs[name]:.2f}" for name in names)
         for title, names in (

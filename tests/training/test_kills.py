@@ -40,11 +40,10 @@ class Run:
     def __init__(self, records, folder, epochs):
         self.epochs = epochs
         settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
-        self.first = [
-            *("--preset", "faster_rcnn_small_dcnv1", "--train", records, "--val", records, "--optimizer", "adam"),
-            *("--epochs", str(epochs), "--short-side", "64", "--max-side", "96", "--warmup-steps", "0", "--seed", "0"),
-            *("--batch-size", "4", "--evaluate-every", "3", *settings),
-        ]
+        data = ["--preset", "faster_rcnn_small_dcnv1", "--train", records, "--val", records]
+        images = ["--short-side", "64", "--max-side", "96", "--batch-size", "4"]
+        training = f"--epochs {epochs} --optimizer adam --warmup-steps 0 --evaluate-every 3 --seed 0".split()
+        self.first = [*data, *images, *training, *settings]
         self.folder = RunFolder(folder)
 
     def start(self, die_in: int = 0) -> subprocess.Popen:

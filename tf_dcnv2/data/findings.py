@@ -1,4 +1,4 @@
-"""What a data set's reader had to leave out or to repair, so that nothing of it goes unsaid."""
+"""Records what a data set's reader had to leave out or to repair, so that nothing is lost without a report."""
 
 import collections
 import dataclasses
@@ -104,7 +104,7 @@ def refuse_foreign_report(path: str | os.PathLike) -> None:
 
 
 def shorten(value: Any) -> str:
-    """`repr(value)`, cut in the middle where it is long."""
+    """Returns `repr(value)`, cut in the middle where it is long."""
     try:
         text = repr(value)
     except RecursionError:

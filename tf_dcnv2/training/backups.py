@@ -20,7 +20,7 @@ _NAME = re.compile(r"step-(\d+)\.npz")
 
 @dataclasses.dataclass(frozen=True)
 class RunState:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         steps: optimizer steps made.
@@ -116,7 +116,7 @@ class Backups:
                 path.unlink()
 
     def _readable(self) -> Iterator[tuple[Path, RunState]]:
-        """Those that can be read, newest first."""
+        """Yields the generations that can be read, newest first."""
         for path in self._newest_first():
             if (state := _state_of(path)) is not None:
                 yield path, state

@@ -110,7 +110,7 @@ class KeepRun(keras.callbacks.Callback):
 
 
 def training_variables(model: keras.Model) -> list[keras.Variable]:
-    """What a training step changes: weights and the optimizer's state."""
+    """Lists what a training step changes: weights and the optimizer's state."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.weights, *model.optimizer.variables]

@@ -97,7 +97,7 @@ class NaNGuard(keras.callbacks.Callback):
         return None
 
     def _read_variables(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Which of the variables are finite, and their values."""
+        """Reads the variables: whether each is finite, and their values."""
         values = [tf.convert_to_tensor(variable.value) for variable in self._variables]
         finite = [tf.reduce_all(tf.math.is_finite(v)) if v.dtype.is_floating else tf.constant(True) for v in values]
         return tf.stack(finite), values

@@ -84,7 +84,7 @@ class TrainOptions(Settings):
 
     @property
     def peak_learning_rate(self) -> float:
-        """`learning_rate`, or the default of the optimizer."""
+        """The peak learning rate: `learning_rate`, or the default of the optimizer."""
         if self.learning_rate is not None:
             return self.learning_rate
         return 0.02 * self.batch_size / 16 if self.optimizer == "sgd" else 1e-3

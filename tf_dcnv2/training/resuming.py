@@ -53,7 +53,7 @@ def resumed_options(output: str, given: Mapping[str, Any]) -> TrainOptions:
 
 
 def changes(options: TrainOptions, config: Mapping[str, Any]) -> list[str]:
-    """How `options` differ from those of the run, one line each.
+    """Lists how `options` differ from those of the run, one line each.
 
     Args:
         config: of the run.
@@ -79,7 +79,7 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_data(pattern: str | None) -> dict[str, int] | None:
-    """What has to stay the same of a data set while a run lasts, wherever its files are; None if nothing is known."""
+    """Describes what of a data set has to stay the same while a run lasts, wherever its files are; None if unknown."""
     info = describe_shards(find_shards(pattern)) if pattern else None
     if info is None:
         return None

@@ -27,7 +27,7 @@ Log = Callable[[str, str], None]
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves in memory.
+    """The result of a run in memory.
 
     Attributes:
         detector: the trained one.
@@ -78,7 +78,7 @@ def train(
 def _train(
     run: RunFolder, options: TrainOptions, log: Log, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
-    """What `train` does while nobody else writes to the folder."""
+    """Does the work of `train` while nobody else writes to the folder."""
     info = read_dataset_info(options.train)
     require_objects(info, options.train)
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}

@@ -100,7 +100,7 @@ class RunFolder:
             )
 
     def read_config(self) -> dict[str, Any]:
-        """What `write_config` wrote.
+        """Reads what `write_config` wrote.
 
         Raises:
             ValueError: the file is not the configuration of a run.

@@ -88,7 +88,7 @@ def test_bad_arguments_are_named(tmp_path, arguments):
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_seed_gives_the_same_images_in_every_version(tmp_path, look):
-    """So that what was measured on them, such as the demo's AP, can be measured again."""
+    """What was measured on the images, such as the demo's AP, can then be measured again."""
     found = portrait(tmp_path, look)
     with np.load(GOLDEN / f"synthetic_{look}.npz") as expected:
         np.testing.assert_allclose(found["boxes"], expected["boxes"], rtol=0.01, atol=1)

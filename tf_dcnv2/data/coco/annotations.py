@@ -416,7 +416,7 @@ def _image_id_of(annotation: Any) -> int | str | None:
 
 
 def _name_of(item: Any, position: int) -> Any:
-    """How a report names an item: by its id, or by its place where it has none."""
+    """Names an item for reports: by its id, or by its place where it has none."""
     if isinstance(item, dict) and item.get("id") is not None:
         return item["id"]
     return f"no. {position + 1}"

@@ -1,4 +1,4 @@
-"""In which convention boxes are written, and how to tell when it is not COCO's.
+"""Tells in which convention boxes are written, and converts them to COCO's.
 
 Shapes: N boxes. COCO's own is `xywh`: left, top, width and height in pixels.
 """
@@ -52,7 +52,7 @@ class BoxEvidence:
 
 @dataclasses.dataclass(frozen=True)
 class Suspicion:
-    """Which other conventions explain the boxes better than COCO's, and the share of boxes that says so."""
+    """Conventions that explain the boxes better than COCO's, and the share of boxes that they explain."""
 
     formats: tuple[str, ...]
     share: float
@@ -66,7 +66,7 @@ class Suspicion:
 
 
 def describe_format(name: str) -> str:
-    """`xyxy-normalized` in words."""
+    """Describes a format such as `xyxy-normalized` in words."""
     layout, _, unit = name.partition("-")
     return f"{_MEANINGS[layout]} {_MEANINGS[unit and f'-{unit}']}"
 

@@ -263,7 +263,7 @@ def _write_shards(annotations, lookup, paths, include_masks, progress) -> list[l
 
 
 def _map_in_order(pool, function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """`pool.map` that is never more than `ahead` items before its consumer, which bounds the memory."""
+    """Maps like `pool.map`, but at most `ahead` items before its consumer, which bounds the memory."""
     items = iter(items)
     pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, ahead))
     try:
@@ -276,7 +276,7 @@ def _map_in_order(pool, function: Callable, items: Iterable, ahead: int) -> Iter
 
 
 class _Convert:
-    """From an entry of `images` to a serialised example."""
+    """Converts an entry of `images` to a serialised example."""
 
     def __init__(self, annotations: CocoAnnotations, lookup: ImageLookup, include_masks: bool):
         self._annotations = annotations

@@ -7,7 +7,7 @@ _EXPORT = "export it in the format that the tool calls COCO (instances, object d
 
 
 def foreign_layout(content: Any) -> str | None:
-    """What kind of file this is and what to do with it; None if it is not one of the known kinds.
+    """Describes what kind of file this is and what to do with it; None if it is not one of the known kinds.
 
     Args:
         content: a JSON file's content.

@@ -76,7 +76,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _zeros(count: int, checksum: int) -> tuple[bytes, int]:
-    """`count` zeros as part of a deflate stream, and the Adler-32 checksum of the stream after them."""
+    """Returns `count` zeros as part of a deflate stream, and the Adler-32 checksum of the stream after them."""
     low, high = checksum & 0xFFFF, checksum >> 16
     parts = [_packed_zeros(bit) for bit in range(count.bit_length()) if count >> bit & 1]
     return b"".join(parts), (high + count * low) % _ADLER_MODULUS << 16 | low

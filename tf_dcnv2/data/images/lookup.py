@@ -22,7 +22,7 @@ _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
 class FoundImage(NamedTuple):
-    """Where an image file is, and how its name had to be read to find it; empty if it is exactly as written."""
+    """The path of an image file, and how its name had to be read to find it; empty if it is exactly as written."""
 
     path: str
     how: str
@@ -70,7 +70,7 @@ class ImageLookup:
         raise UnreadableImage(f"{_printable(exact)} does not exist{self._hint(name)}")
 
     def _hint(self, name: str) -> str:
-        """Where there is a file of that name further below."""
+        """Finds folders further below that hold a file of that name."""
         below = self._index().get(_key(_normal(os.path.basename(name))), [])
         return f" (is it {os.path.join(self._folder, *below[0])}? Then name that folder)" if len(below) == 1 else ""
 
@@ -144,7 +144,7 @@ def _key(base: str) -> str:
 
 
 def _difference(name: str, path: str) -> str:
-    """What distinguishes a file's path from the name that found it."""
+    """Describes how a file's path differs from the name that found it."""
     if _normal(name).strip("./") != _normal(path):
         return "the file was found without the folders in its name"
     if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path):

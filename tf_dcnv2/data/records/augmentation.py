@@ -17,7 +17,7 @@ _FRAMES = ("boxes", "mask_boxes")
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation(Settings):
-    """Which random changes to make.
+    """Changes training images and their objects at random.
 
     Attributes:
         horizontal_flip: mirror left-right with probability 1/2.

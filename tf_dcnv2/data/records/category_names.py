@@ -36,7 +36,7 @@ def match_categories(own: Mapping[int, str], other: Mapping[int, str]) -> dict[i
 
 
 def describe_difference(own: Mapping[int, str], other: Mapping[int, str], keys: Iterable[int]) -> str:
-    """Which of the names of `own`, those at `keys`, are missing in `other`, and what there is instead."""
+    """Describes which names of `own`, those at `keys`, are missing in `other`, and what there is instead."""
     return f"{_list_names(own[key] for key in keys)} (known: {_list_names(other.values())})"
 
 
@@ -51,7 +51,7 @@ def _has_names(categories: Mapping[int, str]) -> bool:
 
 
 def _by_plain_name(categories: Mapping[int, str]) -> dict[str, int]:
-    """Those whose names differ from all others by more than spelling."""
+    """Finds the categories whose names differ from all others by more than spelling."""
     counts = collections.Counter(map(_plain, categories.values()))
     return {_plain(name): key for key, name in categories.items() if counts[_plain(name)] == 1}
 

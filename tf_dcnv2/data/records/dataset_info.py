@@ -1,4 +1,4 @@
-"""What a set of records holds, read from the sidecars that `convert_coco` writes."""
+"""Describes a set of records by the sidecars that `convert_coco` writes."""
 
 import collections
 import dataclasses
@@ -13,7 +13,7 @@ from tf_dcnv2.data.records.files import find_shards, group_by_prefix, read_sidec
 
 @dataclasses.dataclass(frozen=True)
 class Renumbering:
-    """How the ids in the records of one data set become those of several data sets together.
+    """Maps the ids in the records of one data set to those of several data sets together.
 
     Attributes:
         categories: category id in the records -> id in the whole; ids that stay the same are left out.
@@ -29,7 +29,7 @@ class Renumbering:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What a set of records holds.
+    """The content of a set of records.
 
     Several data sets count as one. Their categories are matched by name, and an image id that occurs in more than one
     of them gets another number in the later ones.

@@ -70,7 +70,7 @@ def write_sidecar(prefix: str, content: dict[str, Any] | None) -> None:
 def find_shards(pattern: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str]:
     """Resolves a prefix, a file, a glob pattern or a list of these to complete sets of record files.
 
-    Records written by other tools (Model Garden's converter, say) have no sidecar and are accepted; shards named
+    Records written by other tools (for example Model Garden's converter) have no sidecar and are accepted; shards named
     `…-00001-of-00004` must then be all there.
 
     Raises:

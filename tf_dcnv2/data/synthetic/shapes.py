@@ -29,7 +29,7 @@ _SHARE_WITH_CROWD = 0.08
 
 
 class SyntheticCoco(NamedTuple):
-    """Where a synthetic data set lies; unpacks into the first two arguments of `convert_coco`."""
+    """The paths of a synthetic data set; unpacks into the first two arguments of `convert_coco`."""
 
     images_dir: str
     annotations_file: str
