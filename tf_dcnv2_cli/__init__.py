@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
+from tf_dcnv2_cli.console import lasting_output
 from tf_dcnv2_cli.errors import UsageError, describe
 
 _COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
@@ -43,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status 0, 1, 2 or 130. Like every argparse program it raises `SystemExit` itself for `--help` (0) and
         for arguments that do not parse (2).
     """
+    with lasting_output():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:

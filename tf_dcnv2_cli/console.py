@@ -1,6 +1,7 @@
 """What every command prints: labelled lines on standard output, progress bars on standard error."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,51 @@ def log(topic: str, text: Any = "") -> None:
 def label(topic: str) -> str:
     """The topic, padded so that what follows stands in one column."""
     return f"{topic:<{_LABEL_WIDTH}}"
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Lets what runs inside the block go on when the reader of its output goes away, as `head` does.
+
+    What it prints from then on is dropped.
+    """
+    stream = sys.stdout
+    sys.stdout = _LastingOutput(stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()  # otherwise the interpreter does so when it ends, and complains
+        sys.stdout = stream
+
+
+class _LastingOutput:
+    """A text stream that drops what cannot be written because nobody reads the pipe any more."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes as the stream does."""
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is buffered."""
+        with self._dropping():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 def precision_text(value: float) -> str:

@@ -1,7 +1,12 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 import tf_dcnv2_cli as cli
 from tf_dcnv2 import __version__
+from tf_dcnv2.data import read_dataset_info
 from tf_dcnv2_cli.errors import UsageError, describe
 
 COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
@@ -76,6 +81,35 @@ def test_missing_files_give_one_line_and_status_1(argv, expected, tmp_path, caps
     assert captured.err.startswith(f"tf-dcnv2 {argv[0]}: error: ")
     assert expected.format(tmp_path) in captured.err
     assert len(captured.err.splitlines()) == 1
+
+
+def run_without_a_reader(*argv: str) -> subprocess.CompletedProcess:
+    """Runs the command in a process whose output goes into a pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import sys; from tf_dcnv2_cli import main; sys.exit(main())"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", code, *argv], stdout=writer, stderr=subprocess.PIPE, env=environment
+        )
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("argv", [("--help",), ("presets", "--filter", "small")])
+def test_a_reader_that_goes_away_is_no_error(argv):
+    done = run_without_a_reader(*argv)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_command_does_its_work_without_a_reader(synthetic, tmp_path):
+    images, annotations = synthetic
+    done = run_without_a_reader(
+        "convert", "--images", images, "--annotations", annotations, "--output", str(tmp_path / "records")
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert read_dataset_info(tmp_path / "records").num_images == 6
 
 
 def test_debug_shows_the_traceback(tmp_path, capsys):

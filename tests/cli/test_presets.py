@@ -10,8 +10,23 @@ from tf_dcnv2_cli import main
 PAGE = Path(__file__).parents[2] / "docs" / "presets.md"
 
 
-def test_every_preset_is_listed_once_with_its_cost(capsys):
+def test_the_rows_of_the_papers_tables_are_listed_by_table(capsys):
     assert main(["presets"]) == 0
+    tables = {}
+    for table in capsys.readouterr().out.split("\n\n"):
+        title, head, *rows = table.splitlines()
+        assert head.split()[0] == "preset"
+        tables[title.partition(":")[0]] = {row.split()[0] for row in rows}
+    assert list(tables) == ["Table 1", "Table 2", "Table 3", "Table 4"]
+    assert [len(names) for names in tables.values()] == [2 * 8, 2 * 8, 2 * 6, 2 * 3 * 3]
+    assert tables["Table 2"] == {f"{name}_800" for name in tables["Table 1"]}
+    assert "mask_rcnn_r50_mdconv_c3_c5_mdpool_mimic_all" in tables["Table 3"]
+    assert "faster_rcnn_x101_64x4d_dcnv2" in tables["Table 4"]
+    assert set().union(*tables.values()) <= set(preset_names())
+
+
+def test_every_preset_is_listed_once_with_its_cost(capsys):
+    assert main(["presets", "--all"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["preset", "parameters", "added", "GFLOPs", "added", "paper's", "AP"]
     assert [line.split()[0] for line in lines] == list(preset_names())

@@ -35,8 +35,8 @@ def load_preset(name: str) -> DetectorConfig:
     if name not in _fragments():
         nearest = difflib.get_close_matches(name, _fragments(), n=3) or ["faster_rcnn_r50_dcnv2", "mask_rcnn_r50_dcnv2"]
         raise ValueError(
-            f"Unknown preset {name!r}. Did you mean {', '.join(nearest)}? `tf-dcnv2 presets` lists all "
-            f"{len(_fragments())}."
+            f"Unknown preset {name!r}. Did you mean {', '.join(nearest)}? `tf-dcnv2 presets --all` lists "
+            f"all {len(_fragments())}."
         )
     values: dict[str, Any] = {}
     for fragment in _fragments()[name]:
