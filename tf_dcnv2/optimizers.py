@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import keras
 
+__all__ = ["for_compiling", "scale_learning_rates", "scaled_class"]
+
 
 def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.optimizers.Optimizer:
     """Makes `optimizer` honour `variable.learning_rate_multiplier`, which the deformable layers set.

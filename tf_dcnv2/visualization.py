@@ -12,6 +12,8 @@ from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2._core.masks import paste_mask
 from tf_dcnv2.fonts import font_for
 
+__all__ = ["class_color", "draw_detections", "save_grid", "save_image", "unwritable_names"]
+
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _GRID_GAP_PX = 8
 _MASK_OPACITY = 0.4
