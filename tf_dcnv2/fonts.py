@@ -3,13 +3,17 @@
 import functools
 import os
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 # Names of fonts that have many scripts, in lower case; others are tried after them.
 _LIKELY = ("notosanscjk", "notosans", "wqy", "droidsansfallback", "ipa", "unifont", "arialuni", "hei", "gothic", "ming")
 _UNASSIGNED = "\U0010ffff"
 
 
-def font_for(text: str, size: int):
+def font_for(text: str, size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont | None":
     """A `PIL.ImageFont.FreeTypeFont` of `size` pixels that has every character of `text`.
 
     Pillow's own font comes first, then matplotlib's DejaVu Sans (Cyrillic, Greek, Arabic and more), then whatever is
@@ -63,6 +67,6 @@ def _has_all(source: str, characters: str) -> bool:
         return False
 
 
-def _looks(font, character: str) -> tuple:
+def _looks(font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", character: str) -> tuple:
     mask = font.getmask(character)
     return mask.size, bytes(mask)

@@ -10,7 +10,8 @@ registered subclass of `Adam`. It stays one through saving and loading, cloning,
 
 import functools
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -96,12 +97,12 @@ class _ScaledOptimizer(_AnyOptimizer):
     def scale_inner_optimizers(self) -> None:
         """Scales the optimizers that this one delegates to, if there are any."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any):
         multiplier = self._multiplier_of(variable)
         if multiplier != 0.0:
             return super().update_step(gradient, variable, learning_rate * multiplier)
 
-    def _apply_weight_decay(self, variables):
+    def _apply_weight_decay(self, variables: Sequence[Any]):
         """Decoupled decay multiplies by the learning rate too, so each group of variables decays at its own."""
         groups: dict[float, list] = {}
         for variable in variables:
@@ -118,7 +119,7 @@ class _ScaledOptimizer(_AnyOptimizer):
         # The variable itself when it is not scaled: Keras assigns to it.
         return learning_rate if self._learning_rate_factor == 1.0 else learning_rate * self._learning_rate_factor
 
-    def _multiplier_of(self, variable) -> float:
+    def _multiplier_of(self, variable: Any) -> float:
         # Under tf.distribute an update sees a replica's tf.Variable; the attribute is on the Keras variable.
         known = self._trainable_variables[self._get_variable_index(variable)]
         return getattr(known, "learning_rate_multiplier", 1.0)
@@ -127,7 +128,7 @@ class _ScaledOptimizer(_AnyOptimizer):
 class _ScaledMultiOptimizer(_ScaledOptimizer):
     """Delegates every update, and so scales those it delegates to."""
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]):
         super().build(variables)
         self.scale_inner_optimizers()  # a function that chooses optimizers shows them only here
 
@@ -136,7 +137,7 @@ class _ScaledMultiOptimizer(_ScaledOptimizer):
             for_compiling(optimizer)
 
 
-def _optimizer(given) -> keras.optimizers.Optimizer:
+def _optimizer(given: Any) -> keras.optimizers.Optimizer:
     optimizer = keras.optimizers.get(given)
     if optimizer is None:
         raise ValueError("optimizer must be a Keras optimizer, its name or its configuration. Received: None")

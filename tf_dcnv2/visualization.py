@@ -5,12 +5,16 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2._core.masks import paste_mask
 from tf_dcnv2.fonts import font_for
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["class_color", "draw_detections", "save_grid", "save_image", "unwritable_names"]
 
@@ -148,7 +152,9 @@ def save_grid(images: Sequence[np.ndarray], path: str | os.PathLike, *, columns:
     save_image(grid, path)
 
 
-def _check_shapes(image, boxes, scores, classes, masks) -> None:
+def _check_shapes(
+    image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, masks: np.ndarray | None
+) -> None:
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be (height, width, 3). Received: image.shape={image.shape}")
     if boxes.size and boxes.shape[1:] != (4,):
@@ -160,7 +166,7 @@ def _check_shapes(image, boxes, scores, classes, masks) -> None:
         raise ValueError(f"masks must be (D, R, R) for {len(boxes)} boxes. Received: masks.shape={np.shape(masks)}")
 
 
-def _with_masks(picture, boxes, masks, classes, line_px):
+def _with_masks(picture: "Image.Image", boxes: np.ndarray, masks: np.ndarray, classes: np.ndarray, line_px: int):
     """The picture with each object's pixels tinted and outlined in the colour of its class."""
     from PIL import Image, ImageFilter
 
@@ -173,7 +179,15 @@ def _with_masks(picture, boxes, masks, classes, line_px):
     return Image.fromarray(np.round(pixels).astype(np.uint8))
 
 
-def _draw_box(draw, corners, label, color, line_px, font, picture_size) -> None:
+def _draw_box(
+    draw: "ImageDraw.ImageDraw",
+    corners: Sequence[float],
+    label: str,
+    color: tuple[int, int, int],
+    line_px: int,
+    font: "ImageFont.FreeTypeFont | ImageFont.ImageFont | None",
+    picture_size: tuple[int, int],
+) -> None:
     x1, y1, x2, y2 = corners
     # A dark rim keeps the box visible on a background of its own colour.
     draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=tuple(part // 4 for part in color), width=line_px + 2)

@@ -50,7 +50,8 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
     Args:
         mask: `(R, R)` probabilities or zeros and ones.
         box: `[y1, x1, y2, x2]` in pixels of the image; may reach past its border.
-        height, width: size of the image in pixels.
+        height: of the image in pixels.
+        width: of the image in pixels.
         threshold: value from which on a pixel belongs to the object.
 
     Returns:

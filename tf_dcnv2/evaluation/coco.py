@@ -221,7 +221,7 @@ class _EvaluatedImage:
         return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
 
 
-def _detect(detector, dataset) -> Iterator[_EvaluatedImage]:
+def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[_EvaluatedImage]:
     """Yields every image of the data set once.
 
     Raises:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,15 +11,18 @@ from tf_dcnv2._core.masks import box_rle
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
 from tf_dcnv2.data.coco.segmentations import segmentation_rle
 
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def ground_truth_of(content: CocoAnnotations):
+def ground_truth_of(content: CocoAnnotations) -> "COCO":
     """The usable part of an annotation file as a `pycocotools.coco.COCO`."""
     return make_ground_truth(content.images, content.all_annotations(), content.categories)
 
 
-def make_ground_truth(images: Iterable[dict], annotations: Iterable[dict], categories: dict[int, str]):
+def make_ground_truth(images: Iterable[dict], annotations: Iterable[dict], categories: dict[int, str]) -> "COCO":
     """Builds a `pycocotools.coco.COCO` from COCO's own image and annotation dicts.
 
     Annotations are numbered anew (pycocotools overlooks one with id 0 and loses all but one of equal ids), and get
@@ -41,12 +44,12 @@ def make_ground_truth(images: Iterable[dict], annotations: Iterable[dict], categ
     return coco
 
 
-def has_segmentations(ground_truth) -> bool:
+def has_segmentations(ground_truth: "COCO") -> bool:
     """Whether any annotation of a `pycocotools.coco.COCO` has a segmentation."""
     return any(annotation.get("segmentation") for annotation in ground_truth.anns.values())
 
 
-def encode_segmentations(ground_truth, images: Mapping[int, dict]) -> None:
+def encode_segmentations(ground_truth: "COCO", images: Mapping[int, dict]) -> None:
     """Gives every annotation of `images` a run-length code, as scoring masks needs.
 
     An annotation that never had a segmentation gets its box. One whose segmentation is unusable becomes a crowd region
@@ -71,7 +74,9 @@ def encode_segmentations(ground_truth, images: Mapping[int, dict]) -> None:
                 annotation.update(segmentation=segmentation_rle(box, *size), iscrowd=1)
 
 
-def score_detections(ground_truth, results: list[dict], image_ids: list[int], iou_type: str = "bbox") -> dict[str, Any]:
+def score_detections(
+    ground_truth: "COCO", results: list[dict], image_ids: list[int], iou_type: str = "bbox"
+) -> dict[str, Any]:
     """Scores detections on the given images.
 
     Args:
@@ -109,7 +114,7 @@ def score_detections(ground_truth, results: list[dict], image_ids: list[int], io
     return metrics
 
 
-def _load_results(ground_truth, results: list[dict], iou_type: str):
+def _load_results(ground_truth: "COCO", results: list[dict], iou_type: str):
     if results:
         # With a box in them, loadRes would take the box's area for the size of a mask. It adds fields to what it gets.
         left_out = {"bbox"} if iou_type == "segm" else {"segmentation"}

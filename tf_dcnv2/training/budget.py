@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from typing import Any
 
 import keras
 
@@ -57,11 +58,13 @@ class SpendBudget(keras.callbacks.Callback):
         self._schedule = schedule
         self._warmup_steps = warmup_steps
 
-    def on_train_batch_begin(self, batch, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets the learning rate of the step."""
         factor = self._schedule(self._budget.progress) * warm_up(self._budget.steps_done, self._warmup_steps)
         self.model.optimizer.learning_rate = self._peak * factor
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the step and stops the training when the budget is used up."""
         self._budget.steps_done += 1
         if self._budget.progress >= 1.0:
             self.model.stop_training = True
@@ -80,9 +83,11 @@ class MaxMinutes(keras.callbacks.Callback):
         self._budget = Budget(minutes=minutes)
         self._minutes = minutes
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
         self._budget = Budget(minutes=self._minutes)
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stops the training when the time is over."""
         if self._budget.progress >= 1.0:
             self.model.stop_training = True

@@ -42,7 +42,8 @@ class CocoEvaluation(keras.callbacks.Callback):
         self._every = every
         self._on_result = on_result
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Evaluates if it is time for that, and adds the metrics to `logs`."""
         is_last = self.model.stop_training or epoch + 1 == self.params.get("epochs")
         is_due = is_last or (self._every > 0 and (epoch + 1) % self._every == 0)
         metrics = evaluate_coco(self._detector, self._dataset) if is_due else {}
@@ -86,12 +87,14 @@ class KeepRun(keras.callbacks.Callback):
         self._config: dict[str, Any] | None = config
         self._averages = averages
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the configuration after the first step."""
         if self._config is not None:
             self._run.write_config(self._config)
             self._config = None
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves the backup and what follows from it."""
         logs = {name: float(value) for name, value in (logs or {}).items()}
         steps, ap = self._budget.steps_done, logs.get("val_AP", math.nan)
         is_best = ap > self.state.best_ap

@@ -1,5 +1,7 @@
 """Stops a training that has diverged, with the last weights that were good."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -37,17 +39,20 @@ class NaNGuard(keras.callbacks.Callback):
         super().__init__()
         self._every = every
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Keeps the values before the first step, which must be finite."""
         self._variables: list[keras.Variable] = []
         self._kept: list[tf.Tensor] = []
         self._epoch = self._steps = 0
         if _is_built(self.model) and (where := self._begin()):
             raise TrainingDiverged(f"{where} held NaN or infinity before the first step.")
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch for the message."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the losses and, if it is time for that, at the weights."""
         self._steps += 1
         values = {
             name: float(value) for name, value in (logs or {}).items() if name == "loss" or name.endswith("_loss")
@@ -65,7 +70,8 @@ class NaNGuard(keras.callbacks.Callback):
                 "bound of the gradient's norm (clip_norm) may help."
             )
 
-    def on_train_end(self, logs=None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Lets go of what was kept."""
         self._kept = []
 
     def _begin(self) -> str | None:

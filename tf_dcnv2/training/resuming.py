@@ -56,6 +56,7 @@ def changes(options: TrainOptions, config: Mapping[str, Any]) -> list[str]:
     """Lists how `options` differ from those of the run, one line each.
 
     Args:
+        options: those that are wanted now.
         config: of the run.
 
     Raises:

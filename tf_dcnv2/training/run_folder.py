@@ -87,8 +87,9 @@ class RunFolder:
                     _remove_if_empty(new)
 
     def refuse_foreign_files(self) -> None:
-        """Checks that a new run would replace nothing: its configuration is written first, and without one the files
-        of a run are somebody else's.
+        """Checks that a new run would replace nothing.
+
+        A run's configuration is written first: without one, the files of a run are somebody else's.
 
         Raises:
             FileExistsError: there are such files; the message names them.

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -239,7 +239,13 @@ def _staged_shards(prefix: str, num_shards: int) -> Iterator[_Shards]:
                 os.unlink(path)
 
 
-def _write_shards(annotations, lookup, paths, include_masks, progress) -> list[list[_Converted]]:
+def _write_shards(
+    annotations: CocoAnnotations,
+    lookup: ImageLookup,
+    paths: Sequence[str],
+    include_masks: bool,
+    progress: Callable[[int, int], None] | None,
+) -> list[list[_Converted]]:
     """Writes every shard and returns, per shard, what each of its images became (without the bytes)."""
     total, done = len(annotations.images), 0
     contents = []
@@ -262,7 +268,7 @@ def _write_shards(annotations, lookup, paths, include_masks, progress) -> list[l
     return contents
 
 
-def _map_in_order(pool, function: Callable, items: Iterable, ahead: int) -> Iterator:
+def _map_in_order(pool: concurrent.futures.Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
     """Maps like `pool.map`, but at most `ahead` items before its consumer, which bounds the memory."""
     items = iter(items)
     pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, ahead))

@@ -6,7 +6,9 @@ import tensorflow as tf
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 
 
-def resized_shape(height, width, *, short_side: int, max_side: int, canvas: tuple[int, int] | None = None):
+def resized_shape(
+    height: tf.Tensor, width: tf.Tensor, *, short_side: int, max_side: int, canvas: tuple[int, int] | None = None
+) -> tf.Tensor:
     """Size of an image after resizing: shorter side to `short_side`, longer side at most `max_side`.
 
     Args:

@@ -23,7 +23,9 @@ def make_decoder(
     """Returns the function from one serialised example and its data set to a resized uint8 image and its targets.
 
     Args:
-        short_side, max_side, canvas: see `resized_shape`.
+        short_side: see `resized_shape`.
+        max_side: see `resized_shape`.
+        canvas: see `resized_shape`.
         max_boxes: boxes beyond it are dropped, crowd boxes first.
         mask_size: side in samples of the masks; None leaves masks out.
         renumbering: by data set, which ids become others.
@@ -34,7 +36,7 @@ def make_decoder(
     category_id = _id_map({name: changed.categories for name, changed in renumbering.items()})
     image_id = _id_map({name: changed.images for name, changed in renumbering.items()})
 
-    def decode(record, data_set):
+    def decode(record: tf.Tensor, data_set: tf.Tensor):
         fields = decoder.decode(record)
         original_size = tf.shape(fields["image"])[:2]
         shape = resized_shape(
@@ -76,7 +78,7 @@ def _id_map(maps: Mapping[str, Mapping[int, int]]) -> Callable[[tf.Tensor, tf.Te
     none = min(pairs.values()) - 1 if min(pairs.values()) > -(2**63) else max(pairs.values()) + 1
     table = tf.lookup.StaticHashTable(entries, none)
 
-    def renumber(data_set, ids):
+    def renumber(data_set: tf.Tensor, ids: tf.Tensor):
         new = table.lookup(tf.strings.join([tf.strings.as_string(ids), " of ", data_set]))
         return tf.where(new == none, ids, new)
 

@@ -99,8 +99,11 @@ def _match(entry: str) -> list[str]:
 
 
 def _glob(pattern: str) -> list[str]:
-    """Paths that match a pattern. Where its folder exists as written, that is no pattern, nor are brackets one that
-    exist as written: `data[1]/train-*`."""
+    """Paths that match a pattern.
+
+    Where its folder exists as written, that is no pattern, nor are brackets one that exist as written, as in
+    `data[1]/train-*`.
+    """
     folder, name = os.path.split(pattern)
     if not tf.io.gfile.isdir(folder or os.curdir):
         return tf.io.gfile.glob(pattern) if _PATTERN.search(folder) else []
