@@ -7,40 +7,28 @@ from typing import Any
 
 import numpy as np
 
-_VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2, 3, 7, 160, 120, 1e9, -1e9, 2e8, 2**31, 2**63, 2**64 + 1, 10**30, -(2**63) - 1),
-    *(0.5, 1.0, 1.5, 40.0, 1e308, math.nan, math.inf, -math.inf, 1e-300),
-    *(
-        "",
-        " ",
-        "1",
-        "1.0",
-        "01",
-        "red",
-        "nan",
-        "1e5",
-        "-1",
-        "im1.jpg",
-        "a\\b.jpg",
-        "%20",
-        "..",
-        "/",
-        "\0",
-        "\ud800",
-        "ü" * 300,
-    ),
-    *("111111", "oooo", "PPPP0", "[1, 2, 30, 40]", "[[", "0" * 5000),
-    *([], [[]], {}, [[[]]], [None], [1, 2], [1, 2, 30, 40], ["1", "2", "30", "40"], [1, 2, 3, 4, 5, 6], [[1, 2, 3, 4]]),
-    *([[10, 10], [50, 10], [50, 50]], [[2e8, 0, 0, 2e8, 5, 5]], [[math.nan] * 6], [[1, 1, 1, 1, 1, 1]], [[0] * 6, [1]]),
-    *({"x": 1, "y": 2}, {"x": 5, "y": 6, "width": 30, "height": 30}, {"size": [120, 160]}, {"counts": "111"}),
-    *(
-        {"size": [120, 160], "counts": counts}
-        for counts in ("", "111111", "zzz", [19200], [0, 19200], [-1, 19201], [1e300])
-    ),
-    *({"size": size, "counts": [19200]} for size in ([160, 120], ["120", "160"], [0, 0], [2**40, 2**40], None)),
-    *({"size": [120, 160], "counts": "Uh0"}, {"size": [120, 160], "counts": [4800, 10, 110, 10, 14270]}),
-    *({"all_points_x": [1, 50, 50], "all_points_y": [1, 1, 50]}, {"all_points_x": [1], "all_points_y": []}),
-)
+_SMALL = [None, True, False, 0, 1, -1, 2, 3, 7, 160, 120]
+_LARGE = [1e9, -1e9, 2e8, 2**31, 2**63, 2**64 + 1, 10**30, -(2**63) - 1]
+_FRACTIONS = [0.5, 1.0, 1.5, 40.0, 1e308, math.nan, math.inf, -math.inf, 1e-300]
+_TEXTS = ["", " ", "1", "1.0", "01", "red", "nan", "1e5", "-1"]
+_FILE_NAMES = ["im1.jpg", "a\\b.jpg", "%20", "..", "/", "\0", "\ud800", "ü" * 300]
+_WRITTEN_LISTS = ["111111", "oooo", "PPPP0", "[1, 2, 30, 40]", "[[", "0" * 5000]
+_EMPTY = [[], [[]], {}, [[[]]], [None]]
+_LISTS = [[1, 2], [1, 2, 30, 40], ["1", "2", "30", "40"], [1, 2, 3, 4, 5, 6], [[1, 2, 3, 4]]]
+_POLYGON = [[10, 10], [50, 10], [50, 50]]
+_POLYGONS = [_POLYGON, [[2e8, 0, 0, 2e8, 5, 5]], [[math.nan] * 6], [[1, 1, 1, 1, 1, 1]], [[0] * 6, [1]]]
+_OBJECTS = [{"x": 1, "y": 2}, {"x": 5, "y": 6, "width": 30, "height": 30}, {"size": [120, 160]}, {"counts": "111"}]
+_COUNTS = ["", "111111", "zzz", [19200], [0, 19200], [-1, 19201], [1e300]]
+_SIZES = [[160, 120], ["120", "160"], [0, 0], [2**40, 2**40], None]
+_GOOD_COUNTS = ["Uh0", [4800, 10, 110, 10, 14270]]
+_RUN_LENGTHS = [
+    *({"size": [120, 160], "counts": counts} for counts in _COUNTS),
+    *({"size": size, "counts": [19200]} for size in _SIZES),
+    *({"size": [120, 160], "counts": counts} for counts in _GOOD_COUNTS),
+]
+_POINTS = [{"all_points_x": [1, 50, 50], "all_points_y": [1, 1, 50]}, {"all_points_x": [1], "all_points_y": []}]
+_PLAIN = (*_SMALL, *_LARGE, *_FRACTIONS, *_TEXTS, *_FILE_NAMES, *_WRITTEN_LISTS)
+_VALUES: tuple[Any, ...] = (*_PLAIN, *_EMPTY, *_LISTS, *_POLYGONS, *_OBJECTS, *_RUN_LENGTHS, *_POINTS)
 _FIELDS = {
     "images": ("id", "file_name", "width", "height"),
     "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"),
