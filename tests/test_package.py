@@ -139,6 +139,13 @@ def test_the_installed_version_is_that_of_the_source():
     assert metadata.version("tf-dcnv2") == tf_dcnv2.__version__
 
 
+def test_the_citation_and_the_changelog_name_the_version_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == tf_dcnv2.__version__
+    newest = re.search(r"^## \[.*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group()
+    assert tf_dcnv2.__version__ in newest
+
+
 def test_the_workflow_runs_what_continuous_integration_runs_on_every_supported_python():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
     assert [step["run"] for step in workflow["steps"] if "run" in step] == [".ci/run"]

@@ -23,7 +23,7 @@ from types import ModuleType
 
 from tf_dcnv2._keras_backend import require_tensorflow_backend
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 require_tensorflow_backend()  # before anything else imports Keras
 
