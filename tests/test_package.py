@@ -57,7 +57,15 @@ def test_importing_the_package_loads_ops_and_layers_and_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["train", "--help"], ["convert"], ["export", "run", "--ops", "fast"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["convert"],
+        ["export", "run", "--output", "x", "--ops", "fast"],
+        ["evaluate", "run", "--records", "x", "--batch-size", "0"],
+    ],
 )
 def test_help_and_mistakes_are_answered_without_loading_tensorflow(arguments):
     modules = imported_modules(
