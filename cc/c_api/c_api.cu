@@ -1,9 +1,9 @@
 #include <cuda_runtime_api.h>
 
 #include "cc/c_api/c_api.h"
-#include "cc/lib/cpu/deform_conv.h"
+#include "cc/lib/cpu/deform_conv2d.h"
 #include "cc/lib/cpu/deform_roi_pool.h"
-#include "cc/lib/gpu/deform_conv.h"
+#include "cc/lib/gpu/deform_conv2d.h"
 #include "cc/lib/gpu/deform_roi_pool.h"
 
 namespace dcnv2 {
@@ -48,17 +48,17 @@ GpuOptions Options(const dcnv2_options& options) {
 }
 
 template <typename S>
-DeformConvInputs<S> Inputs(const dcnv2_conv_arrays& arrays) {
+DeformConv2DInputs<S> Inputs(const dcnv2_conv_arrays& arrays) {
   return {As<S>(arrays.x), As<S>(arrays.kernel), As<Compute<S>>(arrays.offset), As<Compute<S>>(arrays.mask)};
 }
 
 template <typename S>
-DeformConvGradients<S> Gradients(const dcnv2_conv_gradients& arrays) {
+DeformConv2DGradients<S> Gradients(const dcnv2_conv_gradients& arrays) {
   return {As<S>(arrays.x), As<S>(arrays.kernel), As<Compute<S>>(arrays.offset), As<Compute<S>>(arrays.mask)};
 }
 
-RoiPoolShape Shape(const dcnv2_roi_problem& problem) {
-  RoiPoolShape shape;
+DeformRoiPoolShape Shape(const dcnv2_roi_problem& problem) {
+  DeformRoiPoolShape shape;
   shape.batch = problem.batch;
   shape.channels = problem.channels;
   shape.rois = problem.rois;
@@ -71,8 +71,8 @@ RoiPoolShape Shape(const dcnv2_roi_problem& problem) {
 }
 
 template <typename S>
-RoiPoolInputs<S> Inputs(const dcnv2_roi_problem& problem, const dcnv2_roi_arrays& arrays) {
-  RoiPoolInputs<S> inputs;
+DeformRoiPoolInputs<S> Inputs(const dcnv2_roi_problem& problem, const dcnv2_roi_arrays& arrays) {
+  DeformRoiPoolInputs<S> inputs;
   for (int64_t i = 0; i < problem.levels; ++i) inputs.features.push_back(As<S>(arrays.features[i]));
   inputs.boxes = As<Compute<S>>(arrays.boxes);
   inputs.box_indices = arrays.box_indices;
@@ -83,8 +83,8 @@ RoiPoolInputs<S> Inputs(const dcnv2_roi_problem& problem, const dcnv2_roi_arrays
 }
 
 template <typename S>
-RoiPoolGradients<S> Gradients(const dcnv2_roi_problem& problem, const dcnv2_roi_gradients& arrays) {
-  RoiPoolGradients<S> gradients;
+DeformRoiPoolGradients<S> Gradients(const dcnv2_roi_problem& problem, const dcnv2_roi_gradients& arrays) {
+  DeformRoiPoolGradients<S> gradients;
   for (int64_t i = 0; i < problem.levels; ++i) gradients.features.push_back(As<S>(arrays.features[i]));
   gradients.offset = As<Compute<S>>(arrays.offset);
   gradients.mask = As<Compute<S>>(arrays.mask);
@@ -103,27 +103,28 @@ using namespace dcnv2;
 
 const char* dcnv2_message(int32_t error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
-int32_t dcnv2_conv_forward_gpu(dcnv2_type type, const DeformConvShape* shape, const dcnv2_conv_arrays* inputs, void* y,
-                               const dcnv2_options* options, void* stream) {
+int32_t dcnv2_conv_forward_gpu(dcnv2_type type, const DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
+                               void* y, const dcnv2_options* options, void* stream) {
   return WithType(type, [&](auto tag) {
     using S = typename decltype(tag)::Type;
-    return DeformConvForwardGpu<S>(*shape, Inputs<S>(*inputs), As<S>(y), Options(*options), Stream(stream));
+    return DeformConv2DForwardGpu<S>(*shape, Inputs<S>(*inputs), As<S>(y), Options(*options), Stream(stream));
   });
 }
 
-int64_t dcnv2_conv_backward_workspace_gpu(dcnv2_type type, const DeformConvShape* shape, const dcnv2_options* options) {
+int64_t dcnv2_conv_backward_workspace_gpu(dcnv2_type type, const DeformConv2DShape* shape,
+                                          const dcnv2_options* options) {
   return WithType(type, [&](auto tag) {
-    return DeformConvBackwardGpuWorkspace<typename decltype(tag)::Type>(*shape, Options(*options));
+    return DeformConv2DBackwardGpuWorkspace<typename decltype(tag)::Type>(*shape, Options(*options));
   });
 }
 
-int32_t dcnv2_conv_backward_gpu(dcnv2_type type, const DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_backward_gpu(dcnv2_type type, const DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                 const void* dy, const dcnv2_conv_gradients* gradients, void* workspace,
                                 const dcnv2_options* options, void* stream) {
   return WithType(type, [&](auto tag) {
     using S = typename decltype(tag)::Type;
-    return DeformConvBackwardGpu<S>(*shape, Inputs<S>(*inputs), As<S>(dy), Gradients<S>(*gradients), workspace,
-                                    Options(*options), Stream(stream));
+    return DeformConv2DBackwardGpu<S>(*shape, Inputs<S>(*inputs), As<S>(dy), Gradients<S>(*gradients), workspace,
+                                      Options(*options), Stream(stream));
   });
 }
 
@@ -153,20 +154,20 @@ int32_t dcnv2_roi_backward_gpu(dcnv2_type type, const dcnv2_roi_problem* problem
   });
 }
 
-int32_t dcnv2_conv_forward_cpu(dcnv2_type type, const DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_forward_cpu(dcnv2_type type, const DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                void* y) {
   return WithType(type, [&](auto tag) {
     using S = typename decltype(tag)::Type;
-    DeformConvForward<S>(*shape, Inputs<S>(*inputs), As<S>(y), InOnePiece);
+    DeformConv2DForward<S>(*shape, Inputs<S>(*inputs), As<S>(y), InOnePiece);
     return 0;
   });
 }
 
-int32_t dcnv2_conv_backward_cpu(dcnv2_type type, const DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_backward_cpu(dcnv2_type type, const DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                 const void* dy, const dcnv2_conv_gradients* gradients) {
   return WithType(type, [&](auto tag) {
     using S = typename decltype(tag)::Type;
-    DeformConvBackward<S>(*shape, Inputs<S>(*inputs), As<S>(dy), Gradients<S>(*gradients), InOnePiece);
+    DeformConv2DBackward<S>(*shape, Inputs<S>(*inputs), As<S>(dy), Gradients<S>(*gradients), InOnePiece);
     return 0;
   });
 }

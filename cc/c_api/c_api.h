@@ -2,7 +2,7 @@
 //
 // Every function that computes exists for the device of the kernels (`gpu`: pointers are of its memory, `stream` is a
 // cudaStream_t, the work may still be going on when it returns) and for the processor (`cpu`). They return 0 or an
-// error for dcnv2_message. Arrays are laid out as in cc/lib/deform_conv.h and cc/lib/deform_roi_pool.h; those without
+// error for dcnv2_message. Arrays are laid out as in cc/lib/deform_conv2d.h and cc/lib/deform_roi_pool.h; those without
 // element type here are of the storage type, those that say so of its Compute type.
 #ifndef DCNV2_CC_C_API_C_API_H_
 #define DCNV2_CC_C_API_C_API_H_
@@ -57,11 +57,11 @@ struct dcnv2_roi_gradients {
 // What an error means. Valid until the next call.
 const char* dcnv2_message(int32_t error);
 
-int32_t dcnv2_conv_forward_gpu(dcnv2_type type, const dcnv2::DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_forward_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                void* y, const dcnv2_options* options, void* stream);
-int64_t dcnv2_conv_backward_workspace_gpu(dcnv2_type type, const dcnv2::DeformConvShape* shape,
+int64_t dcnv2_conv_backward_workspace_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape,
                                           const dcnv2_options* options);
-int32_t dcnv2_conv_backward_gpu(dcnv2_type type, const dcnv2::DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_backward_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                 const void* dy, const dcnv2_conv_gradients* gradients, void* workspace,
                                 const dcnv2_options* options, void* stream);
 
@@ -73,9 +73,9 @@ int32_t dcnv2_roi_backward_gpu(dcnv2_type type, const dcnv2_roi_problem* problem
                                const void* dy, const dcnv2_roi_gradients* gradients, void* workspace,
                                const dcnv2_options* options, void* stream);
 
-int32_t dcnv2_conv_forward_cpu(dcnv2_type type, const dcnv2::DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_forward_cpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                void* y);
-int32_t dcnv2_conv_backward_cpu(dcnv2_type type, const dcnv2::DeformConvShape* shape, const dcnv2_conv_arrays* inputs,
+int32_t dcnv2_conv_backward_cpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
                                 const void* dy, const dcnv2_conv_gradients* gradients);
 int32_t dcnv2_roi_forward_cpu(dcnv2_type type, const dcnv2_roi_problem* problem, const dcnv2_roi_arrays* inputs,
                               void* y);

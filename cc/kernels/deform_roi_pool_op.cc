@@ -19,7 +19,7 @@ absl::Status CheckRange(const char* name, const int32_t* values, int64_t count, 
 }
 
 template <typename S>
-absl::Status CheckIndices(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs) {
+absl::Status CheckIndices(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs) {
   TF_RETURN_IF_ERROR(CheckRange("box_indices", inputs.box_indices, shape.rois, shape.batch, "the batch of features"));
   return CheckRange("levels", inputs.levels, shape.rois, shape.levels.size(), "the number of feature levels");
 }
@@ -30,12 +30,13 @@ class DeformRoiPoolCpuOp final : public DeformRoiPoolOp<T> {
   using DeformRoiPoolOp<T>::DeformRoiPoolOp;
 
  protected:
-  absl::Status CheckInputs(const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs) const override {
+  absl::Status CheckInputs(const DeformRoiPoolShape& shape,
+                           const DeformRoiPoolInputs<StorageOf<T>>& inputs) const override {
     return CheckIndices(shape, inputs);
   }
 
-  void Forward(OpKernelContext* context, const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs,
-               StorageOf<T>* y) const override {
+  void Forward(OpKernelContext* context, const DeformRoiPoolShape& shape,
+               const DeformRoiPoolInputs<StorageOf<T>>& inputs, StorageOf<T>* y) const override {
     RunOnCpuPool(context,
                  [&](const ParallelFor& parallel_for) { DeformRoiPoolForward(shape, inputs, y, parallel_for); });
   }
@@ -47,12 +48,14 @@ class DeformRoiPoolGradCpuOp final : public DeformRoiPoolGradOp<T> {
   using DeformRoiPoolGradOp<T>::DeformRoiPoolGradOp;
 
  protected:
-  absl::Status CheckInputs(const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs) const override {
+  absl::Status CheckInputs(const DeformRoiPoolShape& shape,
+                           const DeformRoiPoolInputs<StorageOf<T>>& inputs) const override {
     return CheckIndices(shape, inputs);
   }
 
-  void Backward(OpKernelContext* context, const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs,
-                const StorageOf<T>* dy, const RoiPoolGradients<StorageOf<T>>& gradients) const override {
+  void Backward(OpKernelContext* context, const DeformRoiPoolShape& shape,
+                const DeformRoiPoolInputs<StorageOf<T>>& inputs, const StorageOf<T>* dy,
+                const DeformRoiPoolGradients<StorageOf<T>>& gradients) const override {
     RunOnCpuPool(context, [&](const ParallelFor& parallel_for) {
       DeformRoiPoolBackward(shape, inputs, dy, gradients, parallel_for);
     });

@@ -12,7 +12,7 @@
 #include "cc/kernels/storage_types.h"
 #include "cc/lib/deform_roi_pool.h"
 #include "cc/lib/geometry.h"
-#include "cc/ops/roi_pool_arguments.h"
+#include "cc/ops/deform_roi_pool_arguments.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace dcnv2 {
@@ -26,8 +26,8 @@ class DeformRoiPoolOpBase : public tensorflow::OpKernel {
   }
 
  protected:
-  absl::Status ResolveInputs(tensorflow::OpKernelContext* context, RoiPoolSizes* sizes, RoiPoolShape* shape,
-                             RoiPoolInputs<StorageOf<T>>* inputs) const {
+  absl::Status ResolveInputs(tensorflow::OpKernelContext* context, DeformRoiPoolSizes* sizes, DeformRoiPoolShape* shape,
+                             DeformRoiPoolInputs<StorageOf<T>>* inputs) const {
     tensorflow::OpInputList features;
     TF_RETURN_IF_ERROR(context->input_list("features", &features));
     const tensorflow::Tensor *boxes, *box_indices, *levels, *offset, *mask, *spatial_scales, *gamma;
@@ -39,7 +39,7 @@ class DeformRoiPoolOpBase : public tensorflow::OpKernel {
     TF_RETURN_IF_ERROR(context->input("spatial_scales", &spatial_scales));
     TF_RETURN_IF_ERROR(context->input("gamma", &gamma));
 
-    RoiPoolInputShapes shapes;
+    DeformRoiPoolInputShapes shapes;
     for (const tensorflow::Tensor& map : features) shapes.features.push_back(ToPartialShape(map.shape()));
     shapes.boxes = ToPartialShape(boxes->shape());
     shapes.box_indices = ToPartialShape(box_indices->shape());
@@ -48,7 +48,7 @@ class DeformRoiPoolOpBase : public tensorflow::OpKernel {
     shapes.mask = ToPartialShape(mask->shape());
     shapes.spatial_scales = ToPartialShape(spatial_scales->shape());
     shapes.gamma = ToPartialShape(gamma->shape());
-    TF_RETURN_IF_ERROR(ResolveRoiPoolSizes(attributes_, shapes, sizes));
+    TF_RETURN_IF_ERROR(ResolveDeformRoiPoolSizes(attributes_, shapes, sizes));
 
     *shape = {sizes->batch, sizes->channels, sizes->rois, {}, attributes_.config};
     shape->config.gamma = gamma->scalar<double>()();
@@ -72,9 +72,10 @@ class DeformRoiPoolOpBase : public tensorflow::OpKernel {
   }
 
   // What else a device asks of the inputs.
-  virtual absl::Status CheckInputs(const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs) const = 0;
+  virtual absl::Status CheckInputs(const DeformRoiPoolShape& shape,
+                                   const DeformRoiPoolInputs<StorageOf<T>>& inputs) const = 0;
 
-  RoiPoolAttributes attributes_;
+  DeformRoiPoolAttributes attributes_;
 };
 
 template <typename T>
@@ -83,9 +84,9 @@ class DeformRoiPoolOp : public DeformRoiPoolOpBase<T> {
   using DeformRoiPoolOpBase<T>::DeformRoiPoolOpBase;
 
   void Compute(tensorflow::OpKernelContext* context) final {
-    RoiPoolSizes sizes;
-    RoiPoolShape shape;
-    RoiPoolInputs<StorageOf<T>> inputs;
+    DeformRoiPoolSizes sizes;
+    DeformRoiPoolShape shape;
+    DeformRoiPoolInputs<StorageOf<T>> inputs;
     OP_REQUIRES_OK(context, this->ResolveInputs(context, &sizes, &shape, &inputs));
     tensorflow::TensorShape y_shape;
     OP_REQUIRES_OK(context,
@@ -97,8 +98,8 @@ class DeformRoiPoolOp : public DeformRoiPoolOpBase<T> {
   }
 
  protected:
-  virtual void Forward(tensorflow::OpKernelContext* context, const RoiPoolShape& shape,
-                       const RoiPoolInputs<StorageOf<T>>& inputs, StorageOf<T>* y) const = 0;
+  virtual void Forward(tensorflow::OpKernelContext* context, const DeformRoiPoolShape& shape,
+                       const DeformRoiPoolInputs<StorageOf<T>>& inputs, StorageOf<T>* y) const = 0;
 };
 
 template <typename T>
@@ -107,9 +108,9 @@ class DeformRoiPoolGradOp : public DeformRoiPoolOpBase<T> {
   using DeformRoiPoolOpBase<T>::DeformRoiPoolOpBase;
 
   void Compute(tensorflow::OpKernelContext* context) final {
-    RoiPoolSizes sizes;
-    RoiPoolShape shape;
-    RoiPoolInputs<StorageOf<T>> inputs;
+    DeformRoiPoolSizes sizes;
+    DeformRoiPoolShape shape;
+    DeformRoiPoolInputs<StorageOf<T>> inputs;
     OP_REQUIRES_OK(context, this->ResolveInputs(context, &sizes, &shape, &inputs));
     const tensorflow::Tensor& dy = context->input(context->num_inputs() - 1);
     OP_REQUIRES_OK(context, CheckOutputGradient(this->attributes_, sizes, ToPartialShape(dy.shape())));
@@ -123,17 +124,17 @@ class DeformRoiPoolGradOp : public DeformRoiPoolOpBase<T> {
       OP_REQUIRES_OK(context, context->allocate_output(i, context->input(like[i]).shape(), &outputs[i]));
     }
     const auto coordinates = [&outputs](int index) { return outputs[index]->template flat<CoordinateOf<T>>().data(); };
-    RoiPoolGradients<StorageOf<T>> gradients{{},
-                                             this->attributes_.use_offset ? coordinates(levels) : nullptr,
-                                             this->attributes_.use_mask ? coordinates(levels + 1) : nullptr};
+    DeformRoiPoolGradients<StorageOf<T>> gradients{{},
+                                                   this->attributes_.use_offset ? coordinates(levels) : nullptr,
+                                                   this->attributes_.use_mask ? coordinates(levels + 1) : nullptr};
     for (int level = 0; level < levels; ++level) gradients.features.push_back(StoredData<T>(outputs[level]));
     Backward(context, shape, inputs, StoredData<T>(dy), gradients);
   }
 
  protected:
-  virtual void Backward(tensorflow::OpKernelContext* context, const RoiPoolShape& shape,
-                        const RoiPoolInputs<StorageOf<T>>& inputs, const StorageOf<T>* dy,
-                        const RoiPoolGradients<StorageOf<T>>& gradients) const = 0;
+  virtual void Backward(tensorflow::OpKernelContext* context, const DeformRoiPoolShape& shape,
+                        const DeformRoiPoolInputs<StorageOf<T>>& inputs, const StorageOf<T>* dy,
+                        const DeformRoiPoolGradients<StorageOf<T>>& gradients) const = 0;
 };
 
 }  // namespace dcnv2

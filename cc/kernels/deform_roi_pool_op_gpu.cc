@@ -8,7 +8,7 @@ namespace {
 using tensorflow::OpKernelContext;
 
 // box_indices and levels stay unseen: looking at them would mean waiting for the GPU.
-absl::Status CheckLevels(const RoiPoolShape& shape) {
+absl::Status CheckLevels(const DeformRoiPoolShape& shape) {
   if (shape.levels.size() <= kMaxGpuRoiLevels) return absl::OkStatus();
   return InvalidArgument("features has ", shape.levels.size(), " levels; on a GPU at most ", kMaxGpuRoiLevels,
                          " are possible.");
@@ -20,12 +20,12 @@ class DeformRoiPoolGpuOp final : public DeformRoiPoolOp<T> {
   using DeformRoiPoolOp<T>::DeformRoiPoolOp;
 
  protected:
-  absl::Status CheckInputs(const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>&) const override {
+  absl::Status CheckInputs(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<StorageOf<T>>&) const override {
     return CheckLevels(shape);
   }
 
-  void Forward(OpKernelContext* context, const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs,
-               StorageOf<T>* y) const override {
+  void Forward(OpKernelContext* context, const DeformRoiPoolShape& shape,
+               const DeformRoiPoolInputs<StorageOf<T>>& inputs, StorageOf<T>* y) const override {
     OP_REQUIRES_OK(context, LaunchStatus(*context, DeformRoiPoolForwardGpu(shape, inputs, y, StreamOf(context))));
   }
 };
@@ -36,12 +36,13 @@ class DeformRoiPoolGradGpuOp final : public DeformRoiPoolGradOp<T> {
   using DeformRoiPoolGradOp<T>::DeformRoiPoolGradOp;
 
  protected:
-  absl::Status CheckInputs(const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>&) const override {
+  absl::Status CheckInputs(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<StorageOf<T>>&) const override {
     return CheckLevels(shape);
   }
 
-  void Backward(OpKernelContext* context, const RoiPoolShape& shape, const RoiPoolInputs<StorageOf<T>>& inputs,
-                const StorageOf<T>* dy, const RoiPoolGradients<StorageOf<T>>& gradients) const override {
+  void Backward(OpKernelContext* context, const DeformRoiPoolShape& shape,
+                const DeformRoiPoolInputs<StorageOf<T>>& inputs, const StorageOf<T>* dy,
+                const DeformRoiPoolGradients<StorageOf<T>>& gradients) const override {
     const GpuOptions options = OptionsOfTensorFlow();
     tensorflow::Tensor owner;
     void* workspace;

@@ -16,15 +16,15 @@
 
 namespace dcnv2 {
 
-struct RoiPoolShape {
+struct DeformRoiPoolShape {
   int64_t batch, channels, rois;
   std::vector<RoiLevel> levels;
-  RoiPoolConfig config;
+  DeformRoiPoolConfig config;
 };
 
 // S is float, double, BFloat16 or Half; boxes, displacements, modulations and all sums are of type Compute<S>.
 template <typename S>
-struct RoiPoolInputs {
+struct DeformRoiPoolInputs {
   std::vector<const S*> features;  // one per level
   const Compute<S>* boxes;
   const int32_t* box_indices;  // in [0, batch)
@@ -34,7 +34,7 @@ struct RoiPoolInputs {
 };
 
 template <typename S>
-struct RoiPoolGradients {
+struct DeformRoiPoolGradients {
   std::vector<S*> features;
   Compute<S>* offset;  // null exactly when the input's is
   Compute<S>* mask;    // null exactly when the input's is

@@ -41,7 +41,7 @@ bool IsIndexableMap(int64_t height, int64_t width) {
   return height <= kMaxSide && width <= kMaxSide && height * width <= std::numeric_limits<int32_t>::max();
 }
 
-std::string CheckIndexable(const DeformConvShape& shape) {
+std::string CheckIndexable(const DeformConv2DShape& shape) {
   int64_t ignored;
   if (!IsIndexableMap(shape.in_height, shape.in_width)) {
     return "one image of x has a side of more than 2^24 pixels or an area of more than 2^31 - 1";

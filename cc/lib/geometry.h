@@ -20,7 +20,7 @@ struct Window2D {
 
 // Sizes of one deformable convolution, channels-last. Everything is validated before a kernel sees it:
 // all counts positive (batch, height and width may be zero), groups and deformable_groups divide the channels.
-struct DeformConvShape {
+struct DeformConv2DShape {
   int64_t batch, in_height, in_width, in_channels;
   int64_t out_height, out_width, out_channels;
   int64_t kernel_height, kernel_width, groups, deformable_groups;
@@ -60,7 +60,7 @@ bool CheckedProduct(std::initializer_list<int64_t> factors, int64_t* product);
 bool IsIndexableMap(int64_t height, int64_t width);
 
 // Empty when the kernels can index this problem, otherwise the reason why not.
-std::string CheckIndexable(const DeformConvShape& shape);
+std::string CheckIndexable(const DeformConv2DShape& shape);
 
 }  // namespace dcnv2
 

@@ -19,7 +19,7 @@ struct RoiLevel {
   double spatial_scale;  // feature pixels per image pixel
 };
 
-struct RoiPoolConfig {
+struct DeformRoiPoolConfig {
   int64_t pooled_height, pooled_width;
   int64_t sampling_ratio;  // samples per bin and axis; 0: as many as the bin has feature pixels
   RoiConvention convention;

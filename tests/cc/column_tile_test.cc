@@ -7,7 +7,7 @@
 
 namespace {
 
-dcnv2::DeformConvShape MapOf(int64_t batch, int64_t height, int64_t width, int64_t channels) {
+dcnv2::DeformConv2DShape MapOf(int64_t batch, int64_t height, int64_t width, int64_t channels) {
   return {batch, height, width, channels, height, width, 3, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}};
 }
 
@@ -16,7 +16,7 @@ dcnv2::DeformConvShape MapOf(int64_t batch, int64_t height, int64_t width, int64
 TEST_CASE("every output pixel is visited once, whether the map is cut into strips or not") {
   for (const int64_t width : {1, 83, 84, 85, 100, 168, 301}) {
     CAPTURE(width);
-    const dcnv2::DeformConvShape shape = MapOf(2, 3, width, 256);
+    const dcnv2::DeformConv2DShape shape = MapOf(2, 3, width, 256);
     const dcnv2::PixelOrder order(shape);
     std::vector<int> visits(order.size());
     dcnv2::PixelPosition walked = order.Locate(0);

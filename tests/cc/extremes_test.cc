@@ -12,7 +12,7 @@ namespace dcnv2_test {
 namespace {
 
 using dcnv2::BFloat16;
-using dcnv2::DeformConvShape;
+using dcnv2::DeformConv2DShape;
 using dcnv2::Half;
 using dcnv2::RoiConvention;
 
@@ -50,7 +50,7 @@ TEST_CASE_TEMPLATE("offsets of any size sample outside and have no gradient", S,
 }
 
 TEST_CASE("wild offsets among ordinary ones change only what they feed") {
-  const DeformConvShape shape{2, 9, 8, 16, 9, 8, 24, 3, 3, 1, 2, {1, 1}, {1, 1}, {1, 1}};
+  const DeformConv2DShape shape{2, 9, 8, 16, 9, 8, 24, 3, 3, 1, 2, {1, 1}, {1, 1}, {1, 1}};
   const ConvProblem ordinary = RandomProblem(shape, 1, 2);
   const Computed<float> expected = RunLibrary<float>(ordinary, Serial);
   const int64_t per_pixel = 2 * shape.samples_per_pixel();

@@ -90,7 +90,7 @@ TEST_CASE("maps are indexable as long as every pixel has an exact position and a
 
 TEST_CASE("problems beyond 64 bits are refused, those beyond 32 are not") {
   // Channels, batch and pixels beyond 2^31 elements.
-  dcnv2::DeformConvShape shape{1 << 20, 1024, 1024, 1024, 1024, 1024, 1024, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}};
+  dcnv2::DeformConv2DShape shape{1 << 20, 1024, 1024, 1024, 1024, 1024, 1024, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}};
   CHECK(dcnv2::CheckIndexable(shape) == "");
   shape.out_height = shape.out_width = kInt32;
   CHECK(dcnv2::CheckIndexable(shape).find("more than 2^63 - 1 elements") != std::string::npos);

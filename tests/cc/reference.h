@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "cc/lib/cpu/deform_conv.h"
+#include "cc/lib/cpu/deform_conv2d.h"
 #include "doctest/doctest.h"
 
 namespace dcnv2_test {
@@ -15,13 +15,13 @@ namespace dcnv2_test {
 using Values = std::vector<double>;
 
 struct ConvProblem {
-  dcnv2::DeformConvShape shape;
+  dcnv2::DeformConv2DShape shape;
   Values x, kernel, offset, mask, dy;
 };
 
 struct NamedShape {
   const char* name;
-  dcnv2::DeformConvShape shape;
+  dcnv2::DeformConv2DShape shape;
 };
 
 // batch, in (height, width, channels), out (height, width, channels), kernel, groups, deformable groups,
@@ -42,7 +42,7 @@ inline const NamedShape kShapes[] = {
 };
 
 // offset_scale in pixels.
-inline ConvProblem RandomProblem(const dcnv2::DeformConvShape& s, double offset_scale, int seed) {
+inline ConvProblem RandomProblem(const dcnv2::DeformConv2DShape& s, double offset_scale, int seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<double> normal;
   const auto values = [&](int64_t size, double scale) {
@@ -157,11 +157,11 @@ Computed<S> RunLibrary(const ConvProblem& p, const dcnv2::ParallelFor& parallel_
   const auto offset = Stored<T>(p.offset), mask = Stored<T>(p.mask);
   Computed<S> r{Rubbish<S>(dy.size()), Rubbish<S>(x.size()), Rubbish<S>(kernel.size()), Rubbish<T>(offset.size()),
                 Rubbish<T>(mask.size())};
-  const dcnv2::DeformConvInputs<S> inputs{x.data(), kernel.data(), offset.data(), modulated ? mask.data() : nullptr};
-  dcnv2::DeformConvForward<S>(p.shape, inputs, r.y.data(), parallel_for);
-  dcnv2::DeformConvBackward<S>(p.shape, inputs, dy.data(),
-                               {r.dx.data(), r.dkernel.data(), r.doffset.data(), modulated ? r.dmask.data() : nullptr},
-                               parallel_for);
+  const dcnv2::DeformConv2DInputs<S> inputs{x.data(), kernel.data(), offset.data(), modulated ? mask.data() : nullptr};
+  dcnv2::DeformConv2DForward<S>(p.shape, inputs, r.y.data(), parallel_for);
+  dcnv2::DeformConv2DBackward<S>(
+      p.shape, inputs, dy.data(),
+      {r.dx.data(), r.dkernel.data(), r.doffset.data(), modulated ? r.dmask.data() : nullptr}, parallel_for);
   return r;
 }
 

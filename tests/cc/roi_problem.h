@@ -14,13 +14,13 @@ namespace dcnv2_test {
 constexpr int64_t kBatch = 2, kChannels = 19;
 
 struct RoiProblem {
-  dcnv2::RoiPoolShape shape;
+  dcnv2::DeformRoiPoolShape shape;
   std::vector<Values> features;
   Values boxes, offset, mask, dy;
   std::vector<int32_t> box_indices, levels;
 };
 
-inline RoiProblem RandomRois(const dcnv2::RoiPoolShape& shape, int seed) {
+inline RoiProblem RandomRois(const dcnv2::DeformRoiPoolShape& shape, int seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<double> normal;
   std::uniform_real_distribution<double> uniform;
@@ -69,8 +69,9 @@ RoiComputed<S> Run(const RoiProblem& p, const dcnv2::ParallelFor& parallel_for) 
   std::vector<std::vector<S>> features;
   for (const Values& map : p.features) features.push_back(Stored<S>(map));
   RoiComputed<S> r{Rubbish<S>(dy.size()), Rubbish<T>(offset.size()), Rubbish<T>(mask.size()), {}};
-  dcnv2::RoiPoolInputs<S> inputs{{}, boxes.data(), p.box_indices.data(), p.levels.data(), offset.data(), mask.data()};
-  dcnv2::RoiPoolGradients<S> gradients{{}, r.doffset.data(), r.dmask.data()};
+  dcnv2::DeformRoiPoolInputs<S> inputs{{},         boxes.data(), p.box_indices.data(), p.levels.data(), offset.data(),
+                                       mask.data()};
+  dcnv2::DeformRoiPoolGradients<S> gradients{{}, r.doffset.data(), r.dmask.data()};
   for (const auto& map : features) {
     inputs.features.push_back(map.data());
     r.dfeatures.push_back(Rubbish<S>(map.size()));

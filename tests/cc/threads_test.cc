@@ -36,7 +36,7 @@ TEST_CASE_TEMPLATE("convolution is the same to the bit on any number of threads"
 
 TEST_CASE_TEMPLATE("a convolution with many tasks of every kind is the same to the bit on any number of threads", S,
                    float, Half) {
-  const dcnv2::DeformConvShape shape{3, 13, 17, 144, 13, 17, 80, 3, 3, 1, 2, {1, 1}, {1, 1}, {1, 1}};
+  const dcnv2::DeformConv2DShape shape{3, 13, 17, 144, 13, 17, 80, 3, 3, 1, 2, {1, 1}, {1, 1}, {1, 1}};
   CheckConvolution<S>(RandomProblem(shape, 2, 5));
 }
 

@@ -76,7 +76,7 @@ def test_an_exported_detector_detects_what_the_detector_does(detector, exported,
 
 
 def test_only_the_native_graph_holds_custom_ops(exported):
-    assert custom_ops(exported["native"]) == {"Dcnv2>ModulatedDeformConv2D", "Dcnv2>DeformRoiPool"}
+    assert custom_ops(exported["native"]) == {"Dcnv2>DeformConv2D", "Dcnv2>DeformRoiPool"}
     assert not custom_ops(exported["portable"])
 
 

@@ -56,7 +56,7 @@ def test_kernels_have_no_races():
     """Of all types, sizes of tiles and conventions, on problems small enough for a device so slow."""
     gpu_library.build("emulated-races")
     chosen = "mmcv or mxnet or whole_positions or (inside_and_outside and plain) or tiles_of_all_sizes or ordered"
-    files = [f"tests/gpu/test_{name}.py" for name in ("deform_conv", "devices", "gradient_window", "roi_pool")]
+    files = [f"tests/gpu/test_{name}.py" for name in ("deform_conv2d", "deform_roi_pool", "devices", "gradient_window")]
     command = ["-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", "-k", chosen, *files]
     done = watched(command, DCNV2_TEST_DEVICES="emulated-races")
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-10000:]

@@ -70,7 +70,7 @@ class MultiplyAdds:
     def _MatMul(self, inputs, output):
         return math.prod(inputs[0]) * inputs[1][1]
 
-    def _ModulatedDeformConv2D(self, inputs, output):
+    def _DeformConv2D(self, inputs, output):
         x, kernel = inputs[:2]
         return math.prod(output[:3]) * (math.prod(kernel) + 4 * math.prod(kernel[:2]) * x[3])
 
@@ -121,7 +121,7 @@ def test_multiply_adds_of_every_part_are_those_of_the_ops_that_run(native_ops, c
     costs = detector_cost(config, NUM_CLASSES, image_size)
     assert {name: cost.multiply_adds for name, cost in costs.items()} == counts
     assert {"Conv2D", "MatMul", "Dcnv2>DeformRoiPool"} <= seen
-    assert ("Dcnv2>ModulatedDeformConv2D" in seen) == (config.backbone.dcn != "none")
+    assert ("Dcnv2>DeformConv2D" in seen) == (config.backbone.dcn != "none")
 
 
 def test_the_cost_is_that_of_an_image_of_four_by_three_at_the_presets_size():

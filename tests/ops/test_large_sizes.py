@@ -33,12 +33,12 @@ def test_the_raw_ops_infer_shapes_in_64_bits(native_ops):
 
     @tf.function(input_signature=[tf.TensorSpec(shape) for shape in ([1, 1, 1, 4], [1, 1, 4, 4], [1, None, None, 2])])
     def graph(x, kernel, offset):
-        return native.load().dcnv2_modulated_deform_conv2d(
+        return native.load().dcnv2_deform_conv2d(
             x,
             kernel,
             offset,
             tf.zeros([0]),
-            modulated=False,
+            use_mask=False,
             strides=[1, 1],
             padding="EXPLICIT",
             explicit_paddings=[2**31 - 1] * 4,

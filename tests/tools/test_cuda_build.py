@@ -15,8 +15,8 @@ from toolchain import LANGUAGE_FLAGS, ROOT, cuda_sources
 from tf_dcnv2.ops import native
 
 OPS = [
-    "Dcnv2>ModulatedDeformConv2D",
-    "Dcnv2>ModulatedDeformConv2DGrad",
+    "Dcnv2>DeformConv2D",
+    "Dcnv2>DeformConv2DGrad",
     "Dcnv2>DeformRoiPool",
     "Dcnv2>DeformRoiPoolGrad",
 ]

@@ -5,9 +5,9 @@ Importing this module registers the custom ops, where they are available, and th
 
 import tf_dcnv2.ops.second_derivatives  # noqa: F401, registers them
 from tf_dcnv2.ops import native
-from tf_dcnv2.ops.deform_conv import deform_conv2d
+from tf_dcnv2.ops.deform_conv2d import deform_conv2d
+from tf_dcnv2.ops.deform_roi_pool import deform_roi_pool
 from tf_dcnv2.ops.implementation import portable_ops
-from tf_dcnv2.ops.roi_pool import deform_roi_pool
 
 __all__ = ["deform_conv2d", "deform_roi_pool", "portable_ops"]
 

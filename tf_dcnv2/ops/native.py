@@ -95,7 +95,7 @@ def _release(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def modulated_deform_conv2d(
+def deform_conv2d(
     x: tf.Tensor,
     kernel: tf.Tensor,
     offset: tf.Tensor,
@@ -107,7 +107,7 @@ def modulated_deform_conv2d(
     dilations: Sequence[int],
     deformable_groups: int,
 ) -> tf.Tensor:
-    """The op `Dcnv2>ModulatedDeformConv2D`; see its documentation in cc/ops/deform_conv_ops.cc.
+    """The op `Dcnv2>DeformConv2D`; see its documentation in cc/ops/deform_conv2d_ops.cc.
 
     Args:
         x: `(B, H, W, C)`, float16, bfloat16, float32 or float64.
@@ -123,12 +123,12 @@ def modulated_deform_conv2d(
     Returns:
         `(B, Ho, Wo, O)`, type of `x`.
     """
-    return load().dcnv2_modulated_deform_conv2d(
+    return load().dcnv2_deform_conv2d(
         x,
         kernel,
         offset,
         _or_empty(mask, offset),
-        modulated=mask is not None,
+        use_mask=mask is not None,
         strides=list(strides),
         padding=padding,
         explicit_paddings=list(explicit_paddings),
@@ -151,7 +151,7 @@ def deform_roi_pool(
     sampling_ratio: int,
     convention: str,
 ) -> tf.Tensor:
-    """The op `Dcnv2>DeformRoiPool`; see its documentation in cc/ops/roi_pool_ops.cc.
+    """The op `Dcnv2>DeformRoiPool`; see its documentation in cc/ops/deform_roi_pool_ops.cc.
 
     Args:
         features: one `(B, H, W, C)` per level, float16, bfloat16, float32 or float64.
@@ -201,12 +201,12 @@ def attributes(op: tf.Operation, names: Sequence[str]) -> dict[str, Any]:
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
-@tf.RegisterGradient("Dcnv2>ModulatedDeformConv2D")
-def _modulated_deform_conv2d_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
-    names = ("modulated", "strides", "padding", "explicit_paddings", "dilations", "deformable_groups")
+@tf.RegisterGradient("Dcnv2>DeformConv2D")
+def _deform_conv2d_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
+    names = ("use_mask", "strides", "padding", "explicit_paddings", "dilations", "deformable_groups")
     options = attributes(op, names)
-    gradients = list(load().dcnv2_modulated_deform_conv2d_grad(*op.inputs, dy, **options))
-    return gradients if options["modulated"] else [*gradients[:3], None]
+    gradients = list(load().dcnv2_deform_conv2d_grad(*op.inputs, dy, **options))
+    return gradients if options["use_mask"] else [*gradients[:3], None]
 
 
 @tf.RegisterGradient("Dcnv2>DeformRoiPool")

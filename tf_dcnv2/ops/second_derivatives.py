@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tf_dcnv2.ops.composite.deform_conv import modulated_deform_conv2d
-from tf_dcnv2.ops.composite.roi_pool import deform_roi_pool
+from tf_dcnv2.ops.composite.deform_conv2d import deform_conv2d
+from tf_dcnv2.ops.composite.deform_roi_pool import deform_roi_pool
 from tf_dcnv2.ops.native import attributes
 
 
@@ -40,15 +40,15 @@ def _gradients_of_gradient(
     return second.gradient(gradients, [*inputs, dy], list(output_gradients), unconnected_gradients="zero")
 
 
-@tf.RegisterGradient("Dcnv2>ModulatedDeformConv2DGrad")
-def _modulated_deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor) -> list[tf.Tensor | None]:
+@tf.RegisterGradient("Dcnv2>DeformConv2DGrad")
+def _deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor) -> list[tf.Tensor | None]:
     *inputs, mask, dy = op.inputs
-    if op.get_attr("modulated"):
+    if op.get_attr("use_mask"):
         inputs.append(mask)
     window = attributes(op, ("strides", "padding", "explicit_paddings", "dilations", "deformable_groups"))
 
     def convolve(x, kernel, offset, mask=None):
-        return modulated_deform_conv2d(x, kernel, offset, mask, **window)
+        return deform_conv2d(x, kernel, offset, mask, **window)
 
     *gradients, ddy = _gradients_of_gradient(convolve, inputs, dy, output_gradients[: len(inputs)])
     return [*gradients, *([None] * (4 - len(inputs))), ddy]

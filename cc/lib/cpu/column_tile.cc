@@ -4,7 +4,7 @@ namespace dcnv2 {
 namespace {
 
 // Half a tile: two rows of it then share most of what they sample, and are whole register blocks all the same.
-int64_t StripWidth(const DeformConvShape& shape) {
+int64_t StripWidth(const DeformConv2DShape& shape) {
   constexpr int64_t kWidth = kTilePixels / 2;
   constexpr int64_t kRegisterBlock = 14;
   constexpr int64_t kRowElements = 16 * 1024;
@@ -16,7 +16,7 @@ int64_t StripWidth(const DeformConvShape& shape) {
 
 }  // namespace
 
-PixelOrder::PixelOrder(const DeformConvShape& shape)
+PixelOrder::PixelOrder(const DeformConv2DShape& shape)
     : batch_(shape.batch), height_(shape.out_height), width_(shape.out_width), strip_width_(StripWidth(shape)) {}
 
 int64_t PixelOrder::RunLength(int64_t ordinal) const {
@@ -47,7 +47,7 @@ bool PixelOrder::Advance(PixelPosition* position) const {
 }
 
 template <typename S>
-TilePlan<S>::TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind)
+TilePlan<S>::TilePlan(const DeformConv2DShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind)
     : shape_(shape),
       range_(range),
       order_(shape),
@@ -113,7 +113,7 @@ void TilePlan<S>::Update(const SimdKernels<S>& simd, const S* x, const T* offset
                     kind_ == PlanKind::kWithGradients ? &gradient_plan_ : nullptr);
 }
 
-std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t begin, int64_t end) {
+std::vector<ChannelSegment> SplitAtGroups(const DeformConv2DShape& shape, int64_t begin, int64_t end) {
   std::vector<ChannelSegment> segments;
   while (begin < end) {
     const int64_t group = begin / shape.group_in_channels();

@@ -24,7 +24,7 @@ struct SampleRange {
   }
 };
 
-inline SampleRange AllSamples(const DeformConvShape& shape) { return {0, shape.deformable_groups, 0, shape.taps()}; }
+inline SampleRange AllSamples(const DeformConv2DShape& shape) { return {0, shape.deformable_groups, 0, shape.taps()}; }
 
 // Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
 inline int64_t RoundUpToVectors(int64_t size) { return CeilDiv(size, 16) * 16; }
@@ -41,7 +41,7 @@ struct PixelPosition {
 // strips.
 class PixelOrder {
  public:
-  explicit PixelOrder(const DeformConvShape& shape);
+  explicit PixelOrder(const DeformConv2DShape& shape);
 
   int64_t size() const { return batch_ * height_ * width_; }
   // How many pixels from the `ordinal`-th on lie side by side in memory.
@@ -71,7 +71,7 @@ class TilePlan {
  public:
   using T = Compute<S>;
 
-  TilePlan(const DeformConvShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind);
+  TilePlan(const DeformConv2DShape& shape, const SampleRange& range, int64_t max_pixels, PlanKind kind);
 
   void Update(const SimdKernels<S>& simd, const S* x, const T* offset, const T* mask, int64_t first_ordinal,
               int64_t count);
@@ -87,7 +87,7 @@ class TilePlan {
   }
 
  private:
-  const DeformConvShape shape_;
+  const DeformConv2DShape shape_;
   const SampleRange range_;
   const PixelOrder order_;
   const PlanKind kind_;
@@ -108,7 +108,7 @@ struct ChannelSegment {
 };
 
 // Cuts channels [begin, end) wherever the group or the deformable group changes.
-std::vector<ChannelSegment> SplitAtGroups(const DeformConvShape& shape, int64_t begin, int64_t end);
+std::vector<ChannelSegment> SplitAtGroups(const DeformConv2DShape& shape, int64_t begin, int64_t end);
 
 // How many pixels a tile may have so that its plan stays small even with very many taps and deformable groups.
 template <typename T>

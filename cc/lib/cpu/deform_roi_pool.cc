@@ -20,8 +20,8 @@ class SamplingGradient {
  public:
   using T = Compute<S>;
 
-  SamplingGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
-                   const RoiPoolGradients<S>& gradients)
+  SamplingGradient(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
+                   const DeformRoiPoolGradients<S>& gradients)
       : shape_(shape), inputs_(inputs), dy_(dy), gradients_(gradients), samples_(shape, inputs) {}
 
   void ForRoi(int64_t roi) {
@@ -67,10 +67,10 @@ class SamplingGradient {
     return sums;
   }
 
-  const RoiPoolShape& shape_;
-  const RoiPoolInputs<S>& inputs_;
+  const DeformRoiPoolShape& shape_;
+  const DeformRoiPoolInputs<S>& inputs_;
   const S* const dy_;
-  const RoiPoolGradients<S>& gradients_;
+  const DeformRoiPoolGradients<S>& gradients_;
   const SimdKernels<S>& simd_ = BestSimdKernels<S>();
   RoiSamples<S> samples_;
   PixelForm<T> pixels_;
@@ -80,7 +80,7 @@ class SamplingGradient {
 }  // namespace
 
 template <typename S>
-void DeformRoiPoolForward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, S* y,
+void DeformRoiPoolForward(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, S* y,
                           const ParallelFor& parallel_for) {
   using T = Compute<S>;
   const SimdKernels<S>& simd = BestSimdKernels<S>();
@@ -104,8 +104,8 @@ void DeformRoiPoolForward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inp
 }
 
 template <typename S>
-void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
-                           const RoiPoolGradients<S>& gradients, const ParallelFor& parallel_for) {
+void DeformRoiPoolBackward(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
+                           const DeformRoiPoolGradients<S>& gradients, const ParallelFor& parallel_for) {
   if (gradients.offset != nullptr || gradients.mask != nullptr) {
     const std::vector<int64_t> order = NeighboursTogether(shape, inputs);
     parallel_for(shape.rois, RoiCost(shape), [&](int64_t begin, int64_t end) {
@@ -116,10 +116,11 @@ void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<S>& in
   RoiFeatureGradient(shape, inputs, dy, gradients.features, parallel_for);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                                   \
-  template void DeformRoiPoolForward<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, S*, const ParallelFor&); \
-  template void DeformRoiPoolBackward<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, const S*,               \
-                                         const RoiPoolGradients<S>&, const ParallelFor&)
+#define DCNV2_INSTANTIATE(S)                                                                                 \
+  template void DeformRoiPoolForward<S>(const DeformRoiPoolShape&, const DeformRoiPoolInputs<S>&, S*,        \
+                                        const ParallelFor&);                                                 \
+  template void DeformRoiPoolBackward<S>(const DeformRoiPoolShape&, const DeformRoiPoolInputs<S>&, const S*, \
+                                         const DeformRoiPoolGradients<S>&, const ParallelFor&)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

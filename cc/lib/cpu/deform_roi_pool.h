@@ -8,12 +8,12 @@
 namespace dcnv2 {
 
 template <typename S>
-void DeformRoiPoolForward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, S* y,
+void DeformRoiPoolForward(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, S* y,
                           const ParallelFor& parallel_for);
 
 template <typename S>
-void DeformRoiPoolBackward(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
-                           const RoiPoolGradients<S>& gradients, const ParallelFor& parallel_for);
+void DeformRoiPoolBackward(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
+                           const DeformRoiPoolGradients<S>& gradients, const ParallelFor& parallel_for);
 
 }  // namespace dcnv2
 

@@ -10,7 +10,7 @@ namespace dcnv2 {
 
 // With respect to the features.
 template <typename S>
-void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
+void RoiFeatureGradient(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
                         const std::vector<S*>& dfeatures, const ParallelFor& parallel_for);
 
 }  // namespace dcnv2

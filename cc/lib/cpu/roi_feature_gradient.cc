@@ -44,7 +44,7 @@ struct TaskSize {
 };
 
 // For a map that is not empty, and that `rois` of all RoIs are pooled from.
-TaskSize SizeOfTasks(const RoiPoolShape& shape, const RoiLevel& level, int64_t rois, int64_t element_bytes) {
+TaskSize SizeOfTasks(const DeformRoiPoolShape& shape, const RoiLevel& level, int64_t rois, int64_t element_bytes) {
   const int64_t wanted = std::max<int64_t>(CeilDiv(kLeastTasks * rois, std::max<int64_t>(shape.rois, 1)), 1);
   const int64_t row_bytes = level.width * shape.channels * element_bytes;
   const int64_t rows =
@@ -57,7 +57,7 @@ TaskSize SizeOfTasks(const RoiPoolShape& shape, const RoiLevel& level, int64_t r
   return {rows, CeilDiv(CeilDiv(shape.channels, chunks), 16) * 16};
 }
 
-void DivideMap(const RoiPoolShape& shape, int64_t map, const std::vector<int64_t>& rois,
+void DivideMap(const DeformRoiPoolShape& shape, int64_t map, const std::vector<int64_t>& rois,
                const std::vector<RowBand>& rows_of_roi, int64_t element_bytes, Work* work) {
   const RoiLevel& level = shape.levels[map / shape.batch];
   if (level.height == 0 || level.width == 0 || shape.channels == 0) return;
@@ -84,7 +84,8 @@ void DivideMap(const RoiPoolShape& shape, int64_t map, const std::vector<int64_t
 }
 
 template <typename S>
-Work DivideWork(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const ParallelFor& parallel_for) {
+Work DivideWork(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs,
+                const ParallelFor& parallel_for) {
   std::vector<RowBand> rows_of_roi(shape.rois);
   parallel_for(shape.rois, 20 * shape.config.bins(), [&](int64_t begin, int64_t end) {
     RoiSamples<S> samples(shape, inputs);
@@ -105,7 +106,7 @@ Work DivideWork(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const
 
 // Adds the RoIs to the sums of a task: [rows of the band, width, task.channels], pixels `stride` apart.
 template <typename S>
-void AddRois(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy, const Task& task,
+void AddRois(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy, const Task& task,
              const std::vector<int64_t>& rois, const SimdKernels<S>& simd, Compute<S>* sums, int64_t stride) {
   using T = Compute<S>;
   const int64_t bins = shape.config.bins();
@@ -127,7 +128,7 @@ void AddRois(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S*
 }
 
 template <typename S>
-void RunTask(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy, const Task& task,
+void RunTask(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy, const Task& task,
              const std::vector<int64_t>& rois, S* dlevel) {
   using T = Compute<S>;
   const SimdKernels<S>& simd = BestSimdKernels<S>();
@@ -156,7 +157,7 @@ void RunTask(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S*
 }  // namespace
 
 template <typename S>
-void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
+void RoiFeatureGradient(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
                         const std::vector<S*>& dfeatures, const ParallelFor& parallel_for) {
   const Work work = DivideWork(shape, inputs, parallel_for);
   const int64_t count = work.tasks.size();
@@ -172,9 +173,9 @@ void RoiFeatureGradient(const RoiPoolShape& shape, const RoiPoolInputs<S>& input
   });
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                                          \
-  template void RoiFeatureGradient<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, const S*, const std::vector<S*>&, \
-                                      const ParallelFor&)
+#define DCNV2_INSTANTIATE(S)                                                                              \
+  template void RoiFeatureGradient<S>(const DeformRoiPoolShape&, const DeformRoiPoolInputs<S>&, const S*, \
+                                      const std::vector<S*>&, const ParallelFor&)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

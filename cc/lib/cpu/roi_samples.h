@@ -95,14 +95,14 @@ class RoiSamples {
  public:
   using T = Compute<S>;
 
-  RoiSamples(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs)
+  RoiSamples(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs)
       : shape_(shape),
         inputs_(inputs),
         rows_(inputs.offset == nullptr ? shape.config.pooled_height : 1),
         columns_(inputs.offset == nullptr ? shape.config.pooled_width : 1) {}
 
   void MoveToRoi(int64_t roi) {
-    const RoiPoolConfig& config = shape_.config;
+    const DeformRoiPoolConfig& config = shape_.config;
     const T* box = inputs_.boxes + 4 * roi;
     level_ = &shape_.levels[inputs_.levels[roi]];
     row_axis_ = MakeRoiAxis(box[0], box[2], config.pooled_height, level_->height, level_->spatial_scale,
@@ -124,7 +124,7 @@ class RoiSamples {
   }
 
   void MoveToBin(int64_t bin) {
-    const RoiPoolConfig& config = shape_.config;
+    const DeformRoiPoolConfig& config = shape_.config;
     const int64_t i = bin / config.pooled_width, j = bin % config.pooled_width;
     bin_rows_ = &rows_[offset_ == nullptr ? i : 0];
     bin_columns_ = &columns_[offset_ == nullptr ? j : 0];
@@ -215,8 +215,8 @@ class RoiSamples {
     return offset_ == nullptr ? T(0) : offset_[2 * bin + 1] * static_cast<T>(shape_.config.gamma) * column_axis_.size;
   }
 
-  const RoiPoolShape& shape_;
-  const RoiPoolInputs<S>& inputs_;
+  const DeformRoiPoolShape& shape_;
+  const DeformRoiPoolInputs<S>& inputs_;
   const RoiLevel* level_ = nullptr;
   RoiAxis<T> row_axis_, column_axis_;
   const T* offset_ = nullptr;  // of the RoI

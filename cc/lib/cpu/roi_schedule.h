@@ -12,27 +12,27 @@
 namespace dcnv2 {
 
 // Approximate cycles to pool one RoI.
-inline int64_t RoiCost(const RoiPoolShape& shape) {
+inline int64_t RoiCost(const DeformRoiPoolShape& shape) {
   const int64_t samples = std::max<int64_t>(shape.config.sampling_ratio * shape.config.sampling_ratio, 4);
   return shape.config.bins() * samples * (40 + shape.channels / 2);
 }
 
 // The map of a RoI, an image of a level, counted through all levels.
 template <typename S>
-int64_t MapOfRoi(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, int64_t roi) {
+int64_t MapOfRoi(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, int64_t roi) {
   return inputs.levels[roi] * shape.batch + inputs.box_indices[roi];
 }
 
 // Where the map starts in its level, in elements.
 template <typename S>
-int64_t MapOffset(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, int64_t roi) {
+int64_t MapOffset(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, int64_t roi) {
   const RoiLevel& level = shape.levels[inputs.levels[roi]];
   return int64_t{inputs.box_indices[roi]} * level.height * level.width * shape.channels;
 }
 
 // All RoIs, with those that share pixels close to each other, so that these are in the cache.
 template <typename S>
-std::vector<int64_t> NeighboursTogether(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs) {
+std::vector<int64_t> NeighboursTogether(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs) {
   constexpr int64_t kStripe = 32;  // feature pixels, about the height of a RoI
   std::vector<std::array<int64_t, 4>> keys(shape.rois);
   for (int64_t roi = 0; roi < shape.rois; ++roi) {

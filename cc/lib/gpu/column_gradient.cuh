@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "cc/lib/deform_conv.h"
+#include "cc/lib/deform_conv2d.h"
 #include "cc/lib/gpu/tile_product.cuh"
 #include "cc/lib/gpu/vector.cuh"
 
@@ -61,7 +61,7 @@ class ColumnGradient {
   static constexpr int kSharedBytes = 2 * kPlaceBytes;
 
   // `memory` has kSharedBytes, aligned to 16.
-  __device__ __forceinline__ ColumnGradient(const DeformConvShape& shape, const S* kernel, const S* dy,
+  __device__ __forceinline__ ColumnGradient(const DeformConv2DShape& shape, const S* kernel, const S* dy,
                                             const PixelTile& tile, unsigned char* memory)
       : group_in_(static_cast<int>(shape.group_in_channels())),
         group_out_(static_cast<int>(shape.group_out_channels())),

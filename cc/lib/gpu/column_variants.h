@@ -7,7 +7,7 @@
 #include <iterator>
 #include <limits>
 
-#include "cc/lib/deform_conv.h"
+#include "cc/lib/deform_conv2d.h"
 #include "cc/lib/gpu/launch.h"
 #include "cc/lib/gpu/options.h"
 
@@ -15,7 +15,7 @@ namespace dcnv2 {
 
 // Channels, outputs, taps and their products are counted in 32 bits, which no network comes near to exceed.
 template <typename S>
-bool FitsColumnKernels(const DeformConvShape& shape) {
+bool FitsColumnKernels(const DeformConv2DShape& shape) {
   constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
   int64_t depth, outputs;
   return CheckedProduct({shape.taps(), shape.in_channels, static_cast<int64_t>(sizeof(S))}, &depth) && depth <= kMax &&
@@ -27,7 +27,7 @@ struct ColumnSizes {
   int channels, outputs, taps;
   int group_channels, group_outputs, deformable_group_channels;
 
-  explicit ColumnSizes(const DeformConvShape& shape)
+  explicit ColumnSizes(const DeformConv2DShape& shape)
       : channels(static_cast<int>(shape.in_channels)),
         outputs(static_cast<int>(shape.out_channels)),
         taps(static_cast<int>(shape.taps())),
@@ -38,7 +38,7 @@ struct ColumnSizes {
 
 // Whether vectors of 16 bytes never cross a border between groups, and start where memory allows it.
 template <typename S>
-bool CanReadVectors(const DeformConvShape& shape, std::initializer_list<const void*> tensors) {
+bool CanReadVectors(const DeformConv2DShape& shape, std::initializer_list<const void*> tensors) {
   constexpr int64_t kSize = 16 / sizeof(S);
   return shape.group_in_channels() % kSize == 0 && shape.group_out_channels() % kSize == 0 &&
          shape.deformable_group_channels() % kSize == 0 &&

@@ -124,7 +124,7 @@ cudaError_t LaunchPoolBins(const GpuRoiProblem<S>& problem, S* y, cudaStream_t s
 }  // namespace
 
 template <typename S>
-cudaError_t DeformRoiPoolForwardGpu(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, S* y,
+cudaError_t DeformRoiPoolForwardGpu(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, S* y,
                                     cudaStream_t stream) {
   constexpr int kVector = 16 / sizeof(S);
   GpuRoiProblem<S> problem;
@@ -136,8 +136,9 @@ cudaError_t DeformRoiPoolForwardGpu(const RoiPoolShape& shape, const RoiPoolInpu
                                                             : LaunchPoolBins<S, 1, 2>(problem, y, stream);
 }
 
-#define DCNV2_INSTANTIATE(S) \
-  template cudaError_t DeformRoiPoolForwardGpu<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, S*, cudaStream_t)
+#define DCNV2_INSTANTIATE(S)                                                                                    \
+  template cudaError_t DeformRoiPoolForwardGpu<S>(const DeformRoiPoolShape&, const DeformRoiPoolInputs<S>&, S*, \
+                                                  cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

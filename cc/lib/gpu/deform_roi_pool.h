@@ -22,18 +22,18 @@ namespace dcnv2 {
 constexpr int kMaxGpuRoiLevels = 16;
 
 template <typename S>
-cudaError_t DeformRoiPoolForwardGpu(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, S* y,
+cudaError_t DeformRoiPoolForwardGpu(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, S* y,
                                     cudaStream_t stream);
 
 // Size of DeformRoiPoolBackwardGpu's workspace in bytes: for 16-bit features, a float32 copy of them; otherwise little.
 template <typename S>
-int64_t DeformRoiPoolBackwardGpuWorkspace(const RoiPoolShape& shape, const GpuOptions& options);
+int64_t DeformRoiPoolBackwardGpuWorkspace(const DeformRoiPoolShape& shape, const GpuOptions& options);
 
 // `workspace` is aligned to 256 bytes; null where its size is zero.
 template <typename S>
-cudaError_t DeformRoiPoolBackwardGpu(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
-                                     const RoiPoolGradients<S>& gradients, void* workspace, const GpuOptions& options,
-                                     cudaStream_t stream);
+cudaError_t DeformRoiPoolBackwardGpu(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
+                                     const DeformRoiPoolGradients<S>& gradients, void* workspace,
+                                     const GpuOptions& options, cudaStream_t stream);
 
 }  // namespace dcnv2
 

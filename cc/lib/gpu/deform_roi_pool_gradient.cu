@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(32 * kWarps, 5)
 }
 
 template <typename S, int kSize, Wanted kWanted>
-cudaError_t LaunchBinGradients(const GpuRoiProblem<S>& problem, const S* dy, const RoiPoolGradients<S>& gradients,
+cudaError_t LaunchBinGradients(const GpuRoiProblem<S>& problem, const S* dy, const DeformRoiPoolGradients<S>& gradients,
                                cudaStream_t stream) {
   using Bins = WarpBins<S, SlopedPixelTerm<Compute<S>>>;
   return ForEachRoiLaunch(problem, Bins::kSlots, [&](const RoiLaunch& launch) {
@@ -193,7 +193,7 @@ cudaError_t LaunchBinGradients(const GpuRoiProblem<S>& problem, const S* dy, con
 }
 
 template <typename S, int kSize>
-cudaError_t AddBinGradients(const GpuRoiProblem<S>& problem, const S* dy, const RoiPoolGradients<S>& gradients,
+cudaError_t AddBinGradients(const GpuRoiProblem<S>& problem, const S* dy, const DeformRoiPoolGradients<S>& gradients,
                             bool deterministic, cudaStream_t stream) {
   const bool has_sampling = gradients.offset != nullptr || gradients.mask != nullptr;
   if (!has_sampling && deterministic) return cudaSuccess;
@@ -202,12 +202,12 @@ cudaError_t AddBinGradients(const GpuRoiProblem<S>& problem, const S* dy, const 
                       : LaunchBinGradients<S, kSize, Wanted::kFeatures>(problem, dy, gradients, stream);
 }
 
-int64_t LevelSize(const RoiPoolShape& shape, size_t level) {
+int64_t LevelSize(const DeformRoiPoolShape& shape, size_t level) {
   return shape.batch * shape.levels[level].height * shape.levels[level].width * shape.channels;
 }
 
 // Where a level's float32 sums start in the workspace, in elements: one after the other, aligned.
-int64_t SumsOffset(const RoiPoolShape& shape, size_t level) {
+int64_t SumsOffset(const DeformRoiPoolShape& shape, size_t level) {
   int64_t offset = 0;
   for (size_t i = 0; i < level; ++i) offset += CeilDiv(LevelSize(shape, i), 64) * 64;
   return offset;
@@ -216,14 +216,14 @@ int64_t SumsOffset(const RoiPoolShape& shape, size_t level) {
 }  // namespace
 
 template <typename S>
-int64_t DeformRoiPoolBackwardGpuWorkspace(const RoiPoolShape& shape, const GpuOptions&) {
+int64_t DeformRoiPoolBackwardGpuWorkspace(const DeformRoiPoolShape& shape, const GpuOptions&) {
   return kIsNarrow<S> ? SumsOffset(shape, shape.levels.size()) * sizeof(float) : 0;
 }
 
 template <typename S>
-cudaError_t DeformRoiPoolBackwardGpu(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, const S* dy,
-                                     const RoiPoolGradients<S>& gradients, void* workspace, const GpuOptions& options,
-                                     cudaStream_t stream) {
+cudaError_t DeformRoiPoolBackwardGpu(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs, const S* dy,
+                                     const DeformRoiPoolGradients<S>& gradients, void* workspace,
+                                     const GpuOptions& options, cudaStream_t stream) {
   using T = Compute<S>;
   constexpr int kSize = kRoiGradientVector<S>;
   GpuRoiProblem<S> problem;
@@ -256,10 +256,11 @@ cudaError_t DeformRoiPoolBackwardGpu(const RoiPoolShape& shape, const RoiPoolInp
   return status;
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                               \
-  template int64_t DeformRoiPoolBackwardGpuWorkspace<S>(const RoiPoolShape&, const GpuOptions&);           \
-  template cudaError_t DeformRoiPoolBackwardGpu<S>(const RoiPoolShape&, const RoiPoolInputs<S>&, const S*, \
-                                                   const RoiPoolGradients<S>&, void*, const GpuOptions&, cudaStream_t)
+#define DCNV2_INSTANTIATE(S)                                                                                           \
+  template int64_t DeformRoiPoolBackwardGpuWorkspace<S>(const DeformRoiPoolShape&, const GpuOptions&);                 \
+  template cudaError_t DeformRoiPoolBackwardGpu<S>(const DeformRoiPoolShape&, const DeformRoiPoolInputs<S>&, const S*, \
+                                                   const DeformRoiPoolGradients<S>&, void*, const GpuOptions&,         \
+                                                   cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

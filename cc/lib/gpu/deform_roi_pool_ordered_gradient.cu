@@ -50,7 +50,7 @@ __device__ Ownership OwnershipOf(const GpuRoiProblem<S>& problem, int64_t index,
 template <typename S>
 __device__ bool MayTouch(const GpuRoiProblem<S>& problem, int64_t roi, const RoiLevel& size, const GpuRowBand& band) {
   using T = Compute<S>;
-  const RoiPoolConfig& config = problem.config;
+  const DeformRoiPoolConfig& config = problem.config;
   const int pooled_width = static_cast<int>(config.pooled_width);
   const T* box = problem.boxes + 4 * roi;
   const RoiAxis<T> axis = MakeRoiAxis(box[0], box[2], config.pooled_height, size.height, size.spatial_scale,

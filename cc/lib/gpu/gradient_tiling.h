@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "cc/lib/deform_conv.h"
+#include "cc/lib/deform_conv2d.h"
 #include "cc/lib/gpu/column_variants.h"
 #include "cc/lib/gpu/launch.h"
 
@@ -45,7 +45,7 @@ template <int kPixels>
 class GradientTilingSearch {
  public:
   // `windowed`: whether there are windows at all.
-  GradientTilingSearch(const DeformConvShape& shape, const PixelMaps& maps, const GpuDevice& device, bool windowed)
+  GradientTilingSearch(const DeformConv2DShape& shape, const PixelMaps& maps, const GpuDevice& device, bool windowed)
       : shape_(shape), maps_(maps), device_(device), windowed_(windowed) {
     // Near to squares, unless the map is narrow.
     const int64_t most = std::max<int64_t>(kMostRows, kPixels / maps.width);
@@ -145,7 +145,7 @@ class GradientTilingSearch {
     tiling->cycles = std::max(rounds * (blocks_per_multiprocessor > 1 ? busy : alone), alone);
   }
 
-  const DeformConvShape& shape_;
+  const DeformConv2DShape& shape_;
   const PixelMaps maps_;
   const GpuDevice& device_;
   const bool windowed_;

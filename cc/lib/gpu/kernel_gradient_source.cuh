@@ -10,9 +10,9 @@ namespace dcnv2 {
 
 template <typename S>
 struct KernelGradientArguments {
-  DeformConvShape shape;
+  DeformConv2DShape shape;
   ColumnSizes sizes;
-  DeformConvInputs<S> inputs;
+  DeformConv2DInputs<S> inputs;
   const S* dy;
   S* dkernel;
   Compute<S>* partial_sums;  // [slice, size of the kernel]; null where there is a single slice

@@ -15,7 +15,7 @@ namespace dcnv2 {
 class PixelStrips {
  public:
   // Of a shape that is not empty.
-  PixelStrips(const DeformConvShape& shape, int64_t strip_width)
+  PixelStrips(const DeformConv2DShape& shape, int64_t strip_width)
       : pixels_(shape.batch * shape.out_pixels()),
         image_pixels_(shape.out_pixels()),
         strip_pixels_(shape.out_height * strip_width),
@@ -27,23 +27,23 @@ class PixelStrips {
         by_last_width_(last_width_) {}
 
   // Row by row, which is the order in memory: a strip for each image.
-  static PixelStrips ByRow(const DeformConvShape& shape) { return PixelStrips(shape, shape.out_width); }
+  static PixelStrips ByRow(const DeformConv2DShape& shape) { return PixelStrips(shape, shape.out_width); }
 
   // Two rows of a strip sample about the same rows of the map at about the same time. Strips are as wide as keeps those
   // in the first-level cache; narrow maps are one strip.
-  static PixelStrips ForGathering(const DeformConvShape& shape) {
+  static PixelStrips ForGathering(const DeformConv2DShape& shape) {
     constexpr int64_t kWidth = 16;
     return PixelStrips(shape, CeilDiv(shape.out_width, CeilDiv(shape.out_width, kWidth)));
   }
 
   // `ordinal` counts the pixels of the whole batch; beyond the last there is the pixel that does not exist.
-  __device__ __forceinline__ OutputPixel Locate(const DeformConvShape& shape, int64_t ordinal) const {
+  __device__ __forceinline__ OutputPixel Locate(const DeformConv2DShape& shape, int64_t ordinal) const {
     if (ordinal >= pixels_) return {-1, 0, -1, 0, 0};
     return pixels_ <= 0x7fffffff ? LocateAs<uint32_t>(shape, ordinal) : LocateAs<int64_t>(shape, ordinal);
   }
 
  private:
-  static __device__ __forceinline__ OutputPixel LocateOutput(const DeformConvShape& shape, int64_t image, int64_t row,
+  static __device__ __forceinline__ OutputPixel LocateOutput(const DeformConv2DShape& shape, int64_t image, int64_t row,
                                                              int64_t column) {
     const int64_t index = image * shape.out_pixels() + row * shape.out_width + column;
     return {index, image * shape.in_height * shape.in_width, index * shape.samples_per_pixel(),
@@ -52,7 +52,7 @@ class PixelStrips {
   }
 
   template <typename Integer>
-  __device__ __forceinline__ OutputPixel LocateAs(const DeformConvShape& shape, int64_t ordinal) const {
+  __device__ __forceinline__ OutputPixel LocateAs(const DeformConv2DShape& shape, int64_t ordinal) const {
     const auto number = static_cast<Integer>(ordinal);
     const Integer image = by_image_.Quotient(number);
     const Integer in_image = number - image * static_cast<Integer>(image_pixels_);

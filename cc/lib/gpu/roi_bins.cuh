@@ -91,7 +91,7 @@ class WarpBins {
 
   // `band` matters only to kBanded.
   __device__ __forceinline__ void MoveToRoi(int64_t roi, const GpuRowBand& band = {}) {
-    const RoiPoolConfig& config = problem_.config;
+    const DeformRoiPoolConfig& config = problem_.config;
     first_bin_ = roi * problem_.bins;
     end_slot_bin_ = 0;
     is_known_ = problem_.IsKnown(roi);

@@ -25,7 +25,7 @@ struct GpuRoiProblem {
   Level levels[kMaxGpuRoiLevels];
   int level_count, channels, bins;
   int64_t batch, rois;
-  RoiPoolConfig config;
+  DeformRoiPoolConfig config;
   const Compute<S>* boxes;
   const int32_t *box_indices, *level_of_roi;
   const Compute<S>*offset, *mask;  // may be null
@@ -48,10 +48,11 @@ struct GpuRoiProblem {
 
 // Whether the kernels can index the problem; then *problem is filled but for `sums`.
 template <typename S>
-bool MakeGpuRoiProblem(const RoiPoolShape& shape, const RoiPoolInputs<S>& inputs, GpuRoiProblem<S>* problem) {
+bool MakeGpuRoiProblem(const DeformRoiPoolShape& shape, const DeformRoiPoolInputs<S>& inputs,
+                       GpuRoiProblem<S>* problem) {
   // Channels of a pixel are counted in 32 bits, in bytes too; so are a RoI's bins.
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 16;
-  const RoiPoolConfig& config = shape.config;
+  const DeformRoiPoolConfig& config = shape.config;
   if (shape.levels.size() > kMaxGpuRoiLevels || shape.channels > kMost || config.pooled_height > kMost ||
       config.pooled_width > kMost || config.bins() > kMost || config.sampling_ratio > kMost) {
     return false;

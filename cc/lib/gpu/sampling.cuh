@@ -8,7 +8,7 @@
 #include <cuda_runtime.h>
 
 #include "cc/lib/bilinear.h"
-#include "cc/lib/deform_conv.h"
+#include "cc/lib/deform_conv2d.h"
 
 namespace dcnv2 {
 
@@ -27,7 +27,7 @@ struct SampleInput {
 };
 
 template <typename T>
-__device__ __forceinline__ SampleInput<T> ReadSampleInput(const DeformConvShape& shape, const OutputPixel& pixel,
+__device__ __forceinline__ SampleInput<T> ReadSampleInput(const DeformConv2DShape& shape, const OutputPixel& pixel,
                                                           int deformable_group, int tap, const T* offset,
                                                           const T* mask) {
   if (pixel.first_sample < 0) return {T(0), T(0), T(0)};
@@ -36,7 +36,7 @@ __device__ __forceinline__ SampleInput<T> ReadSampleInput(const DeformConvShape&
 }
 
 template <typename T>
-__device__ __forceinline__ BilinearSample<T> LocateSample(const DeformConvShape& shape, const OutputPixel& pixel,
+__device__ __forceinline__ BilinearSample<T> LocateSample(const DeformConv2DShape& shape, const OutputPixel& pixel,
                                                           int tap, const SampleInput<T>& input) {
   const int tap_row = tap / static_cast<int>(shape.kernel_width);
   const int tap_column = tap - tap_row * static_cast<int>(shape.kernel_width);
@@ -58,8 +58,8 @@ __device__ __forceinline__ bool IsAbsent(int32_t first_corner) { return first_co
 
 // For values: the weights include the modulation.
 template <typename T>
-__device__ __forceinline__ PlannedSample<T> PlanSample(const DeformConvShape& shape, const OutputPixel& pixel, int tap,
-                                                       const SampleInput<T>& input) {
+__device__ __forceinline__ PlannedSample<T> PlanSample(const DeformConv2DShape& shape, const OutputPixel& pixel,
+                                                       int tap, const SampleInput<T>& input) {
   const BilinearSample<T> sample = LocateSample(shape, pixel, tap, input);
   const T validity = sample.validity();
   const T scale = validity * input.modulation;
@@ -88,7 +88,7 @@ struct alignas(16) PlannedGradient {
 };
 
 template <typename T>
-__device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConvShape& shape, const OutputPixel& pixel,
+__device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConv2DShape& shape, const OutputPixel& pixel,
                                                            const BilinearSample<T>& sample, T modulation) {
   const T validity = sample.validity();
   const bool outside = validity == T(0);
@@ -108,7 +108,7 @@ __device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConvShape
   return plan;
 }
 template <typename T>
-__device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConvShape& shape, const OutputPixel& pixel,
+__device__ __forceinline__ PlannedGradient<T> PlanGradient(const DeformConv2DShape& shape, const OutputPixel& pixel,
                                                            int tap, const SampleInput<T>& input) {
   return PlanGradient(shape, pixel, LocateSample(shape, pixel, tap, input), input.modulation);
 }

@@ -105,7 +105,7 @@ inline tensorflow::Tensor Nothing(tensorflow::DataType type) {
 
 struct ConvSpec {
   Type type = kFloat32;
-  bool modulated = true, gradient = false;
+  bool use_mask = true, gradient = false;
   tensorflow::TensorShape x{1, 10, 9, 32}, kernel{3, 3, 32, 64};
   std::vector<int64_t> strides{1, 1}, dilations{1, 1};
   const char* padding = "SAME";
@@ -137,17 +137,16 @@ inline absl::StatusOr<Call> MakeCall(const ConvSpec& spec) {
   const int64_t batch = spec.x.dim_size(0), height = out_size(0), width = out_size(1);
   Random random;
   Call call;
-  call.inputs = {random.Normal(spec.type.stored, spec.x), random.Normal(spec.type.stored, spec.kernel),
-                 random.Normal(spec.type.computed, {batch, height, width, 2 * samples}),
-                 spec.modulated ? random.Normal(spec.type.computed, {batch, height, width, samples})
-                                : Nothing(spec.type.computed)};
+  call.inputs = {
+      random.Normal(spec.type.stored, spec.x), random.Normal(spec.type.stored, spec.kernel),
+      random.Normal(spec.type.computed, {batch, height, width, 2 * samples}),
+      spec.use_mask ? random.Normal(spec.type.computed, {batch, height, width, samples}) : Nothing(spec.type.computed)};
   if (spec.gradient) {
     call.inputs.push_back(random.Normal(spec.type.stored, {batch, height, width, spec.kernel.dim_size(3)}));
   }
-  tensorflow::NodeDefBuilder node("conv",
-                                  spec.gradient ? "Dcnv2>ModulatedDeformConv2DGrad" : "Dcnv2>ModulatedDeformConv2D");
+  tensorflow::NodeDefBuilder node("conv", spec.gradient ? "Dcnv2>DeformConv2DGrad" : "Dcnv2>DeformConv2D");
   for (const tensorflow::Tensor& input : call.inputs) node.Input("input", 0, input.dtype());
-  node.Attr("modulated", spec.modulated)
+  node.Attr("use_mask", spec.use_mask)
       .Attr("strides", spec.strides)
       .Attr("padding", spec.padding)
       .Attr("explicit_paddings", spec.explicit_paddings)

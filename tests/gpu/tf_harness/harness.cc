@@ -116,7 +116,7 @@ class Harness {
           ConvSpec plain;
           ConvSpec odd = OddConv();
           plain.type = odd.type = type;
-          plain.modulated = odd.modulated = modulated;
+          plain.use_mask = odd.use_mask = modulated;
           return SameAsOnCpu(std::vector<ConvSpec>{plain, odd}, type.tolerance);
         });
       }
@@ -239,7 +239,7 @@ class Harness {
                                                                          {4, {64}}}) {
       TF_RETURN_IF_ERROR(IsRefused(conv, input, shape));
     }
-    conv.modulated = false;
+    conv.use_mask = false;
     TF_RETURN_IF_ERROR(IsRefused(conv, 3, Shape{1, 10, 9, 9}));
     RoiSpec roi;
     roi.gradient = true;

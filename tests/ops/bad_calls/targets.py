@@ -127,7 +127,7 @@ def _raw_conv(rng: np.random.Generator) -> Arguments:
         "kernel": kernel,
         "offset": offset,
         "mask": np.zeros(0, offset.dtype) if mask is None else mask,
-        "modulated": mask is not None,
+        "use_mask": mask is not None,
         "strides": [arguments["strides"]] * 2,
         "padding": "SAME",
         "explicit_paddings": [],
@@ -144,7 +144,7 @@ def _raw_conv_grad(rng: np.random.Generator) -> Arguments:
 
 RAW_CONV_KINDS = {
     **dict.fromkeys(CONV_TENSORS, "tensor"),
-    "modulated": "flag",
+    "use_mask": "flag",
     "strides": "list",
     "padding": "word",
     "explicit_paddings": "list",
@@ -252,9 +252,9 @@ TARGETS = {
         _roi, ROI_KINDS, lambda **arguments: _with_gradients(deform_roi_pool, ROI_TENSORS, **arguments)
     ),
     "deform_roi_pool in a graph": Target(_roi, ROI_KINDS, lambda **arguments: _traced(deform_roi_pool, **arguments)),
-    "raw convolution": Target(_raw_conv, RAW_CONV_KINDS, _raw("dcnv2_modulated_deform_conv2d"), True),
+    "raw convolution": Target(_raw_conv, RAW_CONV_KINDS, _raw("dcnv2_deform_conv2d"), True),
     "raw gradient of convolution": Target(
-        _raw_conv_grad, {**RAW_CONV_KINDS, "dy": "tensor"}, _raw("dcnv2_modulated_deform_conv2d_grad"), True
+        _raw_conv_grad, {**RAW_CONV_KINDS, "dy": "tensor"}, _raw("dcnv2_deform_conv2d_grad"), True
     ),
     "raw pooling": Target(_raw_roi, RAW_ROI_KINDS, _raw("dcnv2_deform_roi_pool"), True),
     "raw gradient of pooling": Target(

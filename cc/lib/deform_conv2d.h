@@ -4,8 +4,8 @@
 // Layouts: x [batch, in_height, in_width, in_channels], kernel [kernel_height, kernel_width, in_channels / groups,
 // out_channels], offset [batch, out_height, out_width, deformable_groups, taps, (row, column)] in input pixels,
 // mask [batch, out_height, out_width, deformable_groups, taps], y [batch, out_height, out_width, out_channels].
-#ifndef DCNV2_CC_LIB_DEFORM_CONV_H_
-#define DCNV2_CC_LIB_DEFORM_CONV_H_
+#ifndef DCNV2_CC_LIB_DEFORM_CONV2D_H_
+#define DCNV2_CC_LIB_DEFORM_CONV2D_H_
 
 #include "cc/lib/geometry.h"
 #include "cc/lib/storage.h"
@@ -14,7 +14,7 @@ namespace dcnv2 {
 
 // S is float, double, BFloat16 or Half; coordinates, modulations and all sums are of type Compute<S>.
 template <typename S>
-struct DeformConvInputs {
+struct DeformConv2DInputs {
   const S* x;
   const S* kernel;
   const Compute<S>* offset;
@@ -23,7 +23,7 @@ struct DeformConvInputs {
 
 // What is null is not computed by CUDA kernels; those of the processor compute everything.
 template <typename S>
-struct DeformConvGradients {
+struct DeformConv2DGradients {
   S* x;
   S* kernel;
   Compute<S>* offset;
@@ -32,4 +32,4 @@ struct DeformConvGradients {
 
 }  // namespace dcnv2
 
-#endif  // DCNV2_CC_LIB_DEFORM_CONV_H_
+#endif  // DCNV2_CC_LIB_DEFORM_CONV2D_H_

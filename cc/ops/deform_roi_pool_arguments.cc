@@ -1,4 +1,4 @@
-#include "cc/ops/roi_pool_arguments.h"
+#include "cc/ops/deform_roi_pool_arguments.h"
 
 #include "absl/strings/str_join.h"
 
@@ -11,7 +11,7 @@ using tensorflow::PartialTensorShape;
 constexpr int64_t kMaxOutputSize = 1024;
 constexpr int64_t kMaxSamplingRatio = 128;
 
-absl::Status ResolveFeatures(const std::vector<PartialTensorShape>& features, RoiPoolSizes* sizes) {
+absl::Status ResolveFeatures(const std::vector<PartialTensorShape>& features, DeformRoiPoolSizes* sizes) {
   sizes->batch = sizes->channels = kUnknown;
   for (size_t level = 0; level < features.size(); ++level) {
     const PartialTensorShape& map = features[level];
@@ -31,7 +31,7 @@ absl::Status ResolveRois(const char* name, const PartialTensorShape& shape, int6
   return absl::OkStatus();
 }
 
-absl::Status ResolveBins(const char* name, const PartialTensorShape& shape, const RoiPoolConfig& config,
+absl::Status ResolveBins(const char* name, const PartialTensorShape& shape, const DeformRoiPoolConfig& config,
                          int64_t* rois) {
   TF_RETURN_IF_ERROR(ResolveRois(name, shape, rois));
   TF_RETURN_IF_ERROR(CheckDimension(name, shape, 1, config.pooled_height, "the height of output_size"));
@@ -40,8 +40,8 @@ absl::Status ResolveBins(const char* name, const PartialTensorShape& shape, cons
 
 }  // namespace
 
-absl::Status CheckRoiPoolAttributes(const std::vector<int64_t>& output_size, const std::string& convention,
-                                    RoiPoolConfig* config) {
+absl::Status CheckDeformRoiPoolAttributes(const std::vector<int64_t>& output_size, const std::string& convention,
+                                          DeformRoiPoolConfig* config) {
   bool valid = output_size.size() == 2;
   for (int64_t size : output_size) valid = valid && size >= 1 && size <= kMaxOutputSize;
   if (!valid) {
@@ -59,8 +59,8 @@ absl::Status CheckRoiPoolAttributes(const std::vector<int64_t>& output_size, con
   return absl::OkStatus();
 }
 
-absl::Status ResolveRoiPoolSizes(const RoiPoolAttributes& attributes, const RoiPoolInputShapes& inputs,
-                                 RoiPoolSizes* sizes) {
+absl::Status ResolveDeformRoiPoolSizes(const DeformRoiPoolAttributes& attributes,
+                                       const DeformRoiPoolInputShapes& inputs, DeformRoiPoolSizes* sizes) {
   TF_RETURN_IF_ERROR(ResolveFeatures(inputs.features, sizes));
   sizes->rois = kUnknown;
   TF_RETURN_IF_ERROR(CheckRank("boxes", inputs.boxes, 2, "[rois, 4]"));
@@ -89,7 +89,7 @@ absl::Status ResolveRoiPoolSizes(const RoiPoolAttributes& attributes, const RoiP
   return CheckRank("gamma", inputs.gamma, 0, "a scalar");
 }
 
-absl::Status CheckOutputGradient(const RoiPoolAttributes& attributes, const RoiPoolSizes& sizes,
+absl::Status CheckOutputGradient(const DeformRoiPoolAttributes& attributes, const DeformRoiPoolSizes& sizes,
                                  const PartialTensorShape& dy) {
   TF_RETURN_IF_ERROR(CheckRank("dy", dy, 4, "[rois, output_height, output_width, channels]"));
   int64_t rois = sizes.rois;

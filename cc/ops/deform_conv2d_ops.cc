@@ -1,4 +1,4 @@
-#include "cc/ops/deform_conv_arguments.h"
+#include "cc/ops/deform_conv2d_arguments.h"
 #include "tensorflow/core/framework/op.h"
 
 namespace dcnv2 {
@@ -6,30 +6,30 @@ namespace {
 
 using tensorflow::shape_inference::InferenceContext;
 
-absl::Status ResolveInputs(InferenceContext* context, DeformConvShape* shape) {
-  DeformConvAttributes attributes;
+absl::Status ResolveInputs(InferenceContext* context, DeformConv2DShape* shape) {
+  DeformConv2DAttributes attributes;
   TF_RETURN_IF_ERROR(ReadAttributes(context, &attributes));
-  return ResolveDeformConvShape(attributes, ToPartialShape(context, context->input(0)),
-                                ToPartialShape(context, context->input(1)), ToPartialShape(context, context->input(2)),
-                                ToPartialShape(context, context->input(3)), shape);
+  return ResolveDeformConv2DShape(
+      attributes, ToPartialShape(context, context->input(0)), ToPartialShape(context, context->input(1)),
+      ToPartialShape(context, context->input(2)), ToPartialShape(context, context->input(3)), shape);
 }
 
 absl::Status ForwardShape(InferenceContext* context) {
-  DeformConvShape shape;
+  DeformConv2DShape shape;
   TF_RETURN_IF_ERROR(ResolveInputs(context, &shape));
   SetOutput(context, 0, {shape.batch, shape.out_height, shape.out_width, shape.out_channels});
   return absl::OkStatus();
 }
 
 absl::Status GradientShape(InferenceContext* context) {
-  DeformConvShape shape;
+  DeformConv2DShape shape;
   TF_RETURN_IF_ERROR(ResolveInputs(context, &shape));
   TF_RETURN_IF_ERROR(CheckOutputGradient(shape, ToPartialShape(context, context->input(4))));
   for (int i = 0; i < 4; ++i) context->set_output(i, context->input(i));
   return absl::OkStatus();
 }
 
-REGISTER_OP("Dcnv2>ModulatedDeformConv2D")
+REGISTER_OP("Dcnv2>DeformConv2D")
     .Input("x: T")
     .Input("kernel: T")
     .Input("offset: C")
@@ -37,7 +37,7 @@ REGISTER_OP("Dcnv2>ModulatedDeformConv2D")
     .Output("y: T")
     .Attr("T: {half, bfloat16, float, double}")
     .Attr("C: {float, double}")
-    .Attr("modulated: bool")
+    .Attr("use_mask: bool")
     .Attr("strides: list(int)")
     .Attr("padding: {'SAME', 'VALID', 'EXPLICIT'}")
     .Attr("explicit_paddings: list(int) = []")
@@ -57,10 +57,10 @@ x: [batch, height, width, channels].
 kernel: [kernel_height, kernel_width, channels / groups, out_channels]; `groups` follows from the shapes.
 offset: [batch, out_height, out_width, deformable_groups * taps * 2], (row, column) displacement of each tap, in pixels of
   x, taps in row-major order.
-mask: [batch, out_height, out_width, deformable_groups * taps]; shape [0] unless `modulated`.
+mask: [batch, out_height, out_width, deformable_groups * taps]; shape [0] unless `use_mask`.
 y: [batch, out_height, out_width, out_channels].
 C: type of the sampling positions, and of sums: float unless T is double.
-modulated: false for deformable convolution v1, where every mask is one.
+use_mask: false for deformable convolution v1, where every mask is one.
 strides: (height, width).
 padding: SAME follows TensorFlow's own rule.
 explicit_paddings: (top, bottom, left, right) with padding EXPLICIT, otherwise empty.
@@ -68,7 +68,7 @@ dilations: (height, width).
 deformable_groups: group g of the offsets moves the channels [g * channels / deformable_groups, ...).
 )doc");
 
-REGISTER_OP("Dcnv2>ModulatedDeformConv2DGrad")
+REGISTER_OP("Dcnv2>DeformConv2DGrad")
     .Input("x: T")
     .Input("kernel: T")
     .Input("offset: C")
@@ -80,7 +80,7 @@ REGISTER_OP("Dcnv2>ModulatedDeformConv2DGrad")
     .Output("dmask: C")
     .Attr("T: {half, bfloat16, float, double}")
     .Attr("C: {float, double}")
-    .Attr("modulated: bool")
+    .Attr("use_mask: bool")
     .Attr("strides: list(int)")
     .Attr("padding: {'SAME', 'VALID', 'EXPLICIT'}")
     .Attr("explicit_paddings: list(int) = []")
@@ -88,7 +88,7 @@ REGISTER_OP("Dcnv2>ModulatedDeformConv2DGrad")
     .Attr("deformable_groups: int >= 1")
     .SetShapeFn(GradientShape)
     .Doc(R"doc(
-Gradients of Dcnv2>ModulatedDeformConv2D with respect to its four inputs.
+Gradients of Dcnv2>DeformConv2D with respect to its four inputs.
 
 Inputs and attributes are those of the forward op. At integer positions the gradient with respect to the offset is the
 right-hand one. A NaN offset has NaN gradients of its own and contributes nothing to dx. On a GPU dx is summed in any
@@ -98,7 +98,7 @@ dy: gradient with respect to y.
 dx: like x.
 dkernel: like kernel.
 doffset: like offset.
-dmask: like mask; shape [0] unless `modulated`.
+dmask: like mask; shape [0] unless `use_mask`.
 )doc");
 
 }  // namespace

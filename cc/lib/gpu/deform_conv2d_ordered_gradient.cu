@@ -1,6 +1,6 @@
 #include <cuda_runtime.h>
 
-#include "cc/lib/gpu/deform_conv_ordered_gradient.h"
+#include "cc/lib/gpu/deform_conv2d_ordered_gradient.h"
 #include "cc/lib/gpu/launch.h"
 #include "cc/lib/gpu/pixel_strips.cuh"
 #include "cc/lib/gpu/sampling.cuh"
@@ -16,7 +16,7 @@ constexpr int kRun = 128;  // pixels of a map that a warp sums at once
 // Every warp looks through all samples of its image; to see which of them matter takes a few instructions for 32.
 template <typename T>
 struct Task {
-  DeformConvShape shape;
+  DeformConv2DShape shape;
   const T* offset;
   const T* mask;
   OrderedColumns<T> band;
@@ -99,7 +99,7 @@ __device__ __forceinline__ void AddHits(const Part& part, unsigned hits, const i
 
 template <typename T>
 __device__ __forceinline__ void SumPart(const Task<T>& task, const Part& part, T* sums) {
-  const DeformConvShape& shape = task.shape;
+  const DeformConv2DShape& shape = task.shape;
   const int lane = static_cast<int>(threadIdx.x);
   const int taps = static_cast<int>(shape.taps());
   T* const dx =
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kLanes) SumPartsKernel(const __grid_constant__
 }  // namespace
 
 template <typename T>
-cudaError_t AddColumnsInOrder(const DeformConvShape& shape, const T* offset, const T* mask,
+cudaError_t AddColumnsInOrder(const DeformConv2DShape& shape, const T* offset, const T* mask,
                               const OrderedColumns<T>& band, int64_t first_pixel, int64_t pixels, T* dx,
                               cudaStream_t stream) {
   const int64_t end_pixel = first_pixel + pixels;
@@ -170,8 +170,8 @@ cudaError_t AddColumnsInOrder(const DeformConvShape& shape, const T* offset, con
                       static_cast<int>(kRun * kLanes * sizeof(T)), stream, task);
 }
 
-#define DCNV2_INSTANTIATE(T)                                                                                      \
-  template cudaError_t AddColumnsInOrder<T>(const DeformConvShape&, const T*, const T*, const OrderedColumns<T>&, \
+#define DCNV2_INSTANTIATE(T)                                                                                        \
+  template cudaError_t AddColumnsInOrder<T>(const DeformConv2DShape&, const T*, const T*, const OrderedColumns<T>&, \
                                             int64_t, int64_t, T*, cudaStream_t)
 DCNV2_INSTANTIATE(float);
 DCNV2_INSTANTIATE(double);

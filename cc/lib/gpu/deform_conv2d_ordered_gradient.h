@@ -2,15 +2,15 @@
 //
 // Instead of adding to dx from everywhere, the columns of a band of pixels are stored first, then every element of dx
 // is summed by a thread that owns it. Bands bound the memory that takes.
-#ifndef DCNV2_CC_LIB_GPU_DEFORM_CONV_ORDERED_GRADIENT_H_
-#define DCNV2_CC_LIB_GPU_DEFORM_CONV_ORDERED_GRADIENT_H_
+#ifndef DCNV2_CC_LIB_GPU_DEFORM_CONV2D_ORDERED_GRADIENT_H_
+#define DCNV2_CC_LIB_GPU_DEFORM_CONV2D_ORDERED_GRADIENT_H_
 
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <cstdint>
 
-#include "cc/lib/deform_conv.h"
+#include "cc/lib/deform_conv2d.h"
 
 namespace dcnv2 {
 
@@ -27,7 +27,7 @@ struct OrderedBand {
   int64_t pixels = 0;
   int64_t columns_bytes = 0, corners_bytes = 0;
 
-  explicit OrderedBand(const DeformConvShape& shape) {
+  explicit OrderedBand(const DeformConv2DShape& shape) {
     // About half the second-level cache of a large device.
     constexpr int64_t kBytes = int64_t{32} << 20;
     const int64_t columns_per_pixel = shape.taps() * shape.in_channels * static_cast<int64_t>(sizeof(T));
@@ -41,10 +41,10 @@ struct OrderedBand {
 
 // Adds the columns of pixels [first_pixel, first_pixel + pixels) of the batch to dx.
 template <typename T>
-cudaError_t AddColumnsInOrder(const DeformConvShape& shape, const T* offset, const T* mask,
+cudaError_t AddColumnsInOrder(const DeformConv2DShape& shape, const T* offset, const T* mask,
                               const OrderedColumns<T>& band, int64_t first_pixel, int64_t pixels, T* dx,
                               cudaStream_t stream);
 
 }  // namespace dcnv2
 
-#endif  // DCNV2_CC_LIB_GPU_DEFORM_CONV_ORDERED_GRADIENT_H_
+#endif  // DCNV2_CC_LIB_GPU_DEFORM_CONV2D_ORDERED_GRADIENT_H_

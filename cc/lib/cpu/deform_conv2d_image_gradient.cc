@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cc/lib/cpu/deform_conv_backward.h"
+#include "cc/lib/cpu/deform_conv2d_backward.h"
 #include "cc/lib/cpu/sum_buffer.h"
 
 namespace dcnv2 {
@@ -42,7 +42,7 @@ struct Work {
 
 // Fewer channels per task give more threads work, but each sample costs some work per task whatever its channels: below
 // about 8192 multiplications per sample that begins to show. Two tasks there should be at any rate.
-int64_t ChannelsPerTask(const DeformConvShape& shape) {
+int64_t ChannelsPerTask(const DeformConv2DShape& shape) {
   int64_t channels = 64;
   const auto tasks = [&shape, &channels] { return shape.batch * CeilDiv(shape.in_channels, channels); };
   while (channels > 16 && tasks() < 2) channels /= 2;
@@ -50,7 +50,7 @@ int64_t ChannelsPerTask(const DeformConvShape& shape) {
   return channels;
 }
 
-Work DivideWork(const DeformConvShape& shape, int64_t tile_columns, int64_t panel) {
+Work DivideWork(const DeformConv2DShape& shape, int64_t tile_columns, int64_t panel) {
   Work work;
   for (ChannelChunk& chunk : DivideChannels(shape, ChannelsPerTask(shape))) {
     const SampleRange samples{chunk.first_deformable_group(), chunk.deformable_groups(), 0, shape.taps()};
@@ -83,7 +83,7 @@ Work DivideWork(const DeformConvShape& shape, int64_t tile_columns, int64_t pane
 // Packs kernel^T[out channel, (tap, channel)] of one block, a few output channels at a time: a panel is written across
 // its rows, and so many of them stay in the first-level cache.
 template <typename S>
-void PackTransposedKernel(const DeformConvShape& shape, const S* kernel, const TransposedKernelBlock& block,
+void PackTransposedKernel(const DeformConv2DShape& shape, const S* kernel, const TransposedKernelBlock& block,
                           int64_t panel, Compute<S>* packed) {
   constexpr int64_t kStep = 16;
   const int64_t channel_in_group = block.segment.begin - block.segment.group * shape.group_in_channels();
@@ -123,7 +123,7 @@ struct Partials {
 };
 
 template <typename S>
-void ImageGradientTask(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
+void ImageGradientTask(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
                        const SimdKernels<S>& simd, const Compute<S>* packed_kernel, const ChunkWork& work,
                        int64_t image, const Band& band, const Partials<Compute<S>>& partials, Compute<S>* dx) {
   using T = Compute<S>;
@@ -160,10 +160,10 @@ void ImageGradientTask(const DeformConvShape& shape, const DeformConvInputs<S>& 
 
 // Gradients of offset and mask at pixels [begin, begin + count) of one image within the band.
 template <typename S>
-void SampleGradients(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const SimdKernels<S>& simd,
+void SampleGradients(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const SimdKernels<S>& simd,
                      const Work& work, const Partials<Compute<S>>& partials, int64_t image, const Band& band,
                      int64_t begin, int64_t count, TilePlan<S>* plan, std::vector<Compute<S>>* dots,
-                     const DeformConvGradients<S>& gradients) {
+                     const DeformConv2DGradients<S>& gradients) {
   using T = Compute<S>;
   const int64_t per_pixel = shape.samples_per_pixel();
   dots->assign(4 * count * per_pixel, T(0));
@@ -193,7 +193,7 @@ void SampleGradients(const DeformConvShape& shape, const DeformConvInputs<S>& in
 }
 
 // Bands bound the memory of the partial sums, whatever the size of the image.
-int64_t PixelsPerBand(const DeformConvShape& shape, const Work& work) {
+int64_t PixelsPerBand(const DeformConv2DShape& shape, const Work& work) {
   constexpr int64_t kPartials = int64_t{1} << 18;
   constexpr int64_t kFewest = 64;
   const int64_t wanted = std::max(kPartials / (shape.batch * work.partials_per_pixel), kFewest);
@@ -203,8 +203,8 @@ int64_t PixelsPerBand(const DeformConvShape& shape, const Work& work) {
 }  // namespace
 
 template <typename S>
-void ImageAndSampleGradients(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
-                             const DeformConvGradients<S>& gradients, const ParallelFor& parallel_for) {
+void ImageAndSampleGradients(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                             const DeformConv2DGradients<S>& gradients, const ParallelFor& parallel_for) {
   using T = Compute<S>;
   const SimdKernels<S>& simd = BestSimdKernels<S>();
   const Work work = DivideWork(shape, kTileStride<T>, simd.gemm_columns);
@@ -248,9 +248,9 @@ void ImageAndSampleGradients(const DeformConvShape& shape, const DeformConvInput
   dx.Finish(parallel_for);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                             \
-  template void ImageAndSampleGradients<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, \
-                                           const DeformConvGradients<S>&, const ParallelFor&)
+#define DCNV2_INSTANTIATE(S)                                                                                 \
+  template void ImageAndSampleGradients<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, const S*, \
+                                           const DeformConv2DGradients<S>&, const ParallelFor&)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

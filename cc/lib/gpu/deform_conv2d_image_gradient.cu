@@ -5,7 +5,7 @@
 // warps then sum what it adds to dx in a window of the map; the others form its products with x, of which the gradients
 // of offset and mask are made when all channels have been seen. Those a block writes once, by itself. To dx, where the
 // windows of neighbouring blocks overlap, it adds atomically. In fixed order instead: see
-// deform_conv_ordered_gradient.h.
+// deform_conv2d_ordered_gradient.h.
 //
 // With a 3 x 3 kernel and offsets of two pixels' deviation, windows of 8 x 8 output pixels add a tenth of the numbers
 // that their samples would, which are 36 for every output pixel and channel (counted on the emulated device).
@@ -18,8 +18,8 @@
 #include "cc/lib/gpu/column_dots.cuh"
 #include "cc/lib/gpu/column_gradient.cuh"
 #include "cc/lib/gpu/column_variants.h"
-#include "cc/lib/gpu/deform_conv_backward.h"
-#include "cc/lib/gpu/deform_conv_ordered_gradient.h"
+#include "cc/lib/gpu/deform_conv2d_backward.h"
+#include "cc/lib/gpu/deform_conv2d_ordered_gradient.h"
 #include "cc/lib/gpu/gradient_tiling.h"
 #include "cc/lib/gpu/gradient_window.cuh"
 #include "cc/lib/gpu/narrow.cuh"
@@ -30,10 +30,10 @@ namespace {
 
 template <typename S>
 struct Task {
-  DeformConvShape shape;
-  DeformConvInputs<S> inputs;
+  DeformConv2DShape shape;
+  DeformConv2DInputs<S> inputs;
   const S* dy;
-  DeformConvGradients<S> gradients;
+  DeformConv2DGradients<S> gradients;
   Compute<S>* dx;                      // the sums for gradients.x, if they are wanted
   OrderedColumns<Compute<S>> ordered;  // where columns go instead of dx, if anywhere
   int64_t first_pixel;                 // of the batch
@@ -54,7 +54,7 @@ struct Part {
 
 template <typename S>
 __device__ __forceinline__ WindowPlace PlaceWindow(const Task<S>& task, int64_t row, int64_t column, int first_tap) {
-  const DeformConvShape& shape = task.shape;
+  const DeformConv2DShape& shape = task.shape;
   const GradientTiling& tiling = task.tiling;
   const auto kernel_width = static_cast<int>(shape.kernel_width);
   const int tap_row = first_tap / kernel_width, tap_column = first_tap - tap_row * kernel_width;
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<kThreads>)
   using T = Compute<S>;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   static_assert(kPixels <= kThreads, "every pixel has a thread that plans it");
-  const DeformConvShape& shape = task.shape;
+  const DeformConv2DShape& shape = task.shape;
   const Part part = LocatePart(task);
   const int own = static_cast<int>(threadIdx.x);
   const BlockMemory<T, Columns, Window, kPixels> memory(shared_memory, task.has_dots() ? task.tiling.taps : 0);
@@ -253,7 +253,7 @@ struct ImageGradientBlocks {
   static int DotsBytes(const Task<S>& task, int taps) { return task.has_dots() ? taps * Memory::kBytesPerTap : 0; }
 
   static GradientBlock Describe(const Task<S>& task) {
-    const DeformConvShape& shape = task.shape;
+    const DeformConv2DShape& shape = task.shape;
     const int64_t groups = std::min(CeilDiv(kChannels, shape.group_in_channels()), shape.groups);
     const auto outputs = static_cast<double>(groups * shape.group_out_channels());
     // For a sample and an output. Operands are written to shared memory once and read about twice, 128 bytes a cycle.
@@ -357,7 +357,7 @@ struct Workspace {
   int64_t corners = 0, end = 0;
   int64_t band_pixels = 0;
 
-  Workspace(const DeformConvShape& shape, const GpuOptions& options) {
+  Workspace(const DeformConv2DShape& shape, const GpuOptions& options) {
     using T = Compute<S>;
     if (!std::is_same_v<S, T>) columns = RoundUp(InputSize(shape) * sizeof(T));
     corners = end = columns;
@@ -368,7 +368,7 @@ struct Workspace {
     end = corners + band.corners_bytes;
   }
 
-  static int64_t InputSize(const DeformConvShape& shape) {
+  static int64_t InputSize(const DeformConv2DShape& shape) {
     return shape.batch * shape.in_height * shape.in_width * shape.in_channels;
   }
   static int64_t RoundUp(int64_t bytes) { return CeilDiv(bytes, 256) * 256; }
@@ -377,13 +377,13 @@ struct Workspace {
 }  // namespace
 
 template <typename S>
-int64_t ImageGradientGpuWorkspace(const DeformConvShape& shape, const GpuOptions& options) {
+int64_t ImageGradientGpuWorkspace(const DeformConv2DShape& shape, const GpuOptions& options) {
   return Workspace<S>(shape, options).end;
 }
 
 template <typename S>
-cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
-                             const DeformConvGradients<S>& gradients, void* workspace, const GpuOptions& options,
+cudaError_t ImageGradientGpu(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                             const DeformConv2DGradients<S>& gradients, void* workspace, const GpuOptions& options,
                              cudaStream_t stream) {
   using T = Compute<S>;
   if (gradients.x == nullptr && gradients.offset == nullptr) return cudaSuccess;
@@ -427,10 +427,10 @@ cudaError_t ImageGradientGpu(const DeformConvShape& shape, const DeformConvInput
   return status;
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                             \
-  template int64_t ImageGradientGpuWorkspace<S>(const DeformConvShape&, const GpuOptions&);              \
-  template cudaError_t ImageGradientGpu<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, \
-                                           const DeformConvGradients<S>&, void*, const GpuOptions&, cudaStream_t)
+#define DCNV2_INSTANTIATE(S)                                                                                 \
+  template int64_t ImageGradientGpuWorkspace<S>(const DeformConv2DShape&, const GpuOptions&);                \
+  template cudaError_t ImageGradientGpu<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, const S*, \
+                                           const DeformConv2DGradients<S>&, void*, const GpuOptions&, cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

@@ -3,7 +3,7 @@
 // A block owns a tile of (channels of one tap and deformable group) x outputs, and a slice of the pixels. There are few
 // tiles and many pixels, so several slices are needed to occupy a device; their sums are left in the workspace and
 // added up in the order of the slices by a second kernel. Nothing is atomic: results are repeatable.
-#include "cc/lib/gpu/deform_conv_backward.h"
+#include "cc/lib/gpu/deform_conv2d_backward.h"
 #include "cc/lib/gpu/kernel_gradient_source.cuh"
 
 namespace dcnv2 {
@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   extern __shared__ __align__(16) unsigned char shared_memory[];
   using T = Compute<S>;
   using Product = typename Columns::Product;
-  const DeformConvShape& shape = arguments.shape;
+  const DeformConv2DShape& shape = arguments.shape;
   const ColumnSizes& sizes = arguments.sizes;
   // Blocks that run at the same time read the same pixels.
   int index = blockIdx.x;
@@ -88,13 +88,13 @@ __global__ void __launch_bounds__(kAddThreads)
   dkernel[i] = Narrow<S>(sum);
 }
 
-int64_t KernelSize(const DeformConvShape& shape) {
+int64_t KernelSize(const DeformConv2DShape& shape) {
   return shape.taps() * shape.group_in_channels() * shape.out_channels;
 }
 
 // As many as occupy a large device several times over, as far as they find room in 64 MB.
 template <typename S>
-int64_t MostSlices(const DeformConvShape& shape) {
+int64_t MostSlices(const DeformConv2DShape& shape) {
   constexpr int64_t kBlocks = 512, kTile = 128, kPixels = 128, kBytes = int64_t{64} << 20;
   const int64_t tiles = shape.taps() * CeilDiv(shape.in_channels, kTile) * CeilDiv(shape.group_out_channels(), kTile);
   const int64_t wanted = std::min(CeilDiv(kBlocks, tiles), CeilDiv(shape.batch * shape.out_pixels(), kPixels));
@@ -118,7 +118,7 @@ struct KernelGradientTile {
   struct Division {
     int64_t channel_tiles, output_tiles, slices, slice_pixels, time;
   };
-  static Division Divide(const GpuDevice& device, const DeformConvShape& shape, const TileCost& cost) {
+  static Division Divide(const GpuDevice& device, const DeformConv2DShape& shape, const TileCost& cost) {
     const int64_t channel_tiles = CeilDiv(shape.deformable_group_channels(), kRows);
     int64_t outputs = 0;
     for (int dg = 0; dg < shape.deformable_groups; ++dg) {
@@ -147,7 +147,7 @@ struct KernelGradientTile {
 
   static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, const TileCost& cost,
                             KernelGradientArguments<S> arguments, cudaStream_t stream) {
-    const DeformConvShape& shape = arguments.shape;
+    const DeformConv2DShape& shape = arguments.shape;
     const Division division = Divide(device, shape, cost);
     arguments.channel_tiles = static_cast<int>(division.channel_tiles);
     arguments.output_tiles = static_cast<int>(division.output_tiles);
@@ -224,15 +224,15 @@ cudaError_t LaunchKernelGradient(const KernelGradientArguments<S>& arguments, co
 }  // namespace
 
 template <typename S>
-int64_t KernelGradientGpuWorkspace(const DeformConvShape& shape) {
+int64_t KernelGradientGpuWorkspace(const DeformConv2DShape& shape) {
   if (shape.has_no_gradient()) return 0;
   const int64_t slices = MostSlices<S>(shape);
   return slices == 1 ? 0 : slices * KernelSize(shape) * static_cast<int64_t>(sizeof(Compute<S>));
 }
 
 template <typename S>
-cudaError_t KernelGradientGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy, S* dkernel,
-                              void* workspace, const GpuOptions& options, cudaStream_t stream) {
+cudaError_t KernelGradientGpu(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                              S* dkernel, void* workspace, const GpuOptions& options, cudaStream_t stream) {
   if (shape.has_no_gradient()) {
     return cudaMemsetAsync(dkernel, 0, KernelSize(shape) * sizeof(S), stream);
   }
@@ -243,10 +243,10 @@ cudaError_t KernelGradientGpu(const DeformConvShape& shape, const DeformConvInpu
                                  options, stream);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                                         \
-  template int64_t KernelGradientGpuWorkspace<S>(const DeformConvShape&);                                            \
-  template cudaError_t KernelGradientGpu<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, S*, void*, \
-                                            const GpuOptions&, cudaStream_t)
+#define DCNV2_INSTANTIATE(S)                                                                                      \
+  template int64_t KernelGradientGpuWorkspace<S>(const DeformConv2DShape&);                                       \
+  template cudaError_t KernelGradientGpu<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, const S*, S*, \
+                                            void*, const GpuOptions&, cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

@@ -8,7 +8,7 @@
 namespace dcnv2_test {
 namespace {
 
-using dcnv2::DeformConvShape;
+using dcnv2::DeformConv2DShape;
 
 double Inner(const Values& a, const Values& b) {
   double sum = 0;
@@ -66,7 +66,7 @@ TEST_CASE("version one is a modulation of one") {
 
 // One pixel, one tap, one channel: y = x(offset) on a 2x3 map.
 ConvProblem OneSample(double row, double column) {
-  const DeformConvShape shape{1, 2, 3, 1, 1, 1, 1, 1, 1, 1, 1, {4, 4}, {1, 1}, {0, 0}};
+  const DeformConv2DShape shape{1, 2, 3, 1, 1, 1, 1, 1, 1, 1, 1, {4, 4}, {1, 1}, {0, 0}};
   return {shape, {1, 2, 4, 8, 16, 32}, {1}, {row, column}, {1}, {1}};
 }
 
@@ -125,7 +125,7 @@ TEST_CASE("a NaN modulation outside the map reaches the output and no gradient b
 }
 
 TEST_CASE("no images, no outputs and an empty map are fine") {
-  DeformConvShape shape = kShapes[0].shape;
+  DeformConv2DShape shape = kShapes[0].shape;
   shape.batch = 0;
   CHECK(RunLibrary<float>(RandomProblem(shape, 1, 6), Serial).dkernel == std::vector<float>(9 * 16 * 32, 0));
   shape = kShapes[0].shape;

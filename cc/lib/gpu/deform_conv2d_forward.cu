@@ -6,7 +6,7 @@
 // tile, what is not finite spreads from one group's channels to another's outputs.)
 #include "cc/lib/gpu/column_product.cuh"
 #include "cc/lib/gpu/column_variants.h"
-#include "cc/lib/gpu/deform_conv.h"
+#include "cc/lib/gpu/deform_conv2d.h"
 #include "cc/lib/gpu/pixel_strips.cuh"
 
 namespace dcnv2 {
@@ -14,9 +14,9 @@ namespace {
 
 template <typename S>
 struct ForwardArguments {
-  DeformConvShape shape;
+  DeformConv2DShape shape;
   ColumnSizes sizes;
-  DeformConvInputs<S> inputs;
+  DeformConv2DInputs<S> inputs;
   S* y;
   PixelStrips strips;
   int slab_steps;
@@ -178,16 +178,16 @@ struct ForwardTile {
   using Columns =
       ColumnProduct<S, kMath, kRows, kTileColumns, kDepth, kThreads, TileLayout::kRowMajor, kVector, kRounds, kRows>;
 
-  static int64_t TilesPerGroup(const DeformConvShape& shape) {
+  static int64_t TilesPerGroup(const DeformConv2DShape& shape) {
     return CeilDiv(shape.group_out_channels(), kTileColumns);
   }
-  static int64_t GroupsPerTile(const DeformConvShape& shape) {
+  static int64_t GroupsPerTile(const DeformConv2DShape& shape) {
     return std::max<int64_t>(1, kTileColumns / shape.group_out_channels());
   }
-  static int64_t OutputTiles(const DeformConvShape& shape) {
+  static int64_t OutputTiles(const DeformConv2DShape& shape) {
     return CeilDiv(shape.groups, GroupsPerTile(shape)) * TilesPerGroup(shape);
   }
-  static int64_t Tiles(const DeformConvShape& shape) {
+  static int64_t Tiles(const DeformConv2DShape& shape) {
     return CeilDiv(shape.batch * shape.out_pixels(), kRows) * OutputTiles(shape);
   }
   static bool Fits(const GpuDevice& device) { return kSharedBytes<Columns> <= device.shared_memory_per_block; }
@@ -244,7 +244,7 @@ template <typename S>
 cudaError_t LaunchForward(const ForwardArguments<S>& arguments, const GpuOptions& options, cudaStream_t stream) {
   GpuDevice device;
   if (const cudaError_t error = DescribeGpuFor(options, &device)) return error;
-  const DeformConvInputs<S>& inputs = arguments.inputs;
+  const DeformConv2DInputs<S>& inputs = arguments.inputs;
   const GpuTuning& tuning = options.tuning;
   const bool has_matrix_units = device.capability >= 80;  // for more than float16
   if constexpr (sizeof(S) <= 4) {
@@ -267,8 +267,8 @@ cudaError_t LaunchForward(const ForwardArguments<S>& arguments, const GpuOptions
 }  // namespace
 
 template <typename S>
-cudaError_t DeformConvForwardGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, S* y,
-                                 const GpuOptions& options, cudaStream_t stream) {
+cudaError_t DeformConv2DForwardGpu(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, S* y,
+                                   const GpuOptions& options, cudaStream_t stream) {
   if (shape.empty()) return cudaSuccess;
   if (shape.samples_nothing()) {
     return cudaMemsetAsync(y, 0, shape.batch * shape.out_pixels() * shape.out_channels * sizeof(S), stream);
@@ -279,9 +279,9 @@ cudaError_t DeformConvForwardGpu(const DeformConvShape& shape, const DeformConvI
                           options, stream);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                           \
-  template cudaError_t DeformConvForwardGpu<S>(const DeformConvShape&, const DeformConvInputs<S>&, S*, \
-                                               const GpuOptions&, cudaStream_t)
+#define DCNV2_INSTANTIATE(S)                                                                                 \
+  template cudaError_t DeformConv2DForwardGpu<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, S*, \
+                                                 const GpuOptions&, cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

@@ -1,4 +1,4 @@
-#include "cc/ops/roi_pool_arguments.h"
+#include "cc/ops/deform_roi_pool_arguments.h"
 #include "tensorflow/core/framework/op.h"
 
 namespace dcnv2 {
@@ -7,9 +7,9 @@ namespace {
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-absl::Status ResolveInputs(InferenceContext* context, RoiPoolAttributes* attributes, RoiPoolSizes* sizes) {
+absl::Status ResolveInputs(InferenceContext* context, DeformRoiPoolAttributes* attributes, DeformRoiPoolSizes* sizes) {
   TF_RETURN_IF_ERROR(ReadAttributes(context, attributes));
-  RoiPoolInputShapes inputs;
+  DeformRoiPoolInputShapes inputs;
   std::vector<ShapeHandle> features;
   TF_RETURN_IF_ERROR(context->input("features", &features));
   for (const ShapeHandle& map : features) inputs.features.push_back(ToPartialShape(context, map));
@@ -18,20 +18,20 @@ absl::Status ResolveInputs(InferenceContext* context, RoiPoolAttributes* attribu
                                                 &inputs.mask, &inputs.spatial_scales, &inputs.gamma}) {
     *shape = ToPartialShape(context, context->input(next++));
   }
-  return ResolveRoiPoolSizes(*attributes, inputs, sizes);
+  return ResolveDeformRoiPoolSizes(*attributes, inputs, sizes);
 }
 
 absl::Status ForwardShape(InferenceContext* context) {
-  RoiPoolAttributes attributes;
-  RoiPoolSizes sizes;
+  DeformRoiPoolAttributes attributes;
+  DeformRoiPoolSizes sizes;
   TF_RETURN_IF_ERROR(ResolveInputs(context, &attributes, &sizes));
   SetOutput(context, 0, {sizes.rois, attributes.config.pooled_height, attributes.config.pooled_width, sizes.channels});
   return absl::OkStatus();
 }
 
 absl::Status GradientShape(InferenceContext* context) {
-  RoiPoolAttributes attributes;
-  RoiPoolSizes sizes;
+  DeformRoiPoolAttributes attributes;
+  DeformRoiPoolSizes sizes;
   TF_RETURN_IF_ERROR(ResolveInputs(context, &attributes, &sizes));
   const int last = context->num_inputs() - 1;
   TF_RETURN_IF_ERROR(CheckOutputGradient(attributes, sizes, ToPartialShape(context, context->input(last))));

@@ -1,6 +1,6 @@
 // Attributes and shapes of the deformable convolution ops: read, checked and resolved once for op and kernel.
-#ifndef DCNV2_CC_OPS_DEFORM_CONV_ARGUMENTS_H_
-#define DCNV2_CC_OPS_DEFORM_CONV_ARGUMENTS_H_
+#ifndef DCNV2_CC_OPS_DEFORM_CONV2D_ARGUMENTS_H_
+#define DCNV2_CC_OPS_DEFORM_CONV2D_ARGUMENTS_H_
 
 #include <string>
 #include <vector>
@@ -10,8 +10,8 @@
 
 namespace dcnv2 {
 
-struct DeformConvAttributes {
-  bool modulated;
+struct DeformConv2DAttributes {
+  bool use_mask;
   Window2D stride, dilation;
   Padding padding;
   int64_t explicit_paddings[4] = {0, 0, 0, 0};  // top, bottom, left, right
@@ -20,14 +20,14 @@ struct DeformConvAttributes {
 
 absl::Status CheckWindow(const char* name, const std::vector<int64_t>& values, Window2D* window);
 absl::Status CheckPadding(const std::string& padding, const std::vector<int64_t>& explicit_paddings,
-                          DeformConvAttributes* attributes);
+                          DeformConv2DAttributes* attributes);
 
 // `Context` is an InferenceContext or an OpKernelConstruction.
 template <typename Context>
-absl::Status ReadAttributes(Context* context, DeformConvAttributes* attributes) {
+absl::Status ReadAttributes(Context* context, DeformConv2DAttributes* attributes) {
   std::vector<int64_t> strides, dilations, explicit_paddings;
   std::string padding;
-  TF_RETURN_IF_ERROR(context->GetAttr("modulated", &attributes->modulated));
+  TF_RETURN_IF_ERROR(context->GetAttr("use_mask", &attributes->use_mask));
   TF_RETURN_IF_ERROR(context->GetAttr("strides", &strides));
   TF_RETURN_IF_ERROR(context->GetAttr("dilations", &dilations));
   TF_RETURN_IF_ERROR(context->GetAttr("padding", &padding));
@@ -39,14 +39,14 @@ absl::Status ReadAttributes(Context* context, DeformConvAttributes* attributes) 
 }
 
 // Checks what is known of the inputs and derives all sizes; sizes that depend on something unknown are kUnknown.
-absl::Status ResolveDeformConvShape(const DeformConvAttributes& attributes, const tensorflow::PartialTensorShape& x,
-                                    const tensorflow::PartialTensorShape& kernel,
-                                    const tensorflow::PartialTensorShape& offset,
-                                    const tensorflow::PartialTensorShape& mask, DeformConvShape* shape);
+absl::Status ResolveDeformConv2DShape(const DeformConv2DAttributes& attributes, const tensorflow::PartialTensorShape& x,
+                                      const tensorflow::PartialTensorShape& kernel,
+                                      const tensorflow::PartialTensorShape& offset,
+                                      const tensorflow::PartialTensorShape& mask, DeformConv2DShape* shape);
 
 // The same for the gradient's additional input.
-absl::Status CheckOutputGradient(const DeformConvShape& shape, const tensorflow::PartialTensorShape& dy);
+absl::Status CheckOutputGradient(const DeformConv2DShape& shape, const tensorflow::PartialTensorShape& dy);
 
 }  // namespace dcnv2
 
-#endif  // DCNV2_CC_OPS_DEFORM_CONV_ARGUMENTS_H_
+#endif  // DCNV2_CC_OPS_DEFORM_CONV2D_ARGUMENTS_H_

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments, native
-from tf_dcnv2.ops.composite import deform_conv as composite
+from tf_dcnv2.ops.composite import deform_conv2d as composite
 from tf_dcnv2.ops.implementation import choose_implementation
 
 
@@ -83,8 +83,8 @@ def deform_conv2d(
         _check_taps("mask", mask, 1, x.shape, kernel.shape, **window)
 
     if choose_implementation(implementation) == "native":
-        return native.modulated_deform_conv2d(x, kernel, offset, mask, **window)
-    return composite.modulated_deform_conv2d(x, kernel, offset, mask, **window)
+        return native.deform_conv2d(x, kernel, offset, mask, **window)
+    return composite.deform_conv2d(x, kernel, offset, mask, **window)
 
 
 def _kernel_like(x: tf.Tensor, kernel: object) -> tf.Tensor:

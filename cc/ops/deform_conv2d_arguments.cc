@@ -1,4 +1,4 @@
-#include "cc/ops/deform_conv_arguments.h"
+#include "cc/ops/deform_conv2d_arguments.h"
 
 #include <limits>
 
@@ -15,7 +15,7 @@ std::string ListString(const std::vector<int64_t>& values) {
   return absl::StrCat("[", absl::StrJoin(values, ", "), "]");
 }
 
-absl::Status ResolveKernel(const PartialTensorShape& kernel, DeformConvShape* shape) {
+absl::Status ResolveKernel(const PartialTensorShape& kernel, DeformConv2DShape* shape) {
   TF_RETURN_IF_ERROR(CheckRank("kernel", kernel, 4, "[height, width, in_channels / groups, out_channels]"));
   static const char* const kAxes[] = {"a height", "a width", "an input channel", "an output channel"};
   for (int axis = 0; axis < 4; ++axis) {
@@ -32,7 +32,7 @@ absl::Status ResolveKernel(const PartialTensorShape& kernel, DeformConvShape* sh
 }
 
 // groups = x channels / kernel input channels.
-absl::Status ResolveGroups(const PartialTensorShape& x, const PartialTensorShape& kernel, DeformConvShape* shape) {
+absl::Status ResolveGroups(const PartialTensorShape& x, const PartialTensorShape& kernel, DeformConv2DShape* shape) {
   const int64_t in_channels = shape->in_channels;
   const int64_t group_channels = DimensionOrUnknown(kernel, 2);
   shape->groups = kUnknown;
@@ -57,8 +57,8 @@ absl::Status ResolveGroups(const PartialTensorShape& x, const PartialTensorShape
 }
 
 // Output sizes and the padding before, as far as known.
-absl::Status ResolveWindow(const DeformConvAttributes& attributes, const PartialTensorShape& x,
-                           const PartialTensorShape& kernel, DeformConvShape* shape) {
+absl::Status ResolveWindow(const DeformConv2DAttributes& attributes, const PartialTensorShape& x,
+                           const PartialTensorShape& kernel, DeformConv2DShape* shape) {
   const auto resolve = [&](const char* axis, int64_t in_size, int64_t kernel_size, int64_t stride, int64_t dilation,
                            int64_t before, int64_t after, int64_t* out_size, int64_t* padding) {
     *out_size = *padding = kUnknown;
@@ -83,7 +83,7 @@ absl::Status ResolveWindow(const DeformConvAttributes& attributes, const Partial
 }
 
 // `status` with what the sizes of the output follow from.
-absl::Status ExplainOutputSize(const absl::Status& status, const DeformConvAttributes& attributes,
+absl::Status ExplainOutputSize(const absl::Status& status, const DeformConv2DAttributes& attributes,
                                const PartialTensorShape& x, const PartialTensorShape& kernel) {
   if (status.ok()) return status;
   static const char* const kPaddings[] = {"VALID", "SAME", "EXPLICIT"};
@@ -98,8 +98,8 @@ absl::Status ExplainOutputSize(const absl::Status& status, const DeformConvAttri
 
 // Offset or mask: [batch, out_height, out_width, factor * deformable_groups * taps].
 absl::Status ResolveSamples(const char* name, const PartialTensorShape& samples, int64_t factor,
-                            const DeformConvAttributes& attributes, const PartialTensorShape& x,
-                            const PartialTensorShape& kernel, DeformConvShape* shape) {
+                            const DeformConv2DAttributes& attributes, const PartialTensorShape& x,
+                            const PartialTensorShape& kernel, DeformConv2DShape* shape) {
   TF_RETURN_IF_ERROR(CheckRank(name, samples, 4, "[batch, out_height, out_width, channels]"));
   TF_RETURN_IF_ERROR(CheckDimension(name, samples, 0, shape->batch, "the batch of x"));
   TF_RETURN_IF_ERROR(ExplainOutputSize(CheckDimension(name, samples, 1, shape->out_height, "the output height"),
@@ -135,7 +135,7 @@ absl::Status CheckWindow(const char* name, const std::vector<int64_t>& values, W
 }
 
 absl::Status CheckPadding(const std::string& padding, const std::vector<int64_t>& explicit_paddings,
-                          DeformConvAttributes* attributes) {
+                          DeformConv2DAttributes* attributes) {
   if (attributes->deformable_groups < 1) {
     return InvalidArgument("deformable_groups must be at least 1. Received: ", attributes->deformable_groups);
   }
@@ -152,9 +152,9 @@ absl::Status CheckPadding(const std::string& padding, const std::vector<int64_t>
   return absl::OkStatus();
 }
 
-absl::Status ResolveDeformConvShape(const DeformConvAttributes& attributes, const PartialTensorShape& x,
-                                    const PartialTensorShape& kernel, const PartialTensorShape& offset,
-                                    const PartialTensorShape& mask, DeformConvShape* shape) {
+absl::Status ResolveDeformConv2DShape(const DeformConv2DAttributes& attributes, const PartialTensorShape& x,
+                                      const PartialTensorShape& kernel, const PartialTensorShape& offset,
+                                      const PartialTensorShape& mask, DeformConv2DShape* shape) {
   TF_RETURN_IF_ERROR(CheckRank("x", x, 4, "[batch, height, width, channels]"));
   shape->batch = DimensionOrUnknown(x, 0);
   shape->in_height = DimensionOrUnknown(x, 1);
@@ -167,11 +167,11 @@ absl::Status ResolveDeformConvShape(const DeformConvAttributes& attributes, cons
   TF_RETURN_IF_ERROR(ResolveGroups(x, kernel, shape));
   TF_RETURN_IF_ERROR(ResolveWindow(attributes, x, kernel, shape));
   TF_RETURN_IF_ERROR(ResolveSamples("offset", offset, 2, attributes, x, kernel, shape));
-  if (attributes.modulated) return ResolveSamples("mask", mask, 1, attributes, x, kernel, shape);
-  return CheckUnused("mask", "modulated", mask);
+  if (attributes.use_mask) return ResolveSamples("mask", mask, 1, attributes, x, kernel, shape);
+  return CheckUnused("mask", "use_mask", mask);
 }
 
-absl::Status CheckOutputGradient(const DeformConvShape& shape, const PartialTensorShape& dy) {
+absl::Status CheckOutputGradient(const DeformConv2DShape& shape, const PartialTensorShape& dy) {
   TF_RETURN_IF_ERROR(CheckRank("dy", dy, 4, "[batch, out_height, out_width, out_channels]"));
   TF_RETURN_IF_ERROR(CheckDimension("dy", dy, 0, shape.batch, "the batch of x"));
   TF_RETURN_IF_ERROR(CheckDimension("dy", dy, 1, shape.out_height, "the output height"));

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cc/lib/cpu/deform_conv_backward.h"
+#include "cc/lib/cpu/deform_conv2d_backward.h"
 #include "cc/lib/cpu/sum_buffer.h"
 
 namespace dcnv2 {
@@ -19,7 +19,7 @@ constexpr int64_t kRowStride = kChunkChannels + 64 / sizeof(T);
 
 template <typename S>
 struct Unit {
-  Unit(const DeformConvShape& shape, const ChannelChunk& c, int64_t t, int64_t tile_pixels)
+  Unit(const DeformConv2DShape& shape, const ChannelChunk& c, int64_t t, int64_t tile_pixels)
       : chunk(c),
         tap(t),
         samples{c.first_deformable_group(), c.deformable_groups(), t, 1},
@@ -41,7 +41,7 @@ struct Unit {
 template <typename S>
 class PackedOutputGradient {
  public:
-  PackedOutputGradient(const DeformConvShape& shape, int64_t first_group, int64_t groups, int64_t panel,
+  PackedOutputGradient(const DeformConv2DShape& shape, int64_t first_group, int64_t groups, int64_t panel,
                        int64_t max_pixels)
       : shape_(shape),
         first_group_(first_group),
@@ -64,14 +64,14 @@ class PackedOutputGradient {
   const Compute<S>* group(int64_t group) { return buffer_.data() + (group - first_group_) * group_size_; }
 
  private:
-  const DeformConvShape& shape_;
+  const DeformConv2DShape& shape_;
   const int64_t first_group_, groups_, panel_;
   int64_t group_size_ = 0;
   AlignedBuffer<Compute<S>> buffer_;
 };
 
 // A deep tile amortises reading and writing the kernel gradient; the packed dy must stay in the second-level cache.
-int64_t PixelsOfTile(const DeformConvShape& shape) {
+int64_t PixelsOfTile(const DeformConv2DShape& shape) {
   constexpr int64_t kPackedElements = 96 * 1024;
   constexpr int64_t kWidestPanel = 32;
   const int64_t packed_channels = shape.groups * CeilDiv(shape.group_out_channels(), kWidestPanel) * kWidestPanel;
@@ -80,7 +80,7 @@ int64_t PixelsOfTile(const DeformConvShape& shape) {
 }
 
 template <typename S>
-void Accumulate(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
+void Accumulate(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
                 const SimdKernels<S>& simd, std::vector<Unit<S>>& units, int64_t tile_pixels, Compute<S>* dkernel) {
   using T = Compute<S>;
   const int64_t pixels = shape.batch * shape.out_pixels();
@@ -110,7 +110,7 @@ void Accumulate(const DeformConvShape& shape, const DeformConvInputs<S>& inputs,
 }  // namespace
 
 template <typename S>
-void KernelGradient(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy, S* dkernel,
+void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy, S* dkernel,
                     const ParallelFor& parallel_for) {
   const SimdKernels<S>& simd = BestSimdKernels<S>();
   const std::vector<ChannelChunk> chunks = DivideChannels(shape, kChunkChannels);
@@ -129,8 +129,9 @@ void KernelGradient(const DeformConvShape& shape, const DeformConvInputs<S>& inp
   sums.Finish(parallel_for);
 }
 
-#define DCNV2_INSTANTIATE(S) \
-  template void KernelGradient<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, S*, const ParallelFor&)
+#define DCNV2_INSTANTIATE(S)                                                                            \
+  template void KernelGradient<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, const S*, S*, \
+                                  const ParallelFor&)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

@@ -1,10 +1,10 @@
-#include "cc/lib/cpu/deform_conv_backward.h"
+#include "cc/lib/cpu/deform_conv2d_backward.h"
 
 #include <algorithm>
 
 namespace dcnv2 {
 
-std::vector<ChannelChunk> DivideChannels(const DeformConvShape& shape, int64_t max_channels) {
+std::vector<ChannelChunk> DivideChannels(const DeformConv2DShape& shape, int64_t max_channels) {
   const int64_t chunks = CeilDiv(shape.in_channels, max_channels);
   // Multiples of 16 keep vectors whole; only the last chunk may be ragged.
   const int64_t step = CeilDiv(CeilDiv(shape.in_channels, chunks), 16) * 16;
@@ -16,8 +16,8 @@ std::vector<ChannelChunk> DivideChannels(const DeformConvShape& shape, int64_t m
 }
 
 template <typename S>
-void DeformConvBackward(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
-                        const DeformConvGradients<S>& gradients, const ParallelFor& parallel_for) {
+void DeformConv2DBackward(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                          const DeformConv2DGradients<S>& gradients, const ParallelFor& parallel_for) {
   using T = Compute<S>;
   if (shape.has_no_gradient()) {
     const int64_t samples = shape.batch * shape.out_pixels() * shape.samples_per_pixel();
@@ -31,9 +31,9 @@ void DeformConvBackward(const DeformConvShape& shape, const DeformConvInputs<S>&
   ImageAndSampleGradients(shape, inputs, dy, gradients, parallel_for);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                        \
-  template void DeformConvBackward<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, \
-                                      const DeformConvGradients<S>&, const ParallelFor&)
+#define DCNV2_INSTANTIATE(S)                                                                              \
+  template void DeformConv2DBackward<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, const S*, \
+                                        const DeformConv2DGradients<S>&, const ParallelFor&)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

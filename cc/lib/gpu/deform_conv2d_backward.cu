@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
-#include "cc/lib/gpu/deform_conv.h"
-#include "cc/lib/gpu/deform_conv_backward.h"
+#include "cc/lib/gpu/deform_conv2d.h"
+#include "cc/lib/gpu/deform_conv2d_backward.h"
 
 namespace dcnv2 {
 namespace {
 
 template <typename S>
-cudaError_t WriteZeros(const DeformConvShape& shape, const DeformConvGradients<S>& gradients, cudaStream_t stream) {
+cudaError_t WriteZeros(const DeformConv2DShape& shape, const DeformConv2DGradients<S>& gradients, cudaStream_t stream) {
   using T = Compute<S>;
   const int64_t samples = shape.batch * shape.out_pixels() * shape.samples_per_pixel();
   cudaError_t status = cudaSuccess;
@@ -27,16 +27,16 @@ cudaError_t WriteZeros(const DeformConvShape& shape, const DeformConvGradients<S
 }  // namespace
 
 template <typename S>
-int64_t DeformConvBackwardGpuWorkspace(const DeformConvShape& shape, const GpuOptions& options) {
+int64_t DeformConv2DBackwardGpuWorkspace(const DeformConv2DShape& shape, const GpuOptions& options) {
   if (shape.has_no_gradient()) return 0;
   // One part after the other.
   return std::max(KernelGradientGpuWorkspace<S>(shape), ImageGradientGpuWorkspace<S>(shape, options));
 }
 
 template <typename S>
-cudaError_t DeformConvBackwardGpu(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
-                                  const DeformConvGradients<S>& gradients, void* workspace, const GpuOptions& options,
-                                  cudaStream_t stream) {
+cudaError_t DeformConv2DBackwardGpu(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                                    const DeformConv2DGradients<S>& gradients, void* workspace,
+                                    const GpuOptions& options, cudaStream_t stream) {
   if (shape.has_no_gradient()) return WriteZeros(shape, gradients, stream);
   if (gradients.kernel != nullptr) {
     const cudaError_t status = KernelGradientGpu(shape, inputs, dy, gradients.kernel, workspace, options, stream);
@@ -45,10 +45,11 @@ cudaError_t DeformConvBackwardGpu(const DeformConvShape& shape, const DeformConv
   return ImageGradientGpu(shape, inputs, dy, gradients, workspace, options, stream);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                                  \
-  template int64_t DeformConvBackwardGpuWorkspace<S>(const DeformConvShape&, const GpuOptions&);              \
-  template cudaError_t DeformConvBackwardGpu<S>(const DeformConvShape&, const DeformConvInputs<S>&, const S*, \
-                                                const DeformConvGradients<S>&, void*, const GpuOptions&, cudaStream_t)
+#define DCNV2_INSTANTIATE(S)                                                                                        \
+  template int64_t DeformConv2DBackwardGpuWorkspace<S>(const DeformConv2DShape&, const GpuOptions&);                \
+  template cudaError_t DeformConv2DBackwardGpu<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, const S*, \
+                                                  const DeformConv2DGradients<S>&, void*, const GpuOptions&,        \
+                                                  cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cc/lib/cpu/column_tile.h"
-#include "cc/lib/cpu/deform_conv.h"
+#include "cc/lib/cpu/deform_conv2d.h"
 
 namespace dcnv2 {
 namespace {
@@ -17,7 +17,7 @@ struct DepthBlock {
   std::vector<ChannelRun> runs;
 };
 
-std::vector<DepthBlock> DivideDepth(const DeformConvShape& shape, int64_t max_depth, int64_t panel) {
+std::vector<DepthBlock> DivideDepth(const DeformConv2DShape& shape, int64_t max_depth, int64_t panel) {
   const int64_t channels = shape.group_in_channels();
   const SampleRange samples = AllSamples(shape);
   std::vector<DepthBlock> blocks;
@@ -52,8 +52,8 @@ std::vector<DepthBlock> DivideDepth(const DeformConvShape& shape, int64_t max_de
 }  // namespace
 
 template <typename S>
-void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, S* y,
-                       const ParallelFor& parallel_for) {
+void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, S* y,
+                         const ParallelFor& parallel_for) {
   using T = Compute<S>;
   if (shape.empty()) return;
   const int64_t pixels = shape.batch * shape.out_pixels();
@@ -130,7 +130,7 @@ void DeformConvForward(const DeformConvShape& shape, const DeformConvInputs<S>& 
 }
 
 #define DCNV2_INSTANTIATE(S) \
-  template void DeformConvForward<S>(const DeformConvShape&, const DeformConvInputs<S>&, S*, const ParallelFor&)
+  template void DeformConv2DForward<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, S*, const ParallelFor&)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
 

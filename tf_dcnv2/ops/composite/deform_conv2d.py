@@ -12,7 +12,7 @@ from tf_dcnv2.ops.composite.bilinear import Maps, sample
 from tf_dcnv2.ops.shapes import after, require, require_indexable, require_shape, sizes_of
 
 
-def modulated_deform_conv2d(
+def deform_conv2d(
     x: tf.Tensor,
     kernel: tf.Tensor,
     offset: tf.Tensor,
@@ -24,7 +24,7 @@ def modulated_deform_conv2d(
     dilations: Sequence[int],
     deformable_groups: int,
 ) -> tf.Tensor:
-    """The composite counterpart of `tf_dcnv2.ops.native.modulated_deform_conv2d`, same arguments."""
+    """The composite counterpart of `tf_dcnv2.ops.native.deform_conv2d`, same arguments."""
     checks = _run_time_checks(
         x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups
     )

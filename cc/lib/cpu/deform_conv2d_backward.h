@@ -1,12 +1,12 @@
 // The two passes of the backward convolution. Both recompute the samples instead of storing them.
-#ifndef DCNV2_CC_LIB_CPU_DEFORM_CONV_BACKWARD_H_
-#define DCNV2_CC_LIB_CPU_DEFORM_CONV_BACKWARD_H_
+#ifndef DCNV2_CC_LIB_CPU_DEFORM_CONV2D_BACKWARD_H_
+#define DCNV2_CC_LIB_CPU_DEFORM_CONV2D_BACKWARD_H_
 
 #include <algorithm>
 #include <vector>
 
 #include "cc/lib/cpu/column_tile.h"
-#include "cc/lib/cpu/deform_conv.h"
+#include "cc/lib/cpu/deform_conv2d.h"
 
 namespace dcnv2 {
 
@@ -21,18 +21,18 @@ struct ChannelChunk {
   int64_t deformable_groups() const { return segments.back().deformable_group - first_deformable_group() + 1; }
 };
 
-std::vector<ChannelChunk> DivideChannels(const DeformConvShape& shape, int64_t max_channels);
+std::vector<ChannelChunk> DivideChannels(const DeformConv2DShape& shape, int64_t max_channels);
 
 // dkernel = column^T * dy.
 template <typename S>
-void KernelGradient(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy, S* dkernel,
+void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy, S* dkernel,
                     const ParallelFor& parallel_for);
 
 // dcolumn = dy * kernel^T, spread over the gradient of x and reduced to the gradients of offset and mask.
 template <typename S>
-void ImageAndSampleGradients(const DeformConvShape& shape, const DeformConvInputs<S>& inputs, const S* dy,
-                             const DeformConvGradients<S>& gradients, const ParallelFor& parallel_for);
+void ImageAndSampleGradients(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                             const DeformConv2DGradients<S>& gradients, const ParallelFor& parallel_for);
 
 }  // namespace dcnv2
 
-#endif  // DCNV2_CC_LIB_CPU_DEFORM_CONV_BACKWARD_H_
+#endif  // DCNV2_CC_LIB_CPU_DEFORM_CONV2D_BACKWARD_H_

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments, native
-from tf_dcnv2.ops.composite import roi_pool as composite
+from tf_dcnv2.ops.composite import deform_roi_pool as composite
 from tf_dcnv2.ops.implementation import choose_implementation, under_xla
 
 CONVENTIONS = ("aligned", "mxnet")
