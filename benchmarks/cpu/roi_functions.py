@@ -9,7 +9,7 @@ import tensorflow as tf
 from benchmarks.cpu.conv_functions import Run, compiled
 from benchmarks.cpu.sizes import RoICase
 from tf_dcnv2.ops import deform_roi_pool
-from tf_dcnv2.ops.deform_roi_pool import fpn_levels
+from tf_dcnv2.ops.fpn import fpn_levels
 
 ROI_ALIGN = "RoIAlign, 2 x 2 samples a bin"
 ONE_SAMPLE = "RoIAlign, 1 sample a bin"

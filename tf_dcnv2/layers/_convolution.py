@@ -1,36 +1,28 @@
 """An ordinary convolution with every combination of strides, dilation and padding that the deformable one takes."""
 
 import math
-from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.implementation import under_xla
 from tf_dcnv2.ops.shapes import sizes_of
+from tf_dcnv2.ops.window import Window
 
 # Elements of an output for which memory may be short.
 _LARGE = 2**28
 
 
-def convolution(
-    x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: arguments.Padding, dilation_rate: Sequence[int]
-) -> tf.Tensor:
+def convolution(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
     """Convolves `x` `(B, H, W, C)` with `kernel` `(kh, kw, C, O)`, on CPUs too whatever the sizes and the dilation.
 
     Without output pixels TensorFlow's own convolution has outputs of a wrong shape, undefined gradients, or crashes,
     depending on the dtype: that case is kept from it.
     """
-    mode, explicit = arguments.padding_mode(padding)
-    window = zip(sizes_of(x)[1:3], kernel.shape[:2], strides, dilation_rate, strict=True)
-    pixels = [
-        arguments.conv_output_length(*axis, mode, explicit[2 * number : 2 * number + 2])
-        for number, axis in enumerate(window)
-    ]
-    shape = [sizes_of(x)[0], *pixels, kernel.shape[3]]
+    batch, *size, _ = sizes_of(x)
+    shape = [batch, *window.output_size(size, kernel.shape[:2]), kernel.shape[3]]
 
     def convolve():
-        return _convolve(x, kernel, strides, mode, explicit, dilation_rate)
+        return _convolve(x, kernel, window)
 
     def no_pixels():
         # Depends on its inputs, for gradients of zero instead of none.
@@ -55,27 +47,22 @@ def _make_sure_of_memory(shape, dtype):
     return [tf.raw_ops.Empty(shape=shape, dtype=dtype)]
 
 
-def _convolve(x, kernel, strides, mode, explicit, dilation_rate):
+def _convolve(x, kernel, window):
     """Where there is something to convolve.
 
     TensorFlow has no CPU gradient for dilated convolutions: `tf.nn.convolution` works around it, without strides. XLA
     has the gradient, and cannot compile the way around where sizes are unknown.
     """
-    if max(dilation_rate) == 1 or under_xla():
-        padding = _all_axes(explicit[:2], explicit[2:]) if explicit else mode
-        return tf.nn.conv2d(x, kernel, strides, padding, dilations=dilation_rate)
-    if max(strides) == 1 and not explicit:
-        return tf.nn.convolution(x, kernel, padding=mode, dilations=dilation_rate)
-    if mode == "SAME":
-        sides = [
-            arguments.same_padding(tf.shape(x)[1 + axis], kernel.shape[axis], strides[axis], dilation_rate[axis])
-            for axis in (0, 1)
-        ]
-    else:
-        sides = [explicit[:2] or (0, 0), explicit[2:] or (0, 0)]
-    dense = tf.nn.convolution(tf.pad(x, _all_axes(*sides)), kernel, padding="VALID", dilations=dilation_rate)
+    strides, dilations = window.strides, window.dilations
+    in_one_op = max(dilations) == 1 or under_xla()
+    if window.padding != "EXPLICIT":
+        if in_one_op:
+            return tf.nn.conv2d(x, kernel, strides, window.padding, dilations=dilations)
+        if max(strides) == 1:
+            return tf.nn.convolution(x, kernel, padding=window.padding, dilations=dilations)
+    rows, columns = window.padding_pixels(sizes_of(x)[1:3], kernel.shape[:2])
+    padding = [(0, 0), rows, columns, (0, 0)]
+    if in_one_op:
+        return tf.nn.conv2d(x, kernel, strides, padding, dilations=dilations)
+    dense = tf.nn.convolution(tf.pad(x, padding), kernel, padding="VALID", dilations=dilations)
     return dense[:, :: strides[0], :: strides[1]]
-
-
-def _all_axes(rows: Sequence, columns: Sequence) -> list:
-    return [(0, 0), rows, columns, (0, 0)]

@@ -9,8 +9,10 @@ import tensorflow as tf
 
 from tf_dcnv2.layers._convolution import convolution
 from tf_dcnv2.layers._types import Activation, Constraint, Initializer, IntPair, Regularizer, Shape
-from tf_dcnv2.ops import arguments, deform_conv2d
+from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.deform_conv2d import convolve
 from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
+from tf_dcnv2.ops.window import Padding, Window
 
 
 class DeformableConvBase(keras.layers.Layer):
@@ -26,7 +28,7 @@ class DeformableConvBase(keras.layers.Layer):
         filters: int,
         kernel_size: IntPair,
         strides: IntPair = 1,
-        padding: arguments.Padding = "valid",
+        padding: Padding = "valid",
         data_format: str | None = None,
         dilation_rate: IntPair = 1,
         groups: int = 1,
@@ -48,11 +50,13 @@ class DeformableConvBase(keras.layers.Layer):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.filters = arguments.integer(filters, "filters", minimum=1)
         self.kernel_size = arguments.pair(kernel_size, "kernel_size")
-        self.strides = arguments.pair(strides, "strides")
-        mode, sides = arguments.padding_mode(padding)
-        self.padding = (sides[:2], sides[2:]) if sides else mode.lower()
+        self._window = Window.from_arguments(
+            strides=strides, padding=padding, dilation_rate=dilation_rate, deformable_groups=deformable_groups
+        )
+        self.strides = self._window.strides
+        self.padding = self._window.padding_argument
         self.data_format = data_format or keras.config.image_data_format()
-        self.dilation_rate = arguments.pair(dilation_rate, "dilation_rate")
+        self.dilation_rate = self._window.dilations
         self.groups = arguments.integer(groups, "groups", minimum=1)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
@@ -62,7 +66,7 @@ class DeformableConvBase(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.deformable_groups = arguments.integer(deformable_groups, "deformable_groups", minimum=1)
+        self.deformable_groups = self._window.deformable_groups
         self.offset_clip = None if offset_clip is None else arguments.positive(offset_clip, "offset_clip")
         self.offset_learning_rate_multiplier = arguments.number(
             offset_learning_rate_multiplier, "offset_learning_rate_multiplier", "at least 0", lambda rate: rate >= 0
@@ -87,7 +91,7 @@ class DeformableConvBase(keras.layers.Layer):
     @property
     def _samples(self) -> int:
         """Positions sampled for one output pixel."""
-        return self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
+        return self._window.samples_per_pixel(self.kernel_size)
 
     def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
@@ -195,7 +199,7 @@ class DeformableConvBase(keras.layers.Layer):
         kernel = tf.convert_to_tensor(self.offset_kernel)
         inputs = tf.cast(inputs, kernel.dtype)
         self.compute_output_shape(inputs.shape)  # refuses windows that do not fit
-        branch = convolution(inputs, kernel, self.strides, self.padding, self.dilation_rate)
+        branch = convolution(inputs, kernel, self._window)
         branch += tf.convert_to_tensor(self.offset_bias)
         offset = branch[..., : 2 * self._samples]
         if self.offset_clip is not None:
@@ -208,36 +212,19 @@ class DeformableConvBase(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         offset, mask = self.sampling(inputs)
-        outputs = deform_conv2d(
-            inputs,
-            self.kernel,
-            offset,
-            mask,
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-            deformable_groups=self.deformable_groups,
-            implementation=self.implementation,
-        )
+        outputs = convolve(inputs, self.kernel, offset, mask, self._window, self.implementation)
         if self.use_bias:
             outputs += tf.convert_to_tensor(self.bias, outputs.dtype)
         return self.activation(outputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        mode, explicit = arguments.padding_mode(self.padding)
-        spatial = []
-        for axis in (0, 1):
-            length = input_shape[1 + axis]
-            window = (self.kernel_size[axis], self.strides[axis], self.dilation_rate[axis])
-            sides = explicit[2 * axis : 2 * axis + 2]
-            pixels = None if length is None else arguments.conv_output_length(length, *window, mode, sides)
-            if pixels is not None and pixels < 0:
-                raise ValueError(
-                    f"kernel_size={self.kernel_size} with dilation_rate={self.dilation_rate} does not fit the input "
-                    f"with padding={self.padding}. Received: input_shape={tuple(input_shape)}."
-                )
-            spatial.append(pixels)
-        return (input_shape[0], *spatial, self.filters)
+        size = self._window.output_size(input_shape[1:3], self.kernel_size)
+        if any(pixels is not None and pixels < 0 for pixels in size):
+            raise ValueError(
+                f"kernel_size={self.kernel_size} with dilation_rate={self.dilation_rate} does not fit the input "
+                f"with padding={self.padding}. Received: input_shape={tuple(input_shape)}."
+            )
+        return (input_shape[0], *size, self.filters)
 
     def get_config(self) -> dict[str, Any]:
         return {

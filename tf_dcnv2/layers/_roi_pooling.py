@@ -3,6 +3,7 @@
 Shapes: B images, N RoIs (in all, or an image), P x Q bins an RoI, C channels.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.layers._types import DTypePolicy, Features, IntPair, Regularizer, Shape, Shapes
-from tf_dcnv2.ops import arguments, deform_roi_pool
+from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.deform_roi_pool import pool
 from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
+from tf_dcnv2.ops.roi_grid import RoiGrid
 from tf_dcnv2.ops.shapes import after, require
 
 
@@ -29,10 +32,12 @@ class RoIPoolingBase(keras.layers.Layer):
     ) -> None:
         # Without autocast, which would round boxes to half precision; `call` casts the features.
         super().__init__(autocast=False, **kwargs)
-        self.output_size = arguments.output_size(output_size)
-        arguments.spatial_scales(spatial_scale)
+        self._grid = RoiGrid.from_arguments(
+            output_size=output_size, spatial_scale=spatial_scale, sampling_ratio=sampling_ratio
+        )
+        self.output_size = self._grid.output_size
         self.spatial_scale = spatial_scale
-        self.sampling_ratio = arguments.sampling_ratio(sampling_ratio)
+        self.sampling_ratio = self._grid.sampling_ratio
         self.implementation = implementation
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
@@ -57,19 +62,9 @@ class RoIPoolingBase(keras.layers.Layer):
             return [arguments.real_tensor(one, f"features[{k}]", self.compute_dtype) for k, one in enumerate(features)]
         return arguments.real_tensor(features, "features", self.compute_dtype)
 
-    def _pool(self, features, boxes, box_indices, levels, **deformation):
-        """`(N, P, Q, C)` from boxes `(N, 4)`; `deformation` goes to the operator."""
-        return deform_roi_pool(
-            features,
-            boxes,
-            box_indices,
-            output_size=self.output_size,
-            spatial_scale=self.spatial_scale,
-            sampling_ratio=self.sampling_ratio,
-            levels=levels,
-            implementation=self.implementation,
-            **deformation,
-        )
+    def _pool(self, features, boxes, box_indices, levels, offset=None, mask=None):
+        """`(N, P, Q, C)` from boxes `(N, 4)`."""
+        return pool(features, boxes, box_indices, levels, offset, mask, self._grid, self.implementation)
 
     def compute_output_shape(
         self,
@@ -119,9 +114,9 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             **kwargs,
         )
         self.gamma = arguments.number(gamma, "gamma", "a finite number")
+        self._grid = dataclasses.replace(self._grid, gamma=self.gamma)
         self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self._bins = self.output_size[0] * self.output_size[1]
         # Offsets are never computed in half precision, whatever the policy.
         wide = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
         dtypes = branch_dtypes or [self.dtype_policy, self.dtype_policy, wide]
@@ -137,7 +132,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             for number, dtype in enumerate(dtypes[:2], start=1)
         ]
         self.predictor = keras.layers.Dense(
-            (3 if self.modulated else 2) * self._bins,
+            (3 if self.modulated else 2) * self._grid.bins,
             kernel_initializer="zeros",
             dtype=dtypes[2],
             kernel_regularizer=self.kernel_regularizer,
@@ -155,9 +150,9 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         if channels is None:
             raise ValueError(f"features must have a known number of channels. Received: {features_shape}.")
         received = f"output_size={self.output_size}, hidden_units={self.hidden_units}, features of {channels} channels"
-        for inputs in (self._bins * channels, self.hidden_units, 3 * self._bins):
+        for inputs in (self._grid.bins * channels, self.hidden_units, 3 * self._grid.bins):
             arguments.weights_shape((inputs, self.hidden_units), received)
-        self.hidden[0].build((None, self._bins * channels))
+        self.hidden[0].build((None, self._grid.bins * channels))
         self.hidden[1].build((None, self.hidden_units))
         self.predictor.build((None, self.hidden_units))
 
@@ -181,11 +176,11 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
 
     def _sampling(self, features, boxes, box_indices, levels):
         pooled = super()._pool(features, boxes, box_indices, levels)
-        branch = tf.reshape(pooled, [-1, self._bins * pooled.shape[-1]])
+        branch = tf.reshape(pooled, [-1, self._grid.bins * pooled.shape[-1]])
         for layer in (*self.hidden, self.predictor):
             branch = layer(branch)
-        offset = tf.reshape(branch[:, : 2 * self._bins], [-1, *self.output_size, 2])
-        logits = tf.reshape(branch[:, 2 * self._bins :], [-1, *self.output_size]) if self.modulated else None
+        offset = tf.reshape(branch[:, : 2 * self._grid.bins], [-1, *self.output_size, 2])
+        logits = tf.reshape(branch[:, 2 * self._grid.bins :], [-1, *self.output_size]) if self.modulated else None
         return offset, self._modulation(logits)
 
     def _modulation(self, logits: tf.Tensor | None) -> tf.Tensor | None:
@@ -194,7 +189,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
 
     def _pool(self, features, boxes, box_indices, levels):
         offset, mask = self._sampling(features, boxes, box_indices, levels)
-        return super()._pool(features, boxes, box_indices, levels, offset=offset, mask=mask, gamma=self.gamma)
+        return super()._pool(features, boxes, box_indices, levels, offset, mask)
 
     def get_config(self) -> dict[str, Any]:
         policies = [layer.dtype_policy for layer in (*self.hidden, self.predictor)]

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_dcnv2.layers._deformable_conv import DeformableConvBase
 from tf_dcnv2.layers._types import Activation, Constraint, Initializer, IntPair, Regularizer
 from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.window import Padding
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -51,7 +52,7 @@ class ModulatedDeformableConv2D(DeformableConvBase):
         filters: int,
         kernel_size: IntPair,
         strides: IntPair = 1,
-        padding: arguments.Padding = "valid",
+        padding: Padding = "valid",
         data_format: str | None = None,
         dilation_rate: IntPair = 1,
         groups: int = 1,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
 from tf_dcnv2.models.config import BoxHeadConfig, MaskHeadConfig
 from tf_dcnv2.models.neck import Neck
-from tf_dcnv2.ops.deform_roi_pool import fpn_levels
+from tf_dcnv2.ops.fpn import fpn_levels
 
 
 class RoIHead(keras.layers.Layer):

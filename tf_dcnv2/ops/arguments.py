@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
-
 # Sizes beyond this are mistakes, and would overflow the operators' 32-bit arithmetic.
 _LARGEST = 2**31 - 1
 
@@ -30,7 +28,7 @@ def integer(value: object, name: str, *, minimum: int, maximum: int = _LARGEST) 
 
 def pair(value: object, name: str, *, minimum: int = 1, maximum: int = _LARGEST) -> tuple[int, int]:
     """An int, or two of them for (rows, columns), as a tuple of two ints from `minimum` to `maximum`."""
-    values = tuple(value) if _is_sequence(value) else (value, value)
+    values = tuple(value) if is_sequence(value) else (value, value)
     try:
         first, second = (integer(one, name, minimum=minimum, maximum=maximum) for one in values)
     except ValueError:
@@ -62,22 +60,13 @@ def _float(value: object) -> float:
         return math.nan
 
 
-def _is_sequence(value: object) -> bool:
+def is_sequence(value: object) -> bool:
+    """Whether `value` holds several values, one after the other."""
     return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
 
 
 def _range_text(minimum: int, maximum: int) -> str:
     return f"an integer of at least {minimum}" if maximum == _LARGEST else f"an integer from {minimum} to {maximum}"
-
-
-def output_size(value: object) -> tuple[int, int]:
-    """The bins of RoI pooling, (rows, columns). The limit, far beyond any use, keeps the cost of one RoI finite."""
-    return pair(value, "output_size", maximum=1024)
-
-
-def sampling_ratio(value: object, *, minimum: int = 0) -> int:
-    """The samples of RoI pooling per bin and axis; limited like `output_size`."""
-    return integer(value, "sampling_ratio", minimum=minimum, maximum=128)
 
 
 def weights_shape(shape: tuple[int, ...], received: str) -> tuple[int, ...]:
@@ -88,65 +77,6 @@ def weights_shape(shape: tuple[int, ...], received: str) -> tuple[int, ...]:
             f"{_LARGEST} are possible. Received: {received}."
         )
     return shape
-
-
-def spatial_scales(value: object) -> tuple[float, ...]:
-    """One positive number, or one a feature level, as a tuple."""
-    scales = tuple(_float(scale) for scale in (value if _is_sequence(value) else [value]))
-    if not scales or not all(0 < scale < math.inf for scale in scales):
-        raise ValueError(
-            "spatial_scale must be a positive number, feature pixels per image pixel, or a list with one a level. "
-            f"Received: spatial_scale={value!r}."
-        )
-    return scales
-
-
-def padding_mode(padding: Padding) -> tuple[str, tuple[int, ...]]:
-    """Splits any accepted form of `padding` into a mode and explicit (top, bottom, left, right) pixels.
-
-    Returns:
-        ("SAME", ()), ("VALID", ()) or ("EXPLICIT", (top, bottom, left, right)).
-    """
-    if isinstance(padding, str):
-        if padding.lower() in ("same", "valid"):
-            return padding.upper(), ()
-    else:
-        try:
-            sides = padding if _is_sequence(padding) else (padding, padding)
-            rows, columns = (pair(side, "padding", minimum=0) for side in sides)
-            return "EXPLICIT", (*rows, *columns)
-        except ValueError:
-            pass
-    raise ValueError(
-        'padding must be "same", "valid", an integer of at least 0, a pair (rows, columns), or '
-        f"((top, bottom), (left, right)). Received: padding={padding!r}."
-    )
-
-
-def _rounded_up(length, divisor: int):
-    """`length / divisor`, rounded up, for natural numbers; ints or scalar tensors.
-
-    Not `-(-length // divisor)`: a graph that is converted to ONNX rounds negative quotients towards zero.
-    """
-    least = tf.minimum if tf.is_tensor(length) else min
-    return length // divisor + least(length % divisor, 1)
-
-
-def conv_output_length(length, taps, stride: int, dilation: int, mode: str, explicit: Sequence[int]):
-    """Output pixels of a convolution along one axis, `explicit` = (before, after) pixels.
-
-    Sizes may be ints or scalar tensors. A result below 0 means that the window does not fit the padded input.
-    """
-    if mode == "SAME":
-        return _rounded_up(length, stride)
-    return (length + sum(explicit) - ((taps - 1) * dilation + 1) + stride) // stride
-
-
-def same_padding(length, taps, stride: int, dilation: int) -> tuple:
-    """TensorFlow's and Keras' "same" padding along one axis: pixels (before, after), ints if the sizes are."""
-    missing = (_rounded_up(length, stride) - 1) * stride + (taps - 1) * dilation + 1 - length
-    total = max(missing, 0) if isinstance(missing, int) else tf.maximum(missing, 0)
-    return total // 2, total - total // 2
 
 
 def any_tensor(value: object, name: str, dtype: tf.DType | None = None) -> tf.Tensor:

@@ -1,12 +1,12 @@
 """Modulated deformable convolution as a function on tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from tf_dcnv2.ops import arguments, native
-from tf_dcnv2.ops.composite import deform_conv2d as composite
+from tf_dcnv2.ops import arguments, composite, native
 from tf_dcnv2.ops.implementation import choose_implementation
+from tf_dcnv2.ops.window import Padding, Window
 
 
 @tf.autograph.experimental.do_not_convert
@@ -17,7 +17,7 @@ def deform_conv2d(
     mask: tf.Tensor | None = None,
     *,
     strides: int | Sequence[int] = 1,
-    padding: arguments.Padding = "same",
+    padding: Padding = "same",
     dilation_rate: int | Sequence[int] = 1,
     deformable_groups: int = 1,
     implementation: str = "auto",
@@ -64,27 +64,33 @@ def deform_conv2d(
         >>> y.shape
         TensorShape([1, 8, 8, 32])
     """
+    window = Window.from_arguments(
+        strides=strides, padding=padding, dilation_rate=dilation_rate, deformable_groups=deformable_groups
+    )
+    return convolve(x, kernel, offset, mask, window, implementation)
+
+
+@tf.autograph.experimental.do_not_convert
+def convolve(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    offset: tf.Tensor,
+    mask: tf.Tensor | None,
+    window: Window,
+    implementation: str = "auto",
+) -> tf.Tensor:
+    """`deform_conv2d` with a window that is checked already, as the layers keep one."""
     x = arguments.float_tensor(x, "x", 4)
     kernel = _kernel_like(x, kernel)
     dtype = arguments.coordinate_dtype(x.dtype)
     offset = arguments.coordinates(offset, "offset", 4, dtype)
     mask = None if mask is None else arguments.coordinates(mask, "mask", 4, dtype)
-    mode, explicit_paddings = arguments.padding_mode(padding)
-    window = {
-        "strides": arguments.pair(strides, "strides"),
-        "padding": mode,
-        "explicit_paddings": explicit_paddings,
-        "dilations": arguments.pair(dilation_rate, "dilation_rate"),
-        "deformable_groups": arguments.integer(deformable_groups, "deformable_groups", minimum=1),
-    }
-    _check_channels(x.shape, kernel.shape, window["deformable_groups"])
-    _check_taps("offset", offset, 2, x.shape, kernel.shape, **window)
+    _check_channels(x.shape, kernel.shape, window.deformable_groups)
+    _check_samples("offset", offset, 2, x.shape, kernel.shape, window)
     if mask is not None:
-        _check_taps("mask", mask, 1, x.shape, kernel.shape, **window)
-
-    if choose_implementation(implementation) == "native":
-        return native.deform_conv2d(x, kernel, offset, mask, **window)
-    return composite.deform_conv2d(x, kernel, offset, mask, **window)
+        _check_samples("mask", mask, 1, x.shape, kernel.shape, window)
+    chosen = native if choose_implementation(implementation) == "native" else composite
+    return chosen.deform_conv2d(x, kernel, offset, mask, window)
 
 
 def _kernel_like(x: tf.Tensor, kernel: object) -> tf.Tensor:
@@ -126,48 +132,35 @@ def _check_channels(x: tf.TensorShape, kernel: tf.TensorShape, deformable_groups
         )
 
 
-def _check_taps(
-    name: str,
-    tensor: tf.Tensor,
-    per_tap: int,
-    x: tf.TensorShape,
-    kernel: tf.TensorShape,
-    *,
-    strides: Sequence[int],
-    padding: str,
-    explicit_paddings: Sequence[int],
-    dilations: Sequence[int],
-    deformable_groups: int,
+def _check_samples(
+    name: str, tensor: tf.Tensor, per_sample: int, x: tf.TensorShape, kernel: tf.TensorShape, window: Window
 ) -> None:
-    """Refuses an offset or mask whose shape is not (B, Ho, Wo, per_tap * K * G), as far as that is known."""
+    """Refuses an offset or mask whose shape is not (B, Ho, Wo, per_sample * G * K), as far as that is known."""
     received = f"Received: {name}.shape={tensor.shape}, x.shape={x}, kernel.shape={kernel}"
-    expected = [x[0]]
-    for axis, name_of_axis in enumerate(("rows", "columns")):
-        length, taps = x[1 + axis], kernel[axis]
-        if length is None or (taps is None and padding != "SAME"):
-            expected.append(None)
-            continue
-        pixels = arguments.conv_output_length(
-            length, taps, strides[axis], dilations[axis], padding, explicit_paddings[2 * axis : 2 * axis + 2]
-        )
-        if pixels < 0:
+    output_size = window.output_size(x[1:3], kernel[:2])
+    for pixels, axis in zip(output_size, ("rows", "columns"), strict=True):
+        if pixels is not None and pixels < 0:
             raise ValueError(
-                f"kernel, with its dilation, has more {name_of_axis} than x with its padding. {received}, "
-                f"dilation_rate={tuple(dilations)}, padding={padding.lower()} {tuple(explicit_paddings)}."
+                f"kernel, with its dilation, has more {axis} than x with its padding. {received}, {window}."
             )
-        expected.append(pixels)
-
+    expected = [x[0], *output_size]
     if not tensor.shape[:3].is_compatible_with(expected):
-        size = " x ".join("?" if pixels is None else str(pixels) for pixels in expected)
         raise ValueError(
-            f"{name} must have one entry for each image and output pixel: (batch x rows x columns) {size}, it has "
-            f"{' x '.join(str(pixels) for pixels in tensor.shape[:3])}. {received}, strides={tuple(strides)}, "
-            f"dilation_rate={tuple(dilations)}, padding={padding.lower()} {tuple(explicit_paddings)}."
+            f"{name} must have one entry for each image and output pixel: (batch x rows x columns) "
+            f"{_by(expected)}, it has {_by(tensor.shape[:3])}. {received}, {window}."
         )
     rows, columns, channels = kernel[0], kernel[1], tensor.shape[3]
-    if None not in (rows, columns, channels) and channels != per_tap * rows * columns * deformable_groups:
+    if None in (rows, columns, channels):
+        return
+    groups = window.deformable_groups
+    needed = per_sample * window.samples_per_pixel((rows, columns))
+    if channels != needed:
         raise ValueError(
-            f"{name} has {channels} channels, but a {rows}x{columns} kernel with {deformable_groups} deformable "
-            f"group{'s' if deformable_groups > 1 else ''} needs {'2*' if per_tap == 2 else ''}{rows * columns}*"
-            f"{deformable_groups} = {per_tap * rows * columns * deformable_groups}. {received}."
+            f"{name} has {channels} channels, but a {rows}x{columns} kernel with {groups} deformable "
+            f"group{'s' if groups > 1 else ''} needs {'2*' if per_sample == 2 else ''}{rows * columns}*{groups} = "
+            f"{needed}. {received}."
         )
+
+
+def _by(sizes: Iterable[int | None]) -> str:
+    return " x ".join("?" if size is None else str(size) for size in sizes)

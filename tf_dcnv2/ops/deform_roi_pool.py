@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_dcnv2.ops import arguments, native
-from tf_dcnv2.ops.composite import deform_roi_pool as composite
+from tf_dcnv2.ops import arguments, composite, native
+from tf_dcnv2.ops.fpn import fpn_levels
 from tf_dcnv2.ops.implementation import choose_implementation, under_xla
-
-CONVENTIONS = ("aligned", "mxnet")
+from tf_dcnv2.ops.roi_grid import RoiGrid
 
 
 @tf.autograph.experimental.do_not_convert
@@ -76,65 +75,49 @@ def deform_roi_pool(
         >>> y.shape
         TensorShape([2, 7, 7, 256])
     """
+    grid = RoiGrid.from_arguments(
+        output_size=output_size,
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+        gamma=gamma,
+        convention=convention,
+    )
+    return pool(features, boxes, box_indices, levels, offset, mask, grid, implementation)
+
+
+@tf.autograph.experimental.do_not_convert
+def pool(
+    features: tf.Tensor | Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    levels: tf.Tensor | None,
+    offset: tf.Tensor | None,
+    mask: tf.Tensor | None,
+    grid: RoiGrid,
+    implementation: str = "auto",
+) -> tf.Tensor:
+    """`deform_roi_pool` with a grid that is checked already, as the layers keep one."""
     features = _feature_levels(features)
-    coordinate = arguments.coordinate_dtype(features[0].dtype)
-    output_size = arguments.output_size(output_size)
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {CONVENTIONS}. Received: convention={convention!r}.")
-    sampling_ratio = arguments.sampling_ratio(sampling_ratio, minimum=1 if convention == "mxnet" else 0)
-    scales = arguments.spatial_scales(spatial_scale)
-    if len(scales) != len(features):
+    if len(grid.spatial_scales) != len(features):
         raise ValueError(
             f"spatial_scale must have one number for each of the {len(features)} levels of features. "
-            f"Received: spatial_scale={spatial_scale!r}."
+            f"Received: spatial_scale={grid.spatial_scales}."
         )
-
-    boxes = arguments.coordinates(boxes, "boxes", 2, coordinate)
+    dtype = arguments.coordinate_dtype(features[0].dtype)
+    boxes = arguments.coordinates(boxes, "boxes", 2, dtype)
     box_indices = arguments.indices(box_indices, "box_indices")
     levels = fpn_levels(boxes, len(features)) if levels is None else arguments.indices(levels, "levels")
-    offset = None if offset is None else arguments.coordinates(offset, "offset", 4, coordinate)
-    mask = None if mask is None else arguments.coordinates(mask, "mask", 3, coordinate)
-    _check_rois(boxes, box_indices, levels, offset, mask, output_size)
+    offset = None if offset is None else arguments.coordinates(offset, "offset", 4, dtype)
+    mask = None if mask is None else arguments.coordinates(mask, "mask", 3, dtype)
+    _check_rois(boxes, box_indices, levels, offset, mask, grid)
 
-    chosen = choose_implementation(implementation)
-    if sampling_ratio == 0 and under_xla():
+    chosen = native if choose_implementation(implementation) == "native" else composite
+    if grid.sampling_ratio == 0 and under_xla():
         raise ValueError(
             "sampling_ratio=0 takes as many samples as the boxes ask for, which XLA cannot compile. Give a number of "
             "samples, 2 for example, or use jit_compile=False. Received: sampling_ratio=0."
         )
-    options = {
-        "spatial_scales": scales,
-        "gamma": arguments.number(gamma, "gamma", "a finite number"),
-        "output_size": output_size,
-        "sampling_ratio": sampling_ratio,
-        "convention": convention,
-    }
-    rois = (boxes, box_indices, levels, offset, mask)
-    if chosen == "native":
-        return native.deform_roi_pool(features, *rois, **options)
-    return composite.deform_roi_pool(features, *rois, **options)
-
-
-def fpn_levels(boxes: tf.Tensor, num_levels: int, *, finest: int = 2, canonical_size: float = 224.0) -> tf.Tensor:
-    """The pyramid level of each RoI, floor(4 + log2(sqrt(area) / canonical_size)), as an index into a list of levels.
-
-    Args:
-        boxes: `(..., 4)`, `[y1, x1, y2, x2]` in pixels of the network image.
-        num_levels: length of the list.
-        finest: level of the list's first map, 2 for a list P2, P3, ...; RoIs of finer or coarser levels go to its ends.
-        canonical_size: side in pixels of a RoI of level 4.
-
-    Returns:
-        `(...)` int32 in [0, num_levels). Boxes that are NaN or have no area belong to index 0.
-    """
-    size = tf.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
-    area = tf.reduce_prod(size, axis=-1)
-    # Level k is reached at the side canonical_size * 2**(k - 4): comparing areas says the same as the logarithm,
-    # without rounding.
-    upper_levels = range(finest + 1, finest + num_levels)
-    limits = tf.constant([(canonical_size * 2.0 ** (level - 4)) ** 2 for level in upper_levels], boxes.dtype)
-    # Summed as floating-point numbers: TensorFlow moves sums of int32 from a GPU to the host.
-    return tf.cast(tf.reduce_sum(tf.cast(area[..., tf.newaxis] >= limits, boxes.dtype), axis=-1), tf.int32)
+    return chosen.deform_roi_pool(features, boxes, box_indices, levels, offset, mask, grid)
 
 
 def _feature_levels(features: object) -> list[tf.Tensor]:
@@ -161,20 +144,21 @@ def _check_rois(
     levels: tf.Tensor,
     offset: tf.Tensor | None,
     mask: tf.Tensor | None,
-    output_size: tuple[int, int],
+    grid: RoiGrid,
 ) -> None:
     """Refuses static shapes that do not fit the boxes and bins."""
+    rois = boxes.shape[0]
     expected = {
         "boxes": (boxes, [None, 4]),
-        "box_indices": (box_indices, [boxes.shape[0]]),
-        "levels": (levels, [boxes.shape[0]]),
-        "offset": (offset, [boxes.shape[0], *output_size, 2]),
-        "mask": (mask, [boxes.shape[0], *output_size]),
+        "box_indices": (box_indices, [rois]),
+        "levels": (levels, [rois]),
+        "offset": (offset, grid.offset_shape(rois)),
+        "mask": (mask, grid.mask_shape(rois)),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and not tensor.shape.is_compatible_with(shape):
             wanted = ", ".join("N" if size is None else str(size) for size in shape)
             raise ValueError(
-                f"{name} must have the shape ({wanted}) for boxes.shape={boxes.shape} and output_size={output_size}. "
-                f"Received: {name}.shape={tensor.shape}."
+                f"{name} must have the shape ({wanted}) for boxes.shape={boxes.shape} and "
+                f"output_size={grid.output_size}. Received: {name}.shape={tensor.shape}."
             )

@@ -14,6 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_dcnv2.ops.roi_grid import RoiGrid
+from tf_dcnv2.ops.window import Window
+
 _LIBRARY = Path(__file__).with_name("_dcnv2_ops.so")
 _BUILD_INFO = _LIBRARY.with_name("_build_info.json")
 _REBUILD = (
@@ -96,16 +99,7 @@ def _release(version: str) -> list[str]:
 
 
 def deform_conv2d(
-    x: tf.Tensor,
-    kernel: tf.Tensor,
-    offset: tf.Tensor,
-    mask: tf.Tensor | None,
-    *,
-    strides: Sequence[int],
-    padding: str,
-    explicit_paddings: Sequence[int],
-    dilations: Sequence[int],
-    deformable_groups: int,
+    x: tf.Tensor, kernel: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None, window: Window
 ) -> tf.Tensor:
     """The op `Dcnv2>DeformConv2D`; see its documentation in cc/ops/deform_conv2d_ops.cc.
 
@@ -114,26 +108,13 @@ def deform_conv2d(
         kernel: `(kh, kw, C // groups, O)`, type of `x`.
         offset: `(B, Ho, Wo, G*K*2)`, float32, or float64 with a float64 `x`.
         mask: `(B, Ho, Wo, G*K)`, type of `offset`, or `None`.
-        strides: (height, width).
-        padding: "SAME", "VALID" or "EXPLICIT".
-        explicit_paddings: (top, bottom, left, right) with "EXPLICIT", otherwise empty.
-        dilations: (height, width).
-        deformable_groups: G.
+        window: how the kernel moves over `x`; G is its `deformable_groups`.
 
     Returns:
         `(B, Ho, Wo, O)`, type of `x`.
     """
     return load().dcnv2_deform_conv2d(
-        x,
-        kernel,
-        offset,
-        _or_empty(mask, offset),
-        use_mask=mask is not None,
-        strides=list(strides),
-        padding=padding,
-        explicit_paddings=list(explicit_paddings),
-        dilations=list(dilations),
-        deformable_groups=deformable_groups,
+        x, kernel, offset, _or_empty(mask, offset), use_mask=mask is not None, **window.attributes()
     )
 
 
@@ -144,12 +125,7 @@ def deform_roi_pool(
     levels: tf.Tensor,
     offset: tf.Tensor | None,
     mask: tf.Tensor | None,
-    *,
-    spatial_scales: Sequence[float],
-    gamma: float,
-    output_size: Sequence[int],
-    sampling_ratio: int,
-    convention: str,
+    grid: RoiGrid,
 ) -> tf.Tensor:
     """The op `Dcnv2>DeformRoiPool`; see its documentation in cc/ops/deform_roi_pool_ops.cc.
 
@@ -161,19 +137,15 @@ def deform_roi_pool(
         levels: int32 `(N,)`, index into `features`.
         offset: `(N, Ph, Pw, 2)`, type of `boxes`, or `None`.
         mask: `(N, Ph, Pw)`, type of `boxes`, or `None`.
-        spatial_scales: one per level.
-        gamma: unit of the offsets, in RoI sizes.
-        output_size: (Ph, Pw).
-        sampling_ratio: samples per bin and axis; 0 adapts to the bin.
-        convention: "aligned" or "mxnet".
+        grid: the Ph x Pw bins of an RoI, with one scale per level.
 
     Returns:
         `(N, Ph, Pw, C)`, type of the features.
     """
     # Kernels of all devices read these on the host; from a GPU's memory they would have to wait for them.
     with tf.device("/CPU:0"):
-        spatial_scales = tf.constant(spatial_scales, tf.float64)
-        gamma = tf.constant(gamma, tf.float64)
+        spatial_scales = tf.constant(grid.spatial_scales, tf.float64)
+        gamma = tf.constant(grid.gamma, tf.float64)
     return load().dcnv2_deform_roi_pool(
         features,
         boxes,
@@ -185,9 +157,7 @@ def deform_roi_pool(
         gamma,
         use_offset=offset is not None,
         use_mask=mask is not None,
-        output_size=list(output_size),
-        sampling_ratio=sampling_ratio,
-        convention=convention,
+        **grid.attributes(),
     )
 
 
@@ -195,28 +165,22 @@ def _or_empty(tensor: tf.Tensor | None, like: tf.Tensor) -> tf.Tensor:
     return tf.zeros([0], tf.convert_to_tensor(like).dtype) if tensor is None else tensor
 
 
-def attributes(op: tf.Operation, names: Sequence[str]) -> dict[str, Any]:
-    """The attributes of an op by name, strings decoded."""
-    values = {name: op.get_attr(name) for name in names}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
-
-
 @tf.RegisterGradient("Dcnv2>DeformConv2D")
 def _deform_conv2d_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
-    names = ("use_mask", "strides", "padding", "explicit_paddings", "dilations", "deformable_groups")
-    options = attributes(op, names)
-    gradients = list(load().dcnv2_deform_conv2d_grad(*op.inputs, dy, **options))
-    return gradients if options["use_mask"] else [*gradients[:3], None]
+    use_mask = op.get_attr("use_mask")
+    window = Window.from_op(op)
+    *gradients, dmask = load().dcnv2_deform_conv2d_grad(*op.inputs, dy, use_mask=use_mask, **window.attributes())
+    return [*gradients, dmask if use_mask else None]
 
 
 @tf.RegisterGradient("Dcnv2>DeformRoiPool")
 def _deform_roi_pool_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
-    names = ("use_offset", "use_mask", "output_size", "sampling_ratio", "convention")
-    options = attributes(op, names)
+    use_offset, use_mask = op.get_attr("use_offset"), op.get_attr("use_mask")
     levels = op.get_attr("L")
-    inputs = list(op.inputs)
-    dfeatures, doffset, dmask = load().dcnv2_deform_roi_pool_grad(inputs[:levels], *inputs[levels:], dy, **options)
-    doffset = doffset if options["use_offset"] else None
-    dmask = dmask if options["use_mask"] else None
+    features, rois = op.inputs[:levels], op.inputs[levels:]
+    grid = RoiGrid.from_op(op, *rois[-2:])
+    dfeatures, doffset, dmask = load().dcnv2_deform_roi_pool_grad(
+        features, *rois, dy, use_offset=use_offset, use_mask=use_mask, **grid.attributes()
+    )
     # Without gradient: boxes, box_indices and levels in between, spatial_scales and gamma at the end.
-    return [*dfeatures, None, None, None, doffset, dmask, None, None]
+    return [*dfeatures, None, None, None, doffset if use_offset else None, dmask if use_mask else None, None, None]

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tf_dcnv2.ops.composite.deform_conv2d import deform_conv2d
-from tf_dcnv2.ops.composite.deform_roi_pool import deform_roi_pool
-from tf_dcnv2.ops.native import attributes
+from tf_dcnv2.ops import composite
+from tf_dcnv2.ops.roi_grid import RoiGrid
+from tf_dcnv2.ops.window import Window
 
 
 def _gradients_of_gradient(
@@ -45,10 +45,10 @@ def _deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor)
     *inputs, mask, dy = op.inputs
     if op.get_attr("use_mask"):
         inputs.append(mask)
-    window = attributes(op, ("strides", "padding", "explicit_paddings", "dilations", "deformable_groups"))
+    window = Window.from_op(op)
 
     def convolve(x, kernel, offset, mask=None):
-        return deform_conv2d(x, kernel, offset, mask, **window)
+        return composite.deform_conv2d(x, kernel, offset, mask, window)
 
     *gradients, ddy = _gradients_of_gradient(convolve, inputs, dy, output_gradients[: len(inputs)])
     return [*gradients, *([None] * (4 - len(inputs))), ddy]
@@ -58,17 +58,13 @@ def _deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor)
 def _deform_roi_pool_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor) -> list[tf.Tensor | None]:
     count = op.get_attr("L")
     features, (boxes, box_indices, levels, *deformation, scales, gamma, dy) = op.inputs[:count], op.inputs[count:]
-    use = attributes(op, ("use_offset", "use_mask")).values()
-    options = {
-        "spatial_scales": tf.cast(scales, boxes.dtype),
-        "gamma": tf.cast(gamma, boxes.dtype),
-        **attributes(op, ("output_size", "sampling_ratio", "convention")),
-    }
+    use = op.get_attr("use_offset"), op.get_attr("use_mask")
+    grid = RoiGrid.from_op(op, tf.cast(scales, boxes.dtype), tf.cast(gamma, boxes.dtype))
 
     def pool(*inputs):
         given = iter(inputs[count:])
         offset, mask = (next(given) if used else None for used in use)
-        return deform_roi_pool(inputs[:count], boxes, box_indices, levels, offset, mask, **options)
+        return composite.deform_roi_pool(inputs[:count], boxes, box_indices, levels, offset, mask, grid)
 
     def used(tensors):
         return [tensor for tensor, is_used in zip(tensors, use, strict=True) if is_used]

@@ -3,36 +3,24 @@
 Shapes: B batch, H x W input, Ho x Wo output, C input and O output channels, K = kh*kw taps, G deformable groups.
 """
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
 from tf_dcnv2.ops.shapes import after, require, require_indexable, require_shape, sizes_of
+from tf_dcnv2.ops.window import Window
 
 
 def deform_conv2d(
-    x: tf.Tensor,
-    kernel: tf.Tensor,
-    offset: tf.Tensor,
-    mask: tf.Tensor | None,
-    *,
-    strides: Sequence[int],
-    padding: str,
-    explicit_paddings: Sequence[int],
-    dilations: Sequence[int],
-    deformable_groups: int,
+    x: tf.Tensor, kernel: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None, window: Window
 ) -> tf.Tensor:
     """The composite counterpart of `tf_dcnv2.ops.native.deform_conv2d`, same arguments."""
-    checks = _run_time_checks(
-        x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups
-    )
+    checks = _run_time_checks(x, kernel, offset, mask, window)
     x, kernel, offset, mask = after(checks, x, kernel, offset, mask)
     dtype = x.dtype
     # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
     x, kernel = tf.cast(x, offset.dtype), tf.cast(kernel, offset.dtype)
     batch, height, width, channels = sizes_of(x)
+    deformable_groups = window.deformable_groups
     if deformable_groups > 1 and not isinstance(channels, int):
         # No more than that by now; but TensorFlow folds constants, of any size, before it checks anything.
         deformable_groups = tf.minimum(deformable_groups, channels)
@@ -43,14 +31,12 @@ def deform_conv2d(
     by_tap = [batch, out_height, out_width, deformable_groups, taps]
     offset = tf.transpose(tf.reshape(offset, by_tap + [2]), [0, 1, 2, 4, 3, 5])
 
-    pad_top, pad_left = _padding_before(
-        (height, width), (kernel_height, kernel_width), strides, padding, explicit_paddings, dilations
-    )
+    (pad_top, _), (pad_left, _) = window.padding_pixels((height, width), (kernel_height, kernel_width))
     tap_row, tap_column = tf.meshgrid(tf.range(kernel_height), tf.range(kernel_width), indexing="ij")
     out_row = tf.range(out_height)[:, tf.newaxis, tf.newaxis, tf.newaxis]
     out_column = tf.range(out_width)[:, tf.newaxis, tf.newaxis]
-    fixed_row = out_row * strides[0] - pad_top + tf.reshape(tap_row, [-1, 1]) * dilations[0]
-    fixed_column = out_column * strides[1] - pad_left + tf.reshape(tap_column, [-1, 1]) * dilations[1]
+    fixed_row = out_row * window.strides[0] - pad_top + tf.reshape(tap_row, [-1, 1]) * window.dilations[0]
+    fixed_column = out_column * window.strides[1] - pad_left + tf.reshape(tap_column, [-1, 1]) * window.dilations[1]
     row = tf.cast(fixed_row, offset.dtype) + offset[..., 0]
     column = tf.cast(fixed_column, offset.dtype) + offset[..., 1]
 
@@ -76,29 +62,24 @@ def deform_conv2d(
     return tf.cast(tf.reshape(y, [batch, out_height, out_width, filters]), dtype)
 
 
-def _run_time_checks(x, kernel, offset, mask, strides, padding, explicit_paddings, dilations, deformable_groups):
+def _run_time_checks(x, kernel, offset, mask, window) -> list[tf.Operation]:
     """Checks of what the static shapes left open, to run before anything else; none if they are complete.
 
     The custom op has the same in its kernel; reshaping would otherwise fail without saying what is wrong, or succeed.
     """
-    checks = require_indexable("x", [x], deformable_groups)
+    checks = require_indexable("x", [x], window.deformable_groups)
     given = [x, kernel, offset] if mask is None else [x, kernel, offset, mask]
     if all(tensor.shape.is_fully_defined() for tensor in given):
         return checks
     batch, height, width, channels = sizes_of(x)
     kernel_height, kernel_width, group_channels, filters = sizes_of(kernel)
-    out_height, out_width = (
-        arguments.conv_output_length(
-            length, taps, strides[axis], dilations[axis], padding, explicit_paddings[2 * axis : 2 * axis + 2]
-        )
-        for axis, (length, taps) in enumerate([(height, kernel_height), (width, kernel_width)])
-    )
-    samples = kernel_height * kernel_width * deformable_groups
+    out_height, out_width = window.output_size((height, width), (kernel_height, kernel_width))
+    samples = window.samples_per_pixel((kernel_height, kernel_width))
     groups = channels // tf.maximum(group_channels, 1)
 
     checks += require(samples > 0, "kernel must not be empty", expected="taps", received=tf.shape(kernel))
     for name, number, divisor_name, divisor in (
-        ("channels of x", channels, "deformable_groups", deformable_groups),
+        ("channels of x", channels, "deformable_groups", window.deformable_groups),
         ("channels of x", channels, "input channels of kernel", group_channels),
         ("output channels of kernel", filters, "groups that follow from x and kernel", groups),
     ):
@@ -121,16 +102,4 @@ def _deformable_group_maps(x: tf.Tensor, deformable_groups: int) -> Maps:
         height=tf.convert_to_tensor(height),
         width=tf.convert_to_tensor(width),
         step=deformable_groups,
-    )
-
-
-def _padding_before(size, kernel_size, strides, padding, explicit_paddings, dilations):
-    """Rows above and columns left of the map that the first window covers."""
-    if padding == "VALID":
-        return 0, 0
-    if padding == "EXPLICIT":
-        return explicit_paddings[0], explicit_paddings[2]
-    return tuple(
-        arguments.same_padding(length, taps, stride, dilation)[0]
-        for length, taps, stride, dilation in zip(size, kernel_size, strides, dilations, strict=True)
     )

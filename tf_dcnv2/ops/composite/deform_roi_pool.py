@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
 from tf_dcnv2.ops.composite.roi_geometry import CONVENTIONS, Convention
+from tf_dcnv2.ops.roi_grid import RoiGrid
 from tf_dcnv2.ops.shapes import after, require, require_indexable, require_shape, sizes_of
 
 
@@ -20,41 +21,36 @@ def deform_roi_pool(
     levels: tf.Tensor,
     offset: tf.Tensor | None,
     mask: tf.Tensor | None,
-    *,
-    spatial_scales: Sequence[float] | tf.Tensor,
-    gamma: float | tf.Tensor,
-    output_size: Sequence[int],
-    sampling_ratio: int,
-    convention: str,
+    grid: RoiGrid,
 ) -> tf.Tensor:
     """The composite counterpart of `tf_dcnv2.ops.native.deform_roi_pool`, same arguments.
 
-    `spatial_scales` and `gamma` may be tensors of the type of `boxes` too.
+    The grid's `spatial_scales` and `gamma` may be tensors of the type of `boxes` too.
     """
-    geometry = CONVENTIONS[convention]
-    checks = _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size)
+    geometry = CONVENTIONS[grid.convention]
+    checks = _run_time_checks(features, boxes, box_indices, levels, offset, mask, grid)
     boxes, box_indices, levels, offset, mask = after(checks, boxes, box_indices, levels, offset, mask)
     dtype = features[0].dtype
     # Unlike the op's kernels, TensorFlow's would sum samples of 16 bits in 16 bits.
     features = [tf.cast(level, boxes.dtype) for level in after(checks, *features)]
     boxes = tf.stop_gradient(boxes)
-    scale = tf.gather(tf.convert_to_tensor(spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
+    scale = tf.gather(tf.convert_to_tensor(grid.spatial_scales, boxes.dtype), levels)[:, tf.newaxis]
     start, size = geometry.extent(boxes[:, :2], boxes[:, 2:4], scale)
-    bin_size = size / tf.constant(output_size, boxes.dtype)
-    origin = _bin_origins(start, bin_size, output_size)
+    bin_size = size / tf.constant(grid.output_size, boxes.dtype)
+    origin = _bin_origins(start, bin_size, grid.output_size)
     if offset is not None:
-        shift = gamma * offset * size[:, tf.newaxis, tf.newaxis, :]
+        shift = grid.gamma * offset * size[:, tf.newaxis, tf.newaxis, :]
         origin = [origin[axis] + shift[..., axis] for axis in (0, 1)]
 
     maps = _maps_of_rois(features, box_indices, levels)
-    if sampling_ratio:
-        pooled = _pool_even_grid(maps, origin, bin_size, geometry, sampling_ratio)
+    if grid.sampling_ratio:
+        pooled = _pool_even_grid(maps, origin, bin_size, geometry, grid.sampling_ratio)
     else:
-        pooled = _pool_fitted_grid(maps, origin, bin_size, geometry, output_size)
+        pooled = _pool_fitted_grid(maps, origin, bin_size, geometry, grid.output_size)
     return tf.cast(pooled if mask is None else pooled * mask[..., tf.newaxis], dtype)
 
 
-def _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_size) -> list[tf.Operation]:
+def _run_time_checks(features, boxes, box_indices, levels, offset, mask, grid) -> list[tf.Operation]:
     """Checks of the indices, and of what the static shapes left open, to run before anything else.
 
     The custom op has the same in its kernel.
@@ -69,8 +65,8 @@ def _run_time_checks(features, boxes, box_indices, levels, offset, mask, output_
         "boxes": (boxes, [rois, 4]),
         "box_indices": (box_indices, [rois]),
         "levels": (levels, [rois]),
-        "offset": (offset, [rois, *output_size, 2]),
-        "mask": (mask, [rois, *output_size]),
+        "offset": (offset, grid.offset_shape(rois)),
+        "mask": (mask, grid.mask_shape(rois)),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and not (tensor.shape.is_fully_defined() and boxes.shape.is_fully_defined()):
