@@ -13,7 +13,7 @@ WARNING_FLAGS = ["-Wall", "-Wextra"]
 # These flags let the compiler vectorise rounding and selections; neither changes a result.
 SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
 
-# Of cc/lib/cpu/simd_kernels_*.cc on an x86-64, by what the star stands for.
+# Of cc/lib/cpu/simd/kernels_*.cc on an x86-64, by what the star stands for.
 INSTRUCTION_SET_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],

@@ -31,7 +31,7 @@ CUDA_FLAGS = [
     f"-Xcompiler={','.join(['-fPIC', *WARNING_FLAGS])}",
     *(["-Werror=all-warnings"] if WARNINGS_ARE_ERRORS else []),
 ]
-INSTRUCTION_SET_FLAGS = {f"simd_kernels_{name}.cc": flags for name, flags in _FLAGS["INSTRUCTION_SET_FLAGS"].items()}
+INSTRUCTION_SET_FLAGS = {f"kernels_{name}.cc": flags for name, flags in _FLAGS["INSTRUCTION_SET_FLAGS"].items()}
 
 
 class BuildError(SystemExit):

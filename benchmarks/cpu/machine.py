@@ -11,7 +11,7 @@ from benchmarks.cpu.options import available_cores
 from tf_dcnv2 import __version__
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino")
-# What cc/lib/cpu/simd_dispatch.cc asks of a processor.
+# What cc/lib/cpu/simd/dispatch.cc asks of a processor.
 _INSTRUCTION_SETS = {
     "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"},
     "avx2": {"avx2", "fma"},

@@ -1,10 +1,10 @@
 #include <cuda_runtime_api.h>
 
 #include "cc/c_api/c_api.h"
-#include "cc/lib/cpu/deform_conv2d.h"
-#include "cc/lib/cpu/deform_roi_pool.h"
-#include "cc/lib/gpu/deform_conv2d.h"
-#include "cc/lib/gpu/deform_roi_pool.h"
+#include "cc/lib/cpu/conv/deform_conv2d.h"
+#include "cc/lib/cpu/roi/deform_roi_pool.h"
+#include "cc/lib/gpu/conv/deform_conv2d.h"
+#include "cc/lib/gpu/roi/deform_roi_pool.h"
 
 namespace dcnv2 {
 namespace {

@@ -16,7 +16,7 @@ extern "C" {
 // Storage types.
 enum dcnv2_type { dcnv2_float32, dcnv2_float64, dcnv2_bfloat16, dcnv2_float16 };
 
-// As GpuOptions in cc/lib/gpu/options.h; the last three are its GpuTuning.
+// As GpuOptions in cc/lib/gpu/common/options.h; the last three are its GpuTuning.
 struct dcnv2_options {
   int32_t allow_tf32, deterministic;
   int32_t tile, slab_steps, blocks_per_multiprocessor;

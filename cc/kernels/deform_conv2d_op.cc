@@ -1,7 +1,7 @@
 #include "cc/kernels/deform_conv2d_op.h"
 
 #include "cc/kernels/cpu_parallel_for.h"
-#include "cc/lib/cpu/deform_conv2d.h"
+#include "cc/lib/cpu/conv/deform_conv2d.h"
 
 namespace dcnv2 {
 namespace {

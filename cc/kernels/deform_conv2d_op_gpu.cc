@@ -1,6 +1,6 @@
 #include "cc/kernels/deform_conv2d_op.h"
 #include "cc/kernels/gpu_launch.h"
-#include "cc/lib/gpu/deform_conv2d.h"
+#include "cc/lib/gpu/conv/deform_conv2d.h"
 
 namespace dcnv2 {
 namespace {

@@ -1,7 +1,7 @@
 #include "cc/kernels/deform_roi_pool_op.h"
 
 #include "cc/kernels/cpu_parallel_for.h"
-#include "cc/lib/cpu/deform_roi_pool.h"
+#include "cc/lib/cpu/roi/deform_roi_pool.h"
 
 namespace dcnv2 {
 namespace {

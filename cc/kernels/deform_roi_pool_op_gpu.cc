@@ -1,6 +1,6 @@
 #include "cc/kernels/deform_roi_pool_op.h"
 #include "cc/kernels/gpu_launch.h"
-#include "cc/lib/gpu/deform_roi_pool.h"
+#include "cc/lib/gpu/roi/deform_roi_pool.h"
 
 namespace dcnv2 {
 namespace {

@@ -1,4 +1,4 @@
-#include "cc/lib/cpu/column_tile.h"
+#include "cc/lib/cpu/conv/column_tile.h"
 
 #include <vector>
 

@@ -1,4 +1,4 @@
-#include "cc/lib/gpu/divisor.h"
+#include "cc/lib/gpu/common/divisor.h"
 
 #include <cstdint>
 #include <initializer_list>

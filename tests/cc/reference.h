@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "cc/lib/cpu/deform_conv2d.h"
+#include "cc/lib/cpu/conv/deform_conv2d.h"
 #include "doctest/doctest.h"
 
 namespace dcnv2_test {

@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "cc/lib/cpu/deform_roi_pool.h"
+#include "cc/lib/cpu/roi/deform_roi_pool.h"
 #include "tests/cc/reference.h"
 
 namespace dcnv2_test {

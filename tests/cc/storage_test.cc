@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "cc/lib/cpu/simd_kernels.h"
+#include "cc/lib/cpu/simd/kernels.h"
 #include "doctest/doctest.h"
 
 namespace {

@@ -23,7 +23,7 @@ def test_of_two_builds_at_once_the_second_finds_everything_made(tmp_path, monkey
 
     def build(_):
         builder = Builder(tmp_path / "objects")
-        objects = builder.compile(["cc/lib/geometry.cc", "cc/lib/cpu/simd_dispatch.cc"])
+        objects = builder.compile(["cc/lib/geometry.cc", "cc/lib/cpu/simd/dispatch.cc"])
         builder.link("program", objects, [])
         return objects
 

@@ -6,7 +6,7 @@
 
 #include "cc/lib/cpu/aligned_buffer.h"
 #include "cc/lib/cpu/parallel.h"
-#include "cc/lib/cpu/simd_kernels.h"
+#include "cc/lib/cpu/simd/kernels.h"
 #include "cc/lib/storage.h"
 
 namespace dcnv2 {

@@ -4,7 +4,7 @@
 #include <cassert>
 #include <cstdint>
 
-#include "cc/lib/gpu/ptx.cuh"
+#include "cc/lib/gpu/common/ptx.cuh"
 #include "cc/lib/storage.h"
 
 namespace dcnv2 {

@@ -1,0 +1,229 @@
+// Tile products on the matrix units by mma.sync.
+//
+// A warp reads the operands of its part of the product from shared memory for every step: (rows + columns) elements of
+// one step's depth for rows x columns sums. With 64 x 64 per warp that is about as much as shared memory delivers while
+// the matrix units work; smaller warp tiles are bound by shared memory. All reads are free of bank conflicts.
+//
+// kTf32x3 multiplies float32 numbers as a = high + low, where high is a rounded to TF32 and low is the exact rest. Of
+// the four products that of both rests, at most 2^-22 of a b, is left out, and low loses what is below 2^-23 of a when
+// the unit ignores its last bits: the error of a product is that of a few roundings to float32. The unit cuts sums off
+// instead of rounding them, with any arithmetic, so the error of a sum may grow with its length, not only with the
+// length's square root.
+#ifndef DCNV2_CC_LIB_GPU_PRODUCT_TILE_PRODUCT_TENSOR_CUH_
+#define DCNV2_CC_LIB_GPU_PRODUCT_TILE_PRODUCT_TENSOR_CUH_
+
+#include <cmath>
+
+#include "cc/lib/gpu/product/tile_product_layout.cuh"
+
+namespace dcnv2 {
+
+// ldmatrix moves rows of 16 bytes whatever they hold, and distributes words of 4 bytes over the lanes: 2 neighbours of
+// 16 bits, or 1 number of TF32. So one code reads both, except where it has to transpose, which ldmatrix does for
+// 16-bit numbers only. TF32 operands that lie across the depth are read as vectors of four neighbours instead, which
+// belong to four different fragments: the rows (or columns) of a warp are thereby permuted, and ForEach knows how.
+template <TileMath kMath, typename Element, int kRows, int kColumns, int kDepth, int kThreads, TileLayout kALayout,
+          TileLayout kBLayout, bool kARounded>
+class TensorTileProduct {
+  static constexpr bool kIsSplit = kMath == TileMath::kTf32x3;
+  static constexpr bool kIsTf32 = kMath == TileMath::kTf32 || kIsSplit;
+  static_assert(sizeof(Element) == (kIsTf32 ? 4 : 2), "an element type that does not fit the arithmetic");
+  static constexpr bool kARowMajor = kALayout == TileLayout::kRowMajor;
+  static constexpr bool kBRowMajor = kBLayout == TileLayout::kRowMajor;
+  static constexpr bool kPermutedRows = kIsTf32 && !kARowMajor;
+  static constexpr bool kPermutedColumns = kIsTf32 && kBRowMajor;
+  static constexpr int kVector = 16 / sizeof(Element);  // elements of one row of a matrix that ldmatrix reads
+  static constexpr int kStepDepth = 2 * kVector;
+  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kRowWarps =
+      WarpsAlongRows(kRows, kColumns, kWarps, kPermutedRows ? 32 : 16, kPermutedColumns ? 32 : 16);
+  static_assert(kRowWarps > 0, "the warps cannot share this tile evenly");
+  static_assert(kDepth % kStepDepth == 0, "whole steps");
+  static constexpr int kColumnWarps = kWarps / kRowWarps;
+  static constexpr int kWarpRows = kRows / kRowWarps, kWarpColumns = kColumns / kColumnWarps;
+  static constexpr int kRowTiles = kWarpRows / 16, kColumnTiles = kWarpColumns / 8;  // of a warp
+
+ public:
+  // Rows start 16 bytes further in the cycle of the banks than the row before, or 32 where vectors of four rows are
+  // read together.
+  static constexpr int kAStride = kARowMajor ? kDepth + kVector : kRows + 8;
+  static constexpr int kBStride = kBRowMajor ? kColumns + 8 : kDepth + kVector;
+  static constexpr int kABytes = kAStride * (kARowMajor ? kRows : kDepth) * sizeof(Element);
+  static constexpr int kBBytes = kBStride * (kBRowMajor ? kDepth : kColumns) * sizeof(Element);
+  static constexpr int kSteps = kDepth / kStepDepth;
+  static constexpr int kRun = kPermutedColumns ? 4 : 2;
+
+  __device__ __forceinline__ void Clear() {
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+      for (int j = 0; j < kColumnTiles; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums_[i][j][e] = 0;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void Accumulate(const Element* a, const Element* b) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) AccumulateStep(a, b, step);
+  }
+
+  __device__ __forceinline__ void AccumulateStep(const Element* a, const Element* b, int step) {
+    const int first = step * kStepDepth;
+    uint32_t a_fragments[kRowTiles][4];
+    ReadA(a, first, a_fragments);
+    // As many columns at a time as one reading delivers.
+    constexpr int kGroup = kPermutedColumns ? 4 : 2;
+#pragma unroll
+    for (int j = 0; j < kColumnTiles; j += kGroup) {
+      uint32_t b_fragments[kGroup][2];
+      ReadB(b, first, j, b_fragments);
+#pragma unroll
+      for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+        for (int e = 0; e < kGroup; ++e) Multiply(sums_[i][j + e], a_fragments[i], b_fragments[e]);
+      }
+    }
+  }
+
+  template <typename Visit>
+  __device__ __forceinline__ void ForEach(Visit visit) const {
+    const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row =
+            WarpRow() + (kPermutedRows ? i / 2 * 32 + 4 * group + i % 2 * 2 + half : 16 * i + 8 * half + group);
+        if constexpr (kPermutedColumns) {
+#pragma unroll
+          for (int j = 0; j < kColumnTiles; j += 4) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              const int s = 2 * half + e;
+              const float values[4] = {sums_[i][j][s], sums_[i][j + 1][s], sums_[i][j + 2][s], sums_[i][j + 3][s]};
+              visit(row, WarpColumn() + 8 * j + 8 * member + 4 * e, values);
+            }
+          }
+        } else {
+#pragma unroll
+          for (int j = 0; j < kColumnTiles; ++j) {
+            const float values[2] = {sums_[i][j][2 * half], sums_[i][j][2 * half + 1]};
+            visit(row, WarpColumn() + 8 * j + 2 * member, values);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ int WarpRow() { return threadIdx.x / 32 / kColumnWarps * kWarpRows; }
+  static __device__ __forceinline__ int WarpColumn() { return threadIdx.x / 32 % kColumnWarps * kWarpColumns; }
+
+  static __device__ __forceinline__ void Multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    if constexpr (kIsSplit) {
+      const Split<4> split_a(a);
+      const Split<2> split_b(b);
+      // Small terms first.
+      ptx::MultiplyTf32(sum, split_a.low, split_b.finite);
+      ptx::MultiplyTf32(sum, split_a.finite, split_b.low);
+      ptx::MultiplyTf32(sum, split_a.high, split_b.high);
+    } else if constexpr (kIsTf32) {
+      ptx::MultiplyTf32(sum, a, b);
+    } else if constexpr (kMath == TileMath::kHalf) {
+      ptx::MultiplyHalf(sum, a, b);
+    } else {
+      ptx::MultiplyBFloat16(sum, a, b);
+    }
+  }
+
+  // Fragments 0 .. 3 are the upper and lower rows of the first half of the step's depth, then of the second half.
+  static __device__ __forceinline__ void ReadA(const Element* a, int first, uint32_t (&fragments)[kRowTiles][4]) {
+    const int lane = threadIdx.x % 32;
+    if constexpr (kPermutedRows) {
+      const Element* quads = a + (first + lane % 4) * kAStride + WarpRow() + lane / 4 * 4;
+#pragma unroll
+      for (int i = 0; i < kRowTiles; i += 2) {
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+          const auto quad = *reinterpret_cast<const TileQuad<float>*>(quads + 4 * part * kAStride + 16 * i);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) fragments[i + e / 2][2 * part + e % 2] = WordOfA(BitsOf(quad.values[e]));
+        }
+      }
+    } else {
+      const int lower = lane / 8 % 2, second = lane / 16;
+#pragma unroll
+      for (int i = 0; i < kRowTiles; ++i) {
+        const int row = WarpRow() + 16 * i + 8 * lower;
+        if constexpr (kARowMajor) {
+          ptx::LoadMatrices(fragments[i], a + (row + lane % 8) * kAStride + first + kVector * second);
+#pragma unroll
+          for (int e = 0; e < 4; ++e) fragments[i][e] = WordOfA(fragments[i][e]);
+        } else {
+          ptx::LoadMatricesTransposed(fragments[i], a + (first + 8 * second + lane % 8) * kAStride + row);
+        }
+      }
+    }
+  }
+
+  // Fragments 0 and 1 of a column are the halves of the step's depth.
+  template <int kCount>
+  static __device__ __forceinline__ void ReadB(const Element* b, int first, int tile,
+                                               uint32_t (&fragments)[kCount][2]) {
+    const int lane = threadIdx.x % 32;
+    if constexpr (kPermutedColumns) {
+      const Element* quads = b + (first + lane % 4) * kBStride + WarpColumn() + 8 * tile + lane / 4 * 4;
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        const auto quad = *reinterpret_cast<const TileQuad<float>*>(quads + 4 * part * kBStride);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) fragments[e][part] = Rounded(BitsOf(quad.values[e]));
+      }
+    } else {
+      uint32_t words[4];
+      const int part = lane / 8 % 2, column = WarpColumn() + 8 * tile + lane / 16 * 8;
+      if constexpr (kBRowMajor) {
+        ptx::LoadMatricesTransposed(words, b + (first + 8 * part + lane % 8) * kBStride + column);
+      } else {
+        ptx::LoadMatrices(words, b + (column + lane % 8) * kBStride + first + kVector * part);
+      }
+#pragma unroll
+      for (int e = 0; e < 4; ++e) fragments[e / 2][e % 2] = Rounded(words[e]);
+    }
+  }
+
+  // Float32 numbers as sums of two of TF32; an infinite one has no rest, and is left out (`finite` is zero) where it
+  // would be multiplied with the other factor's rest, whose sign may be the other one.
+  template <int kCount>
+  struct Split {
+    uint32_t high[kCount], finite[kCount], low[kCount];
+
+    explicit __device__ __forceinline__ Split(const uint32_t (&words)[kCount]) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        // As RoundToTf32 but for NaN, which `low` keeps.
+        high[i] = (words[i] + 0x1000) & 0xffffe000;
+        const bool is_infinite = fabsf(FloatOf(high[i])) == INFINITY;
+        finite[i] = is_infinite ? 0 : high[i];
+        low[i] = is_infinite ? 0 : BitsOf(FloatOf(words[i]) - FloatOf(high[i]));
+      }
+    }
+  };
+
+  static __device__ __forceinline__ uint32_t WordOfA(uint32_t word) { return kARounded ? word : Rounded(word); }
+  static __device__ __forceinline__ uint32_t Rounded(uint32_t word) {
+    if constexpr (kMath == TileMath::kTf32) {
+      return ptx::RoundToTf32(FloatOf(word));
+    } else {
+      return word;
+    }
+  }
+
+  float sums_[kRowTiles][kColumnTiles][4];
+};
+
+}  // namespace dcnv2
+
+#endif  // DCNV2_CC_LIB_GPU_PRODUCT_TILE_PRODUCT_TENSOR_CUH_
