@@ -16,8 +16,7 @@ import numpy as np
 
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
 from tf_dcnv2.evaluation import evaluate_coco
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
-from tf_dcnv2.models.presets import load_preset
+from tf_dcnv2.models import FasterRCNN, load_preset
 from tf_dcnv2.visualization import draw_detections, save_grid
 
 SIZE = {"batch_size": 4, "short_side": 320, "max_side": 448}
@@ -59,16 +58,15 @@ def first_images(annotations: Path, count: int, path: Path) -> None:
 def make(preset: str, records: Path, **overrides) -> FasterRCNN:
     """Builds the detector of a preset for the categories of these records."""
     config = load_preset(preset).replace(**overrides)
-    return detector_class(config)(config, read_dataset_info(records).category_ids)
+    return config.build(read_dataset_info(records).category_ids)
 
 
 def overfit(detector: FasterRCNN, records: Path, steps: int) -> dict[str, list[float]]:
-    """Trains the detector on the records and returns the losses of each quarter of the steps."""
-    model = detector if detector.config.mimic.rois == "none" else FeatureMimicking(detector)
+    """Trains the detector on the records, without mimicking, and returns the losses of each quarter of the steps."""
     rate = keras.optimizers.schedules.CosineDecay(2e-3, steps, alpha=0.02)
-    model.compile(keras.optimizers.Adam(rate, global_clipnorm=10.0))
+    detector.compile(keras.optimizers.Adam(rate, global_clipnorm=10.0))
     images = load_records(records, training=True, masks=detector.has_mask_head, repeat=True, cache=True, seed=0, **SIZE)
-    return model.fit(images, steps_per_epoch=steps // 4, epochs=4, shuffle=False, verbose=2).history
+    return detector.fit(images, steps_per_epoch=steps // 4, epochs=4, shuffle=False, verbose=2).history
 
 
 def draw(detector: FasterRCNN, records: Path, path: Path, photographs: bool) -> None:

@@ -13,7 +13,7 @@ import keras
 from tf_dcnv2.data import convert_coco, load_records, make_synthetic_coco, read_dataset_info
 from tf_dcnv2.evaluation import evaluate_coco
 from tf_dcnv2.export import export_saved_model
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking
+from tf_dcnv2.models import FeatureMimicking, load_preset
 
 
 def main(output: Path) -> None:
@@ -27,9 +27,10 @@ def main(output: Path) -> None:
     val = load_records(output / "records/val", batch_size=4, **size)
 
     keras.utils.set_random_seed(0)
-    detector = FasterRCNN.from_preset("faster_rcnn_small_dcnv2", category_ids=info.category_ids)
+    config = load_preset("faster_rcnn_small_dcnv2")
+    detector = config.build(info.category_ids)
     # Mimicking is a model around the detector, for training only: what is evaluated and exported is `detector`.
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, config.mimic)
     model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=10.0))
     model.fit(train, epochs=8, shuffle=False, verbose=2)
 

@@ -48,9 +48,8 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
 
 
 def image_size(arguments: argparse.Namespace, detector) -> dict[str, int]:
-    """Returns `short_side` and `max_side` as `load_records` and `prepare_image` take them."""
-    config = detector.config
+    """Returns `short_side` and `max_side` as `load_records` and `FasterRCNN.detect` take them."""
     return {
-        "short_side": arguments.short_side or config.short_side,
-        "max_side": arguments.max_side or config.max_side,
+        "short_side": arguments.short_side or detector.short_side,
+        "max_side": arguments.max_side or detector.max_side,
     }

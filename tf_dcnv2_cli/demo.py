@@ -93,7 +93,7 @@ def _check_exported(run_folder: Path, exported: Path, records: Path) -> None:
     from tf_dcnv2_cli.trained import load_trained
 
     detector = load_trained(run_folder).detector
-    sides = {"short_side": detector.config.short_side, "max_side": detector.config.max_side}
+    sides = {"short_side": detector.short_side, "max_side": detector.max_side}
     inputs, _ = next(iter(load_records(records, batch_size=2, **sides)))
     expected = detector(inputs)
     print()

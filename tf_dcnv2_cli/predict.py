@@ -98,7 +98,8 @@ class _Prediction:
         self._min_score = arguments.min_score
         orientation = trained.orientation if arguments.orientation == "as-trained" else arguments.orientation
         self._upright = orientation == "upright"
-        self._detect = _Detect(trained.detector, image_size(arguments, trained.detector))
+        self._detector = trained.detector
+        self._size = image_size(arguments, trained.detector)
         self._saved = time.monotonic()
 
     def add(self, file: Path, picture_path: Path) -> None:
@@ -110,7 +111,7 @@ class _Prediction:
 
         try:
             image = read_image(file, upright=self._upright)
-            detections = self._detect(image)
+            detections = self._detector.detect(image, **self._size)
         except (ValueError, MemoryError, tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError) as error:
             self.findings.skip("file", str(file), _reason(error).removeprefix(f"{file} "))
             return
@@ -180,33 +181,6 @@ def _starts_as_ours(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(200).split()
     return start[:1] == [b"[]"] or start[:3] == [b"[", b"{", b'"file_name":']
-
-
-class _Detect:
-    """A detector from one image to its detections, all in the pixels of that image."""
-
-    def __init__(self, detector, size: dict[str, int]):
-        import tensorflow as tf
-
-        self._size = size
-        # One graph for images of all sizes.
-        self._function = tf.function(
-            lambda images, image_sizes: detector(images, image_sizes),
-            input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([None, 2])],
-        )
-
-    def __call__(self, image):
-        """Arrays `boxes` `(D, 4)`, `scores` `(D,)`, `classes` `(D,)` and perhaps `masks` of an `(H, W, 3)` image."""
-        import numpy as np
-
-        from tf_dcnv2.data import prepare_image
-
-        inputs = prepare_image(image, **self._size)
-        detections = {name: value[0].numpy() for name, value in self._function(**inputs).items()}
-        count = detections.pop("num_detections")
-        detections = {name: values[:count] for name, values in detections.items()}
-        to_original = np.tile(image.shape[:2] / inputs["image_sizes"][0].numpy(), 2)
-        return {**detections, "boxes": detections["boxes"] * to_original}
 
 
 def _describe(detections: dict, names: dict[int, str], min_score: float, height: int, width: int) -> list[dict]:

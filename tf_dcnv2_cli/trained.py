@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tf_dcnv2.models import FasterRCNN
-from tf_dcnv2.models.finite_weights import require_finite_weights
+from tf_dcnv2.models.weights import require_finite_weights
 
 
 class Trained(NamedTuple):

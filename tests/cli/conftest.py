@@ -4,7 +4,6 @@ import yaml
 
 from tests.models.conftest import MASK_HEAD, tiny_config
 from tf_dcnv2.data import make_synthetic_coco
-from tf_dcnv2.models import detector_class
 from tf_dcnv2_cli import main
 
 SIZE = ["--short-side", "96", "--max-side", "128"]
@@ -39,7 +38,7 @@ def mask_run_folder(tmp_path_factory):
 def _make_run(folder, **overrides):
     keras.utils.set_random_seed(0)
     config = tiny_config("fpn", **{"box_head.score_threshold": 0.0, **overrides})
-    detector = detector_class(config)(config, category_ids=(2, 5, 11, 17), name="tiny")
+    detector = config.build((2, 5, 11, 17), name="tiny")
     detector.save(folder / "best.keras")
     names = {2: "star", 5: "cross", 11: "moon", 17: "arrow"}
     categories = [{"id": key, "name": name} for key, name in names.items()]

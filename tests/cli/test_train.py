@@ -36,7 +36,7 @@ def test_a_run_reports_its_course_and_leaves_a_detector(records, tmp_path, capsy
     assert f"tf-dcnv2 evaluate {output} --records {records}" in report
     trained = load_trained(output)
     assert trained.names == {2: "star", 5: "cross", 11: "moon", 17: "arrow"}
-    assert trained.detector.config.box_head.units == 32
+    assert trained.detector.box_head.config.units == 32
 
 
 def test_a_mask_rcnn_reports_its_mask_loss_and_precision(records, tmp_path, capsys):

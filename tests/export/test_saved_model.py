@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, make_batch, tiny_config
+from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, tiny_config
 from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MaskRCNN
 
@@ -118,7 +118,7 @@ def test_an_exported_mask_rcnn_gives_the_same_masks_also_where_it_detects_nothin
 def test_training_with_feature_mimicking_exports_the_same_graph(tmp_path):
     plain, mimicking = make_detector(), make_detector()
     data = tf.data.Dataset.from_tensors(make_batch())
-    for model in (plain, FeatureMimicking(mimicking)):
+    for model in (plain, FeatureMimicking(mimicking, MIMIC)):
         model.compile("sgd")
         model.fit(data, verbose=0, shuffle=False)
     paths = [export_saved_model(model, tmp_path / name) for model, name in ((plain, "plain"), (mimicking, "mimicking"))]

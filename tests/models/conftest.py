@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tf_dcnv2.data import convert_coco
-from tf_dcnv2.models import DetectorConfig, FasterRCNN
+from tf_dcnv2.models import DetectorConfig, FasterRCNN, MimicConfig
 
 CATEGORY_IDS = (3, 7, 90)
+MIMIC = MimicConfig(rois="positive", rois_per_image=3, patch_size=64)
 MASK_HEAD = {"pooling": "v2", "pool_size": 4, "pool_branch_units": 16, "convolutions": 1, "channels": 8}
 
 
@@ -37,7 +38,7 @@ def tiny_config(neck: str = "fpn", dcn: str = "v2", **overrides) -> DetectorConf
                 "proposals": [40, 40],
             },
             "box_head": {"pooling": dcn, "pool_size": 3, "pool_branch_units": 16, "units": 32, "samples": 24},
-            "mimic": {"rois": "positive", "rois_per_image": 3, "patch_size": 64},
+            "mimic": MIMIC.to_dict(),
         }
     )
     return config.replace(**overrides)
@@ -76,7 +77,7 @@ def batch() -> tuple[dict, dict]:
 @pytest.fixture(params=["c5", "fpn"])
 def detector(request) -> FasterRCNN:
     keras.utils.set_random_seed(0)
-    return FasterRCNN(tiny_config(request.param), CATEGORY_IDS)
+    return tiny_config(request.param).build(CATEGORY_IDS)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dcnv2.models.mask_rcnn import detector_class
 from tf_dcnv2.models.presets import load_preset, preset_names
 
 pytestmark = pytest.mark.slow
@@ -23,9 +22,8 @@ def networks() -> dict[str, str]:
 @pytest.mark.parametrize("name", networks())
 def test_a_preset_detects_with_the_documented_shapes(name):
     keras.backend.clear_session()
-    detector = detector_class(load_preset(name)).from_preset(
-        name, num_classes=3, **{"rpn.proposals": [20, 20], "box_head.score_threshold": 0.0}
-    )
+    config = load_preset(name).replace(**{"rpn.proposals": [20, 20], "box_head.score_threshold": 0.0})
+    detector = config.build(category_ids=(1, 2, 3))
     detections = detector(tf.random.uniform([2, 128, 96, 3], 0, 255), tf.constant([[128.0, 96.0], [100.0, 90.0]]))
     expected = {"boxes": (2, 100, 4), "scores": (2, 100), "classes": (2, 100), "num_detections": (2,)}
     if name.startswith("mask_rcnn"):

@@ -8,14 +8,13 @@ from tensorflow.python.framework import op_callbacks
 from tests.models.conftest import MASK_HEAD, tiny_config
 from tf_dcnv2.models import DetectorConfig
 from tf_dcnv2.models.cost import Cost, default_image_size, detector_cost, total_cost, without_deformation
-from tf_dcnv2.models.mask_rcnn import detector_class
 from tf_dcnv2.models.presets import load_preset, preset_names
 
 NUM_CLASSES = 7
 
 
 def make_detector(config: DetectorConfig):
-    return detector_class(config)(config, range(1, NUM_CLASSES + 1))
+    return config.build(range(1, NUM_CLASSES + 1))
 
 
 def parts_of(detector) -> dict:

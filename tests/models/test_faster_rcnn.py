@@ -4,15 +4,13 @@ import pytest
 import tensorflow as tf
 
 from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
-from tf_dcnv2.models import FasterRCNN
-from tf_dcnv2.models.box_head import detect
-from tf_dcnv2.models.config import BoxHeadConfig
+from tf_dcnv2.models.heads import BoxHead
 
 
 def test_detections_have_the_documented_shapes_ids_and_bounds(detector, batch):
     inputs, _ = batch
     detections = {name: value.numpy() for name, value in detector(inputs).items()}
-    count = detector.config.box_head.max_detections
+    count = detector.box_head.config.max_detections
     assert {name: value.shape for name, value in detections.items()} == {
         "boxes": (2, count, 4),
         "scores": (2, count),
@@ -120,7 +118,7 @@ def test_a_detector_survives_saving_and_loading(detector, batch, tmp_path):
     detector.save(tmp_path / "detector.keras")
     loaded = keras.saving.load_model(tmp_path / "detector.keras")
     assert loaded.category_ids == CATEGORY_IDS
-    assert loaded.config == detector.config
+    assert loaded.get_config() == detector.get_config()
     for name, value in detector(inputs).items():
         np.testing.assert_allclose(loaded(inputs)[name], value, rtol=1e-5, atol=1e-5)
 
@@ -128,7 +126,7 @@ def test_a_detector_survives_saving_and_loading(detector, batch, tmp_path):
 @pytest.mark.parametrize("ids", [(), (1, 1), (-1, 2)])
 def test_category_ids_must_be_distinct_and_not_negative(ids):
     with pytest.raises(ValueError, match="category_ids must be distinct non-negative integers"):
-        FasterRCNN(tiny_config(), ids)
+        tiny_config().build(ids)
 
 
 def test_batches_of_any_size_share_one_compiled_predict(detector, batch):
@@ -142,7 +140,7 @@ def test_batches_of_any_size_share_one_compiled_predict(detector, batch):
 def test_half_precision_never_touches_boxes_and_scores(batch, policy):
     keras.config.set_dtype_policy(policy)
     try:
-        detector = FasterRCNN(tiny_config(), CATEGORY_IDS)
+        detector = tiny_config().build(CATEGORY_IDS)
         losses = detector.compute_losses(*batch)
         detections = detector(batch[0])
     finally:
@@ -157,7 +155,7 @@ def test_half_precision_never_touches_boxes_and_scores(batch, policy):
 
 def test_a_call_in_training_mode_normalises_with_the_statistics_of_its_batch(batch):
     keras.utils.set_random_seed(0)
-    detector = FasterRCNN(tiny_config("c5"), CATEGORY_IDS)
+    detector = tiny_config("c5").build(CATEGORY_IDS)
     inputs, _ = batch
     means = [variable for variable in detector.variables if "moving_mean" in variable.path]
     before = [mean.numpy() for mean in means]
@@ -183,7 +181,7 @@ def test_boxes_are_trained_towards_targets_scaled_by_the_box_weights(batch, box_
     overrides = {"box_head.positive_iou": 0.1}
     if box_weights != (10.0, 10.0, 5.0, 5.0):
         overrides["box_head.box_weights"] = box_weights
-    detector = FasterRCNN(tiny_config(**overrides), CATEGORY_IDS)
+    detector = tiny_config(**overrides).build(CATEGORY_IDS)
     for variable in detector.box_head.regressor.weights:
         variable.assign(np.zeros(variable.shape))  # so that it predicts every RoI itself
     outputs = detector.training_outputs(*batch)
@@ -206,6 +204,6 @@ def test_a_predicted_offset_of_one_moves_a_box_by_a_tenth_of_its_size():
     rois = tf.constant([[[20.0, 30.0, 40.0, 70.0]]])
     deltas = tf.constant([[[[1.0, 1.0, 5 * np.log(2.0), 0.0]]]], tf.float32)
     logits = tf.constant([[[-9.0, 9.0]]])
-    found = detect(rois, logits, deltas, tf.constant([[100.0, 100.0]]), BoxHeadConfig())
+    found = BoxHead(1, (16,), 4).detections(rois, logits, deltas, tf.constant([[100.0, 100.0]]))
     # The centre (30, 50) moves by (2, 4), and the height of 20 doubles.
     np.testing.assert_allclose(found.boxes[0, 0], [12.0, 34.0, 52.0, 74.0], rtol=1e-5)

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, make_batch, make_mask_batch, tiny_config
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
-from tf_dcnv2.models.feature_mimicking import crop
-from tf_dcnv2.models.resnet import preprocess
+from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, make_mask_batch, tiny_config
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MimicConfig, crop
 
 
 @pytest.fixture(params=["faster_rcnn c5", "faster_rcnn fpn", "mask_rcnn c5", "mask_rcnn fpn"])
@@ -17,7 +15,7 @@ def any_detector(request) -> FasterRCNN:
     kind, neck = request.param.split()
     config = tiny_config(neck, mask_head=MASK_HEAD if kind == "mask_rcnn" else None)
     keras.utils.set_random_seed(0)
-    return detector_class(config)(config, CATEGORY_IDS)
+    return config.build(CATEGORY_IDS)
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def references(*layers) -> set:
 
 
 def test_everything_but_the_two_classifiers_is_shared(detector):
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     shared = {id(variable) for variable in detector.trainable_variables}
     own = [variable for variable in model.trainable_variables if id(variable) not in shared]
     assert len(model.trainable_variables) == len(shared) + len(own)
@@ -47,7 +45,7 @@ def test_everything_but_the_two_classifiers_is_shared(detector):
 
 
 def test_both_branches_read_the_same_variables(any_detector, mask_batch):
-    model, head = FeatureMimicking(any_detector), any_detector.box_head
+    model, head = FeatureMimicking(any_detector, MIMIC), any_detector.box_head
     outputs, by_detector = variables_read(lambda: any_detector.training_outputs(*mask_batch))
     mimicked, by_branch = variables_read(lambda: model.mimic(outputs))
     assert mimicked.rois.shape[0] > 0
@@ -58,13 +56,12 @@ def test_both_branches_read_the_same_variables(any_detector, mask_batch):
 
 
 def test_a_configuration_without_mimicking_is_refused():
-    detector = FasterRCNN(tiny_config(**{"mimic.rois": "none"}), CATEGORY_IDS)
     with pytest.raises(ValueError, match="with 'none' the detector is trained by itself"):
-        FeatureMimicking(detector)
+        FeatureMimicking(tiny_config().build(CATEGORY_IDS), MimicConfig())
 
 
 def test_both_branches_send_gradients_into_the_shared_backbone(detector, batch):
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     kernel = detector.backbone.get_layer("conv1_conv").kernel.value
     with tf.GradientTape(persistent=True) as tape:
         outputs = detector.training_outputs(*batch)
@@ -78,7 +75,7 @@ def test_both_branches_send_gradients_into_the_shared_backbone(detector, batch):
 def test_stop_gradient_makes_the_rcnn_feature_a_fixed_target(detector, batch):
     def gradient(stop_gradient):
         keras.utils.set_random_seed(3)
-        model = FeatureMimicking(detector, {"stop_gradient": stop_gradient})
+        model = FeatureMimicking(detector, dataclasses.replace(MIMIC, stop_gradient=stop_gradient))
         outputs = detector.training_outputs(*batch)
         outputs = outputs._replace(features=tf.stop_gradient(outputs.features))
         with tf.GradientTape() as tape:
@@ -93,7 +90,7 @@ def test_stop_gradient_makes_the_rcnn_feature_a_fixed_target(detector, batch):
     ("positive", True, False), ("negative", False, True), ("all", True, True),
 ])  # fmt: skip
 def test_omega_holds_the_kind_of_rois_asked_for(detector, batch, rois, has_objects, has_background):
-    model = FeatureMimicking(detector, {"rois": rois, "rois_per_image": 24, "patch_size": 64})
+    model = FeatureMimicking(detector, rois=rois, rois_per_image=24, patch_size=64)
     outputs = detector.training_outputs(*batch)
     mimicked = model.mimic(outputs)
     labels = {tuple(box): label for box, label in zip(
@@ -102,13 +99,16 @@ def test_omega_holds_the_kind_of_rois_asked_for(detector, batch, rois, has_objec
     assert (drawn - {0} != set(), 0 in drawn) == (has_objects, has_background)
 
 
-def test_a_mapping_changes_the_settings_of_the_detector(detector):
-    model = FeatureMimicking(detector, {"rois": "all"})
-    assert model.config == dataclasses.replace(detector.config.mimic, rois="all")
+def test_positive_rois_are_mimicked_as_in_the_paper_unless_told_otherwise(detector):
+    assert FeatureMimicking(detector).config == MimicConfig(rois="positive")
+    assert FeatureMimicking(detector, patch_size=64).config == MimicConfig(rois="positive", patch_size=64)
+    assert FeatureMimicking(detector, rois="all").config == MimicConfig(rois="all")
+    with pytest.raises(ValueError, match="Give either config or its fields"):
+        FeatureMimicking(detector, MIMIC, rois="all")
 
 
 def test_at_most_the_wanted_number_of_rois_of_an_image_is_drawn(detector, batch):
-    model = FeatureMimicking(detector, {"rois": "all", "rois_per_image": 2, "patch_size": 64})
+    model = FeatureMimicking(detector, rois="all", rois_per_image=2, patch_size=64)
     indices = model.mimic(detector.training_outputs(*batch)).image_indices.numpy()
     np.testing.assert_array_equal(np.bincount(indices), [2, 2])
 
@@ -116,7 +116,7 @@ def test_at_most_the_wanted_number_of_rois_of_an_image_is_drawn(detector, batch)
 def test_without_positive_rois_the_losses_are_zero_and_training_goes_on(detector, batch):
     inputs, targets = batch
     targets = {**targets, "classes": -tf.ones_like(targets["classes"])}
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     model.compile(keras.optimizers.SGD(1e-3))
     history = model.fit(tf.data.Dataset.from_tensors((inputs, targets)), verbose=0).history
     assert history["mimic_loss"] == [0.0]
@@ -125,7 +125,7 @@ def test_without_positive_rois_the_losses_are_zero_and_training_goes_on(detector
 
 
 def test_features_of_the_same_roi_grow_alike_when_only_mimicking_is_trained(any_detector, mask_batch):
-    model = FeatureMimicking(any_detector, {"rois": "positive", "rois_per_image": 6, "patch_size": 64})
+    model = FeatureMimicking(any_detector, rois="positive", rois_per_image=6, patch_size=64)
     optimizer = keras.optimizers.Adam(3e-3)
     variables = any_detector.trainable_variables
     losses, similarity = [], []
@@ -145,7 +145,7 @@ def test_features_of_the_same_roi_grow_alike_when_only_mimicking_is_trained(any_
 
 def test_the_detector_features_are_those_it_classifies_the_rois_by(detector, batch):
     outputs = detector.training_outputs(*batch)
-    mimicked = FeatureMimicking(detector).mimic(outputs)
+    mimicked = FeatureMimicking(detector, MIMIC).mimic(outputs)
     assert mimicked.rois.shape[0] > 0
     for image, roi, feature in zip(mimicked.image_indices, mimicked.rois, mimicked.detector_features, strict=True):
         (where,) = np.flatnonzero(np.all(outputs.rois.boxes[image] == roi, axis=-1))[:1]
@@ -154,24 +154,24 @@ def test_the_detector_features_are_those_it_classifies_the_rois_by(detector, bat
 
 def test_a_crop_is_pooled_whole_from_the_level_with_stride_16(detector, batch):
     outputs = detector.training_outputs(*batch)
-    mimicked = FeatureMimicking(detector).mimic(outputs)
+    mimicked = FeatureMimicking(detector, MIMIC).mimic(outputs)
     patches = crop(outputs.images, mimicked.rois, mimicked.image_indices, 64)
     np.testing.assert_array_equal(mimicked.patches, patches)
     levels = detector.extract(patches, training=False)["roi"]
     count = patches.shape[0]
     whole = tf.constant([[[0.0, 0.0, 64.0, 64.0]]] * count)
-    level = tf.fill([count, 1], detector.roi_strides.index(16))
+    level = tf.fill([count, 1], detector.box_head.strides.index(16))
     expected = detector.box_head.features(levels, whole, level)[:, 0]
     np.testing.assert_allclose(mimicked.rcnn_features, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_crops_of_the_images_show_what_the_backbone_saw(detector, batch):
     inputs, targets = batch
-    mimicked = FeatureMimicking(detector).mimic(detector.training_outputs(inputs, targets, training=False))
+    mimicked = FeatureMimicking(detector, MIMIC).mimic(detector.training_outputs(inputs, targets, training=False))
     pictures = crop(inputs["images"], mimicked.rois, mimicked.image_indices, 64)
     # All objects, and so all positive RoIs, are in the first image, which has no padding.
     assert not np.any(mimicked.image_indices)
-    np.testing.assert_allclose(preprocess(pictures, detector.config.backbone), mimicked.patches, atol=1e-5)
+    np.testing.assert_allclose(detector.backbone.preprocess(pictures), mimicked.patches, atol=1e-5)
 
 
 def test_inference_is_the_same_graph_before_and_after_training_with_mimicking(any_detector, mask_batch):
@@ -181,7 +181,7 @@ def test_inference_is_the_same_graph_before_and_after_training_with_mimicking(an
         return [(node.name, node.op, tuple(node.input)) for node in nodes]
 
     before = graph()
-    model = FeatureMimicking(any_detector)
+    model = FeatureMimicking(any_detector, MIMIC)
     model.compile("sgd")
     model.fit(tf.data.Dataset.from_tensors(mask_batch), verbose=0, shuffle=False)
     assert graph() == before
@@ -189,7 +189,7 @@ def test_inference_is_the_same_graph_before_and_after_training_with_mimicking(an
 
 def test_the_loss_is_the_sum_over_omega_averaged_over_images(detector, batch):
     keras.utils.set_random_seed(0)
-    model = FeatureMimicking(detector, {"rois": "all", "rois_per_image": 4, "patch_size": 64, "mimic_weight": 0.1})
+    model = FeatureMimicking(detector, rois="all", rois_per_image=4, patch_size=64, mimic_weight=0.1)
     mimicked = model.mimic(detector.training_outputs(*batch))
     a, b = mimicked.rcnn_features.numpy(), mimicked.detector_features.numpy()
     cosine = np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
@@ -215,7 +215,7 @@ def test_the_class_loss_of_crops_is_a_tenth_of_the_mean_cross_entropy_of_a_softm
 
 
 def test_training_with_mimicking_trains_the_detector_in_place(detector, batch):
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     before = detector.box_head.fc2.kernel.numpy()
     model.compile(keras.optimizers.Adam(1e-3))
     history = model.fit(tf.data.Dataset.from_tensors(batch).repeat(5), verbose=0).history
@@ -225,7 +225,7 @@ def test_training_with_mimicking_trains_the_detector_in_place(detector, batch):
 
 
 def test_crops_do_not_reach_the_moving_averages(detector, batch):
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     outputs = detector.training_outputs(*batch)
     variable = detector.backbone.get_layer("conv1_bn").moving_mean
     before = variable.numpy()
@@ -234,7 +234,7 @@ def test_crops_do_not_reach_the_moving_averages(detector, batch):
 
 
 def test_a_mimicking_model_survives_saving_and_loading(detector, batch, tmp_path):
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     model.save(tmp_path / "mimicking.keras")
     loaded = keras.saving.load_model(tmp_path / "mimicking.keras")
     np.testing.assert_allclose(loaded(batch[0])["scores"], detector(batch[0])["scores"], rtol=1e-5, atol=1e-5)

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, make_mask_batch, tiny_config
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MaskRCNN, detector_class
-from tf_dcnv2.models.mask_head import of_class
+from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, make_mask_batch, tiny_config
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MaskRCNN
+from tf_dcnv2.models.heads.mask_head import mask_of_class
 
 SIDE = 2 * MASK_HEAD["pool_size"]
 
@@ -22,7 +22,7 @@ def batch() -> tuple[dict, dict]:
 
 def make_detector(neck: str, **overrides) -> MaskRCNN:
     keras.utils.set_random_seed(0)
-    return MaskRCNN(tiny_config(neck, **{"mask_head": MASK_HEAD, **overrides}), CATEGORY_IDS)
+    return tiny_config(neck, **{"mask_head": MASK_HEAD, **overrides}).build(CATEGORY_IDS)
 
 
 @pytest.mark.parametrize("neck", ["c5", "fpn"])
@@ -30,7 +30,7 @@ def test_every_detection_has_a_mask_of_probabilities_and_unused_slots_are_zero(n
     detector = make_detector(neck, **{"rpn.proposals": [40, 20]})  # too few for 100 detections
     detections = {name: value.numpy() for name, value in detector(batch[0]).items()}
     masks, count = detections["masks"], detections["num_detections"]
-    assert masks.shape == (2, detector.config.box_head.max_detections, SIDE, SIDE)
+    assert masks.shape == (2, detector.box_head.config.max_detections, SIDE, SIDE)
     assert count.min() > 0
     assert count.max() < masks.shape[1]
     for image in range(2):
@@ -52,7 +52,7 @@ def test_a_mask_is_the_one_of_the_detected_class_on_the_final_box(detector, batc
 
 def test_the_class_of_each_roi_picks_its_mask():
     masks = tf.reshape(tf.range(2 * 2 * 2 * 3), [2, 2, 2, 3])
-    np.testing.assert_array_equal(of_class(masks, tf.constant([2, 0])), [[[2, 5], [8, 11]], [[12, 15], [18, 21]]])
+    np.testing.assert_array_equal(mask_of_class(masks, tf.constant([2, 0])), [[[2, 5], [8, 11]], [[12, 15], [18, 21]]])
 
 
 @pytest.mark.parametrize("neck", ["c5", "fpn"])
@@ -118,7 +118,7 @@ def test_targets_without_masks_are_refused_with_the_remedy(detector, batch):
 
 
 def test_mimicking_trains_a_mask_rcnn_through_its_classification_head(detector, batch):
-    model = FeatureMimicking(detector)
+    model = FeatureMimicking(detector, MIMIC)
     outputs = detector.training_outputs(*batch)
     with tf.GradientTape() as tape:
         loss = model.mimic(detector.training_outputs(*batch)).losses["mimic_loss"]
@@ -152,13 +152,12 @@ def test_masks_and_their_loss_are_float32_in_half_precision_too(batch, policy):
 
 
 def test_the_configuration_decides_between_the_detectors():
-    without, with_masks = tiny_config(), tiny_config(mask_head=MASK_HEAD)
-    assert detector_class(without) is FasterRCNN
-    assert detector_class(with_masks) is MaskRCNN
-    with pytest.raises(ValueError, match="config.mask_head must be None for a FasterRCNN"):
-        FasterRCNN(with_masks, CATEGORY_IDS)
-    with pytest.raises(ValueError, match="config.mask_head must be a MaskHeadConfig for a MaskRCNN"):
-        MaskRCNN(without, CATEGORY_IDS)
+    assert type(tiny_config().build(CATEGORY_IDS)) is FasterRCNN
+    assert type(tiny_config(mask_head=MASK_HEAD).build(CATEGORY_IDS)) is MaskRCNN
+    with pytest.raises(ValueError, match="FasterRCNN has no mask head, and preset 'mask_rcnn_small_dcnv2' one"):
+        FasterRCNN.from_preset("mask_rcnn_small_dcnv2", num_classes=3)
+    with pytest.raises(ValueError, match="MaskRCNN has a mask head, and preset 'faster_rcnn_small_dcnv2' none"):
+        MaskRCNN.from_preset("faster_rcnn_small_dcnv2", num_classes=3)
 
 
 def test_an_object_whose_mask_is_not_known_does_not_teach_the_mask_head(detector, batch):
@@ -180,7 +179,7 @@ def test_an_object_whose_mask_is_not_known_does_not_teach_the_mask_head(detector
 def test_both_heads_pool_from_the_level_that_the_canonical_size_says(canonical_size, level):
     plain = {"mask_head": {**MASK_HEAD, "pooling": "none"}, "box_head.pooling": "none"}
     detector = make_detector("fpn", **plain, **{"neck.canonical_size": canonical_size})
-    levels = [tf.fill([1, 12, 16, detector.config.neck.channels], float(number)) for number in range(3)]
+    levels = [tf.fill([1, 12, 16, detector.neck.channels["roi"]], float(number)) for number in range(3)]
     box, image = tf.constant([[10.0, 10.0, 66.0, 66.0]]), tf.constant([0])
     for head in (detector.box_head, detector.mask_head):
         np.testing.assert_allclose(head.pool(levels, box, image), level, atol=1e-6)

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from tf_dcnv2.models import BackboneConfig, ResNetBackbone
-from tf_dcnv2.models.grouped_conv import GroupedConv2D
-from tf_dcnv2.models.resnet import preprocess
+from tf_dcnv2.models.backbones.grouped_conv import GroupedConv2D
+from tf_dcnv2.models.backbones.preprocessing import preprocess
+from tf_dcnv2.models.parts import deformable_convolutions
 from tf_dcnv2.models.weights import copy_weights
 
 DEPTHS = {"ResNet50": (3, 4, 6, 3), "ResNet101": (3, 4, 23, 3)}
@@ -147,7 +148,7 @@ def test_a_grouped_convolution_has_the_gradients_of_its_groups():
 def test_images_are_normalised_as_torchvision_does():
     images = tf.constant([[[[255.0, 0.0, 127.5]]]])
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.5 - 0.406) / 0.225]
-    prepared = preprocess(images, BackboneConfig(preprocessing="torch"))
+    prepared = preprocess(images, "torch")
     np.testing.assert_allclose(prepared[0, 0, 0], expected, rtol=1e-5)
 
 
@@ -160,7 +161,7 @@ def test_the_epsilon_of_the_normalisation_is_configurable():
 def test_dcnv2_replaces_thirteen_convolutions_and_nothing_else():
     regular = ResNetBackbone()
     deformable = ResNetBackbone.from_preset("faster_rcnn_r50_dcnv2")
-    assert len(deformable.deformable_layers()) == 13
+    assert len(deformable_convolutions(deformable)) == 13
     report = copy_weights(regular, deformable)
     assert not report.skipped
     assert len(report.new) == 2 * 13

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dcnv2.models.anchors import Anchors
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
 from tf_dcnv2.models.losses import box_head_losses, mask_loss, rpn_losses, smooth_l1
-from tf_dcnv2.models.rpn import propose
+from tf_dcnv2.models.rpn import RPN
+from tf_dcnv2.models.rpn.anchors import Anchors
 from tf_dcnv2.models.suppression import suppress
 from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, mask_targets, sample_rois
 
@@ -68,7 +68,8 @@ def test_sampled_rois_carry_the_label_and_box_of_the_object_they_overlap_most():
 def test_proposals_are_clipped_ranked_and_without_duplicates():
     anchors = [tf.constant([[0.0, 0, 10, 10], [0, 0, 10, 11], [30, 30, 60, 60], [200, 200, 210, 210]])]
     logits, deltas = [tf.constant([[1.0, 2.0, 0.0, 9.0]])], [tf.zeros([1, 4, 4])]
-    boxes, scores = propose(logits, deltas, anchors, tf.constant([[50.0, 100.0]]), RPNConfig(proposals=(5, 3)), False)
+    rpn = RPN((16,), 4, proposals=(5, 3))
+    boxes, scores = rpn.propose(logits, deltas, anchors, tf.constant([[50.0, 100.0]]), training=False)
     np.testing.assert_allclose(boxes[0], [[0, 0, 10, 11], [30, 30, 50, 60], [0, 0, 0, 0]], atol=1e-4)
     np.testing.assert_allclose(scores[0], [tf.sigmoid(2.0), 0.5, 0.0])
 
@@ -79,12 +80,9 @@ def test_proposals_lie_within_their_images_however_they_are_predicted(rng):
     corners = rng.uniform(-40, 80, [40, 2])
     anchors = [tf.constant(np.concatenate([corners, corners + 30], axis=1), tf.float32)]
     logits, deltas = [rng.normal(size=[2, 40])], [rng.normal(0, 2, [2, 40, 4])]
-    boxes, scores = propose(
-        *([tf.constant(part[0], tf.float32)] for part in (logits, deltas)),
-        anchors,
-        tf.constant(sizes),
-        RPNConfig(proposals=(30, 30), nms_iou=0.9),
-        True,
+    rpn = RPN((16,), 4, proposals=(30, 30), nms_iou=0.9)
+    boxes, scores = rpn.propose(
+        *([tf.constant(part[0], tf.float32)] for part in (logits, deltas)), anchors, tf.constant(sizes), training=True
     )
     used = scores.numpy() > 0
     assert used.sum() > 20
@@ -99,13 +97,9 @@ def test_proposals_are_ranked_by_logits_that_probabilities_cannot_tell_apart(lev
     anchors = [tf.constant([[0.0, 0, 10, 10], [20, 20, 30, 30]]), tf.constant([[40.0, 40, 50, 50], [0, 40, 10, 50]])]
     logits = [tf.constant([[20.0, 25.0]]), tf.constant([[30.0, -3.0]])]
     deltas = [tf.zeros([1, 2, 4])] * 2
-    boxes, scores = propose(
-        logits[:levels],
-        deltas[:levels],
-        anchors[:levels],
-        tf.constant([[60.0, 60.0]]),
-        RPNConfig(proposals=(4, 4)),
-        True,
+    rpn = RPN((16,) * levels, 4, anchor_sizes=(32,) * levels, proposals=(4, 4))
+    boxes, scores = rpn.propose(
+        logits[:levels], deltas[:levels], anchors[:levels], tf.constant([[60.0, 60.0]]), training=True
     )
     expected = [[20, 20, 30, 30], [0, 0, 10, 10], [0, 0, 0, 0], [0, 0, 0, 0]]
     if levels == 2:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tf_dcnv2.data import load_records, read_dataset_info
-from tf_dcnv2.models import FeatureMimicking, detector_class
+from tf_dcnv2.models import FeatureMimicking
 from tf_dcnv2.models.presets import load_preset, preset_names
 
 pytestmark = pytest.mark.slow
@@ -54,8 +54,8 @@ def train_five_steps(name: str, prefix: Path) -> None:
     """The body of the test, for a process of its own."""
     keras.utils.set_random_seed(0)
     config = load_preset(name).replace(**SIZE, **FEWER)
-    detector = detector_class(config)(config, read_dataset_info(prefix).category_ids)
-    model = detector if config.mimic.rois == "none" else FeatureMimicking(detector)
+    detector = config.build(read_dataset_info(prefix).category_ids)
+    model = detector if config.mimic.rois == "none" else FeatureMimicking(detector, config.mimic)
     # Without ImageNet weights behind its frozen normalisation the network wants small steps.
     model.compile(keras.optimizers.SGD(1e-4, momentum=0.9, global_clipnorm=10.0))
     images = load_records(prefix, batch_size=2, training=True, masks=detector.has_mask_head, seed=0, **SIZE)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, tiny_config
+from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, tiny_config
 from tf_dcnv2.layers import ModulatedDeformableConv2D, ModulatedDeformableRoIPooling
-from tf_dcnv2.models import DetectorConfig, FeatureMimicking, detector_class
+from tf_dcnv2.models import DetectorConfig, FeatureMimicking
 from tf_dcnv2.models.presets import load_preset, preset_names
 
 NARROW = {
@@ -45,7 +45,7 @@ def paths(variables) -> set[str]:
 
 @pytest.mark.parametrize(("name", "config"), narrow_presets().items(), ids=narrow_presets())
 def test_weight_decay_reaches_exactly_the_kernels_of_every_preset(name, config):
-    model = FeatureMimicking(detector_class(config)(config, CATEGORY_IDS))
+    model = FeatureMimicking(config.build(CATEGORY_IDS), MIMIC)
     kernels = [variable for variable in model.weights if len(variable.shape) > 1]
     regularized = [variable for variable in model.weights if variable.regularizer is not None]
     assert paths(regularized) == paths(kernels)
@@ -57,7 +57,7 @@ def test_weight_decay_reaches_exactly_the_kernels_of_every_preset(name, config):
 def test_the_penalty_pulls_every_kernel_by_1e_4_times_itself(neck):
     keras.utils.set_random_seed(0)
     config = tiny_config(neck, mask_head=MASK_HEAD)
-    model = FeatureMimicking(detector_class(config)(config, CATEGORY_IDS))
+    model = FeatureMimicking(config.build(CATEGORY_IDS), MIMIC)
     for variable in model.trainable_variables:  # branches that start at zero would be pulled by nothing
         variable.assign(variable + 0.1 * tf.random.normal(variable.shape))
     with tf.GradientTape() as tape:
@@ -71,7 +71,7 @@ def test_the_penalty_pulls_every_kernel_by_1e_4_times_itself(neck):
 
 def test_without_weight_decay_nothing_is_penalised():
     config = tiny_config(mask_head=MASK_HEAD, weight_decay=0.0)
-    model = FeatureMimicking(detector_class(config)(config, CATEGORY_IDS))
+    model = FeatureMimicking(config.build(CATEGORY_IDS), MIMIC)
     assert model.losses == []
     assert all(variable.regularizer is None for variable in model.weights)
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models.conftest import CATEGORY_IDS, tiny_config
+from tests.models.conftest import CATEGORY_IDS, MIMIC, tiny_config
 from tf_dcnv2.models import BackboneConfig, FasterRCNN, FeatureMimicking, ResNetBackbone
 from tf_dcnv2.models.weights import copy_weights, load_weights
 
@@ -17,7 +17,7 @@ def tiny_backbone(**changes) -> ResNetBackbone:
 
 def tiny_detector(category_ids=CATEGORY_IDS, seed=1, **changes) -> FasterRCNN:
     keras.utils.set_random_seed(seed)
-    return FasterRCNN(tiny_config(**changes), category_ids)
+    return tiny_config(**changes).build(category_ids)
 
 
 def values_by_name(model: keras.Model) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ def test_a_detector_of_the_same_classes_is_loaded_completely(tmp_path):
 
 def test_of_a_detector_of_other_classes_all_but_the_class_layers_is_loaded(tmp_path):
     source, detector = tiny_detector((1, 2, 3, 4, 5), seed=1), tiny_detector(seed=2)
-    FeatureMimicking(source).save(tmp_path / "mimicking.keras")
+    FeatureMimicking(source, MIMIC).save(tmp_path / "mimicking.keras")
     before = values_by_name(detector)
     report = load_weights(detector, str(tmp_path / "mimicking.keras"))
     of_classes = {f"box_head/{layer}/{part}" for layer in ("classifier", "regressor") for part in ("kernel", "bias")}
@@ -184,7 +184,7 @@ def test_imagenet_weights_fill_the_backbone_of_a_preset_and_the_log_says_so(offl
 )
 def test_imagenet_weights_of_another_architecture_do_not_exist(offline_imagenet, changes, named):
     backbone = tiny_backbone()
-    backbone.backbone_config = BackboneConfig(**changes)
+    backbone.config = BackboneConfig(**changes)
     with pytest.raises(ValueError, match=f"ResNet-50 and ResNet-101 .* Received: {named}"):
         load_weights(backbone, "imagenet")
 
@@ -195,6 +195,6 @@ def test_a_failed_download_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(keras.applications, "ResNet50", fail)
     backbone = tiny_backbone()
-    backbone.backbone_config = BackboneConfig()
+    backbone.config = BackboneConfig()
     with pytest.raises(OSError, match="could not be fetched: URL fetch failure. Where there is no network, give"):
         load_weights(backbone, "imagenet")

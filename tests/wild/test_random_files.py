@@ -18,7 +18,6 @@ from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
 from tf_dcnv2.data.coco.annotations import load_json, read_coco_annotations
 from tf_dcnv2.data.findings import Findings
 from tf_dcnv2.evaluation import evaluate_coco
-from tf_dcnv2.models import FasterRCNN, detector_class
 from tf_dcnv2_cli import main
 from tf_dcnv2_cli.errors import describe
 
@@ -122,7 +121,7 @@ def commands_work(images, tmp_path, report):
 @pytest.mark.parametrize("first", range(1000, 3000, 200))
 def test_two_thousand_random_files_convert_train_evaluate_and_predict(images, tmp_path, first):
     config = tiny_config("fpn", mask_head=MASK_HEAD)
-    detector = detector_class(config)(config, category_ids=(1, 2))
+    detector = config.build((1, 2))
     detector.compile(keras.optimizers.SGD(1e-4))
     trained = 0
     for seed in range(first, first + 200):

@@ -1,18 +1,47 @@
 """Detectors assembled from the layers: backbones, Faster and Mask R-CNN, and R-CNN feature mimicking."""
 
-from tf_dcnv2.models.config import BackboneConfig, DetectorConfig, MimicConfig
+from tf_dcnv2.models.backbones import Backbone, KerasBackbone, ResNetBackbone
+from tf_dcnv2.models.config import (
+    BackboneConfig,
+    BoxHeadConfig,
+    DetectorConfig,
+    MaskHeadConfig,
+    MimicConfig,
+    NeckConfig,
+    RPNConfig,
+)
 from tf_dcnv2.models.faster_rcnn import FasterRCNN
-from tf_dcnv2.models.feature_mimicking import FeatureMimicking
-from tf_dcnv2.models.mask_rcnn import MaskRCNN, detector_class
-from tf_dcnv2.models.resnet import ResNetBackbone
+from tf_dcnv2.models.feature_mimicking import FeatureMimicking, crop
+from tf_dcnv2.models.heads import BoxHead, MaskHead
+from tf_dcnv2.models.mask_rcnn import MaskRCNN
+from tf_dcnv2.models.necks import C5Neck, FeaturePyramid, Neck
+from tf_dcnv2.models.presets import load_preset, preset_names
+from tf_dcnv2.models.rpn import RPN
+from tf_dcnv2.models.weights import WeightReport, load_weights
 
 __all__ = [
+    "RPN",
+    "Backbone",
     "BackboneConfig",
+    "BoxHead",
+    "BoxHeadConfig",
+    "C5Neck",
     "DetectorConfig",
     "FasterRCNN",
     "FeatureMimicking",
+    "FeaturePyramid",
+    "KerasBackbone",
+    "MaskHead",
+    "MaskHeadConfig",
     "MaskRCNN",
     "MimicConfig",
+    "Neck",
+    "NeckConfig",
+    "RPNConfig",
     "ResNetBackbone",
-    "detector_class",
+    "WeightReport",
+    "crop",
+    "load_preset",
+    "load_weights",
+    "preset_names",
 ]

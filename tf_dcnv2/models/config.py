@@ -5,7 +5,8 @@ A configuration is plain data: it round-trips through dictionaries (YAML presets
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tf_dcnv2._core.checked_types import (
     MinLength,
@@ -17,6 +18,9 @@ from tf_dcnv2._core.checked_types import (
     Range,
 )
 from tf_dcnv2._core.settings import Settings
+
+if TYPE_CHECKING:
+    from tf_dcnv2.models.faster_rcnn import FasterRCNN
 
 Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
@@ -238,3 +242,19 @@ class DetectorConfig(Settings):
                 "BackboneConfig.dilated_c5 belongs to NeckConfig.kind='c5', with features of stride 16, not to 'fpn'. "
                 f"Received: dilated_c5={self.backbone.dilated_c5}, kind={self.neck.kind!r}"
             )
+
+    def build(self, category_ids: Sequence[int], name: str | None = None) -> "FasterRCNN":
+        """Puts the detector together: a `MaskRCNN` if there is a `mask_head`, a `FasterRCNN` otherwise.
+
+        Args:
+            category_ids: the data set's category ids.
+            name: of the model.
+
+        Example:
+            >>> config = load_preset("faster_rcnn_small_dcnv2").replace(short_side=400)
+            >>> detector = config.build(category_ids=(1, 2, 3))
+        """
+        # Imported here: detectors are made of parts, which take their settings from this module.
+        from tf_dcnv2.models.assembly import build_detector
+
+        return build_detector(self, category_ids, name)

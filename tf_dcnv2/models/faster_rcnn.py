@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tf_dcnv2.models.anchors import Anchors
-from tf_dcnv2.models.box_head import BoxHead, Detections, detect
+from tf_dcnv2.models.backbones import Backbone
 from tf_dcnv2.models.categories import CategoryMap
-from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.heads import BoxHead, Detections
+from tf_dcnv2.models.image_detection import Image, ImageDetection
 from tf_dcnv2.models.loss_model import LossModel
-from tf_dcnv2.models.losses import box_head_losses, rpn_losses
-from tf_dcnv2.models.neck import make_neck
+from tf_dcnv2.models.losses import box_head_losses
+from tf_dcnv2.models.necks import Neck
 from tf_dcnv2.models.presets import load_preset, preset_names
-from tf_dcnv2.models.resnet import ResNetBackbone, preprocess
-from tf_dcnv2.models.rpn import RPNHead, propose
-from tf_dcnv2.models.targets import SampledRoIs, label_anchors, sample_rois
+from tf_dcnv2.models.rpn import RPN
+from tf_dcnv2.models.targets import SampledRoIs, sample_rois
 from tf_dcnv2.models.weights import WeightReport, load_weights
 
 
@@ -40,15 +40,24 @@ class TrainingOutputs(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
 class FasterRCNN(LossModel):
-    """Two-stage object detector.
+    """Two-stage object detector, put together from its parts.
+
+    Each part is a Keras object of its own, which can be used, saved and replaced by itself. `from_preset` puts the
+    paper's detectors together; a `DetectorConfig` others, by its method `build`.
 
     Args:
-        config: a `DetectorConfig`, or nested mappings of its fields.
-        category_ids: the data set's category ids, e.g. COCO's 80 ids between 1 and 90.
+        backbone: from images to feature maps: a `ResNetBackbone`, a `KerasBackbone` around any Keras model, or any
+            layer or model that is a `Backbone`.
+        neck: from these to the levels that the RPN and the heads look at: a `C5Neck` or a `FeaturePyramid`.
+        rpn: an `RPN` for `neck.strides["rpn"]` and `neck.channels["rpn"]`.
+        box_head: a `BoxHead` for `neck.strides["roi"]` and `neck.channels["roi"]`.
+        category_ids: the data set's category ids, one for each class of the head: COCO's 80 ids between 1 and 90.
+        short_side, max_side: image size in pixels that the detector is meant for: the shorter side is resized to the
+            first, the longer never beyond the second. `detect` and the commands use it; a call takes any size.
 
     Call it on `{"images": (B, H, W, 3), "image_sizes": (B, 2)}`, or on `(images, image_sizes)`: RGB images with values
     0..255, padded at the bottom and right, and the true (height, width) of each in pixels; without sizes the images are
-    taken to be unpadded. Any H and W. It returns, for at most D = `config.box_head.max_detections` detections an image,
+    taken to be unpadded. Any H and W. It returns, for at most D = `box_head.config.max_detections` detections an image,
     best first:
 
         boxes           float32 `(B, D, 4)` `[y1, x1, y2, x2]` in pixels of the given images, zeros when unused
@@ -56,57 +65,85 @@ class FasterRCNN(LossModel):
         classes         int32 `(B, D)`, the data set's own category ids, -1 when unused
         num_detections  int32 `(B,)`
 
+    With `training=True` normalisations use, and learn from, the statistics of the batch. `detect` takes images of any
+    size, or their files, and gives boxes in pixels of each image.
+
     Train it with `compile(optimizer)`, which needs no loss, and `fit` on the batches of `tf_dcnv2.data.load_records`.
+
+    Raises:
+        ValueError: two parts do not fit together; the message says which.
 
     Example:
         >>> detector = FasterRCNN.from_preset("faster_rcnn_small_dcnv2", num_classes=3)
         >>> detector(tf.zeros([1, 320, 320, 3]))["boxes"].shape
         TensorShape([1, 100, 4])
 
+        With a backbone of one's own:
+
+        >>> network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
+        >>> features = {"C4": "block_13_expand_relu", "C5": "out_relu"}
+        >>> backbone = KerasBackbone(network, features, preprocessing="unit")
+        >>> neck = FeaturePyramid(backbone.strides, backbone.channels, levels=(4, 5, 6))
+        >>> rpn = RPN(neck.strides["rpn"], neck.channels["rpn"], anchor_sizes=(64, 128, 256))
+        >>> head = BoxHead(3, neck.strides["roi"], neck.channels["roi"], pooling="v2")
+        >>> detector = FasterRCNN(backbone, neck, rpn, head, category_ids=(1, 2, 3))
+
     References: Ren et al., "Faster R-CNN" (arXiv:1506.01497); Zhu et al., "Deformable ConvNets v2" (arXiv:1811.11168).
     """
 
     presets = preset_names("faster_rcnn")
     weight_report: WeightReport | None = None
+    parts = ("backbone", "neck", "rpn", "box_head")
     has_mask_head = False
     loss_terms = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss")
 
-    def __init__(self, config: DetectorConfig | Mapping[str, Any], category_ids: Sequence[int], *, name=None, **kwargs):
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Neck,
+        rpn: RPN,
+        box_head: BoxHead,
+        *,
+        category_ids: Sequence[int],
+        short_side: int = 800,
+        max_side: int = 1333,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(loss_names=self.loss_terms, name=name, **kwargs)
-        self.config = config = config if isinstance(config, DetectorConfig) else DetectorConfig.from_dict(config)
-        if self.has_mask_head != (config.mask_head is not None):
-            raise ValueError(
-                f"config.mask_head must be {'a MaskHeadConfig' if self.has_mask_head else 'None'} for a "
-                f"{type(self).__name__}: a MaskRCNN has a mask head, a FasterRCNN none. Received: {config.mask_head}"
-            )
         self._categories = CategoryMap(category_ids)
-        regularizer = self.kernel_regularizer
-        self.backbone = ResNetBackbone(config.backbone, kernel_regularizer=regularizer)
-        neck = make_neck(config.neck, self.backbone, regularizer)
-        self.neck = neck.model
-        self.roi_strides = neck.roi_strides
-        sizes = [config.rpn.anchor_sizes] if config.neck.kind == "c5" else [(size,) for size in config.rpn.anchor_sizes]
-        self._anchors = Anchors(sizes, config.rpn.aspect_ratios, neck.rpn_strides)
-        self.rpn = RPNHead(config.rpn.channels, self._anchors.per_cell, regularizer, name="rpn")
-        self.rpn.build((None, None, None, neck.rpn_channels))
-        self._add_heads(
-            neck,
-            len(self.category_ids),
-            canonical_size=config.neck.canonical_size,
-            kernel_regularizer=regularizer,
-        )
+        self.short_side, self.max_side = short_side, max_side
+        self.backbone = backbone
+        self.neck = neck
+        self.rpn = rpn
+        self.box_head = box_head
+        self._fit_together("rpn", rpn.strides, rpn.in_channels)
+        self._add_head("box_head", box_head)
+        for part in (neck, rpn):
+            if not part.built:
+                part.build()
+        self._image_detection = ImageDetection(self)
         self.built = True
 
-    @property
-    def kernel_regularizer(self) -> keras.regularizers.Regularizer | None:
-        """The weight decay of every kernel."""
-        # Keras' L2 penalty is its factor times the squared norm; weight decay is defined by half of that.
-        return keras.regularizers.L2(0.5 * self.config.weight_decay) if self.config.weight_decay else None
+    def _add_head(self, name: str, head: keras.layers.Layer) -> None:
+        """Checks and builds a head that looks at RoIs."""
+        self._fit_together(name, head.strides, head.in_channels)
+        if head.num_classes != len(self.category_ids):
+            raise ValueError(
+                f"{name} must have as many classes as there are category ids. "
+                f"Received: {name}.num_classes={head.num_classes}, category_ids={self.category_ids}"
+            )
+        if not head.built:
+            head.build()
 
-    def _add_heads(self, *arguments, **named_arguments) -> None:
-        """Creates what looks at RoIs; the arguments are those of every head, after its configuration."""
-        self.box_head = BoxHead(self.config.box_head, *arguments, **named_arguments, name="box_head")
-        self.box_head.build()
+    def _fit_together(self, name: str, strides: Sequence[int], in_channels: int) -> None:
+        kind = "rpn" if name == "rpn" else "roi"
+        wanted, channels = tuple(self.neck.strides[kind]), self.neck.channels[kind]
+        if tuple(strides) != wanted or in_channels != channels:
+            raise ValueError(
+                f"{name} must be made for the levels of the neck, with strides={wanted} and in_channels={channels}. "
+                f"Received: {name} with strides={tuple(strides)} and in_channels={in_channels}"
+            )
 
     @classmethod
     def from_preset(
@@ -141,7 +178,12 @@ class FasterRCNN(LossModel):
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes must be at least 1 (background not counted). Received: {num_classes=}")
         config = load_preset(name).replace(**overrides)
-        detector = cls(config, category_ids or range(1, num_classes + 1), name=name)
+        if cls.has_mask_head != (config.mask_head is not None):
+            raise ValueError(
+                f"{cls.__name__} has {'a' if cls.has_mask_head else 'no'} mask head, and preset {name!r} "
+                f"{'none' if cls.has_mask_head else 'one'}. Received: mask_head={config.mask_head}"
+            )
+        detector = config.build(category_ids or range(1, num_classes + 1), name=name)
         if weights is not None:
             detector.weight_report = load_weights(detector, weights)
         return detector
@@ -155,10 +197,44 @@ class FasterRCNN(LossModel):
         images, image_sizes = _unpack(inputs, image_sizes)
         features = self.extract(self.prepare(images, image_sizes), training=training)
         logits, deltas = self.rpn(features["rpn"])
-        proposals, _ = propose(logits, deltas, self._anchors(features["rpn"]), image_sizes, self.config.rpn, False)
+        anchors = self.rpn.anchors(features["rpn"])
+        proposals, _ = self.rpn.propose(logits, deltas, anchors, image_sizes, training=False)
         class_logits, class_deltas = self.box_head(features["roi"], proposals)
-        found = detect(proposals, class_logits, class_deltas, image_sizes, self.config.box_head)
+        found = self.box_head.detections(proposals, class_logits, class_deltas, image_sizes)
         return self._outputs(found, features["roi"])
+
+    def detect(
+        self,
+        images: Image | Sequence[Image],
+        *,
+        short_side: int | None = None,
+        max_side: int | None = None,
+        upright: bool = True,
+    ) -> dict[str, np.ndarray] | list[dict[str, np.ndarray]]:
+        """Detects objects on images of any size; boxes are in pixels of each image.
+
+        Args:
+            images: one image or a list of them, each the path of a file, or an RGB array or tensor `(H, W, 3)` with
+                values 0..255. They are resized for the network one by one.
+            short_side, max_side: the network's image size in pixels; by default the detector's own.
+            upright: whether files are turned as their EXIF orientation says.
+
+        Returns:
+            For one image a dictionary, for a list of images a list of them, with the D detections of an image, best
+            first: `boxes` float32 `(D, 4)` `[y1, x1, y2, x2]`, `scores` float32 `(D,)`, `classes` int32 `(D,)`,
+            category ids; a Mask R-CNN adds `masks` float32 `(D, S, S)`, for `tf_dcnv2.evaluation.paste_mask`.
+
+        Raises:
+            ValueError: a file does not exist or is no image, or an array is no RGB image with values 0..255.
+
+        Example:
+            >>> found = detector.detect("cells.jpg")
+            >>> found["boxes"][found["scores"] > 0.5]
+        """
+        size = {"short_side": short_side or self.short_side, "max_side": max_side or self.max_side}
+        if isinstance(images, list | tuple):
+            return [self._image_detection(image, upright=upright, **size) for image in images]
+        return self._image_detection(images, upright=upright, **size)
 
     def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         """What a call returns for the final detections, on these RoI feature levels."""
@@ -186,7 +262,7 @@ class FasterRCNN(LossModel):
         rows = tf.sequence_mask(pixels[:, 0], tf.shape(images)[1], tf.float32)
         columns = tf.sequence_mask(pixels[:, 1], tf.shape(images)[2], tf.float32)
         # Padding is zero for the network: set after the mean is taken off, not before.
-        return preprocess(images, self.config.backbone) * rows[:, :, None, None] * columns[:, None, :, None]
+        return self.backbone.preprocess(images) * rows[:, :, None, None] * columns[:, None, :, None]
 
     def extract(self, prepared_images: tf.Tensor, training: bool) -> dict[str, list[tf.Tensor]]:
         """Feature levels for the RPN and for the RoI head: `{"rpn": [...], "roi": [...]}`.
@@ -214,15 +290,14 @@ class FasterRCNN(LossModel):
         images = self.prepare(images, image_sizes)
         features = self.extract(images, training=training)
         logits, deltas = self.rpn(features["rpn"])
-        anchors = self._anchors(features["rpn"])
-        proposals, _ = propose(logits, deltas, anchors, image_sizes, self.config.rpn, True)
-        anchor_targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config.rpn)
-        rois = sample_rois(proposals, object_boxes, object_labels, self.config.box_head)
+        anchors = self.rpn.anchors(features["rpn"])
+        proposals, _ = self.rpn.propose(logits, deltas, anchors, image_sizes, training=True)
+        rois = sample_rois(proposals, object_boxes, object_labels, self.box_head.config)
         roi_features = self.box_head.features(features["roi"], rois.boxes)
         class_logits, class_deltas = self.box_head.predict(roi_features)
         losses = {
-            **rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), anchor_targets),
-            **box_head_losses(class_logits, class_deltas, rois, self.config.box_head.box_weights),
+            **self.rpn.training_losses(logits, deltas, anchors, object_boxes, object_labels),
+            **box_head_losses(class_logits, class_deltas, rois, self.box_head.config.box_weights),
         }
         return TrainingOutputs(losses, images, rois, roi_features, features["roi"])
 
@@ -237,7 +312,19 @@ class FasterRCNN(LossModel):
         return tf.cast(targets["boxes"], tf.float32)[:, :used], labels[:, :used]
 
     def get_config(self) -> dict:
-        return {"config": self.config.to_dict(), "category_ids": list(self.category_ids), "name": self.name}
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.parts}
+        return {
+            **parts,
+            "category_ids": list(self.category_ids),
+            "short_side": self.short_side,
+            "max_side": self.max_side,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> "FasterRCNN":
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
+        return cls(**{**config, **parts})
 
 
 def _unpack(inputs, image_sizes) -> tuple[tf.Tensor, tf.Tensor]:

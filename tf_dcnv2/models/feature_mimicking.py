@@ -1,6 +1,5 @@
 """R-CNN feature mimicking: training a detector to see RoIs as if cut out of the image (paper sec. 4.3, eq. 3)."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -9,6 +8,7 @@ import tensorflow as tf
 from tf_dcnv2.models.config import MimicConfig
 from tf_dcnv2.models.faster_rcnn import FasterRCNN, TrainingOutputs
 from tf_dcnv2.models.loss_model import LossModel
+from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.ops import deform_roi_pool
 
 
@@ -48,7 +48,8 @@ class FeatureMimicking(LossModel):
 
     Args:
         detector: a `FasterRCNN` or `MaskRCNN`; of the latter only the classification head is mimicked.
-        config: a `MimicConfig`, or a mapping of what differs from `detector.config.mimic`, which is the default.
+        config: a `MimicConfig`, such as `load_preset(name).mimic`; or leave it out and give its fields by keyword.
+            Without either, positive RoIs are mimicked as in the paper.
 
     Raises:
         ValueError: the configuration mimics no RoIs (`rois="none"`).
@@ -59,7 +60,7 @@ class FeatureMimicking(LossModel):
         >>> model.fit(load_records("records/train", batch_size=2, training=True))
         >>> detector.save("detector.keras")
 
-    To look inside, run the branch on a batch; `crop`, from this module, shows what it saw in the images' own colours:
+    To look inside, run the branch on a batch; `tf_dcnv2.models.crop` shows what it saw in the images' own colours:
 
         >>> mimicked = model.mimic(detector.training_outputs(inputs, targets, training=False))
         >>> pictures = crop(inputs["images"], mimicked.rois, mimicked.image_indices, size=224)
@@ -67,13 +68,14 @@ class FeatureMimicking(LossModel):
     """
 
     def __init__(
-        self, detector: FasterRCNN, config: MimicConfig | Mapping[str, Any] | None = None, *, name=None, **kwargs
+        self, detector: FasterRCNN, config: MimicConfig | None = None, *, name: str | None = None, **kwargs: Any
     ):
+        if config is None:
+            kwargs = {"rois": "positive", **kwargs}
+        config, kwargs = take_settings(MimicConfig, config, kwargs)
         super().__init__(loss_names=(*detector.loss_names, "mimic_loss", "rcnn_class_loss"), name=name, **kwargs)
-        if not isinstance(config, MimicConfig):
-            config = detector.config.replace(mimic=config or {}).mimic
         self.config = config
-        if self.config.rois == "none":
+        if config.rois == "none":
             raise ValueError(
                 "MimicConfig.rois must be 'positive', 'negative' or 'all' for feature mimicking; with 'none' the "
                 "detector is trained by itself. Received: rois='none'"
@@ -82,13 +84,14 @@ class FeatureMimicking(LossModel):
         self.classifier = keras.layers.Dense(
             len(detector.category_ids) + 1,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            kernel_regularizer=detector.kernel_regularizer,
+            kernel_regularizer=detector.box_head.kernel_regularizer,
             dtype="float32",
             name="rcnn_classifier",
         )
-        self.classifier.build((None, detector.config.box_head.units))
+        self.classifier.build((None, detector.box_head.config.units))
         # The RoI covers the whole patch and is pooled from the map with stride 16 (paper sec. 4.3).
-        self._level = min(range(len(detector.roi_strides)), key=lambda level: abs(detector.roi_strides[level] - 16))
+        strides = detector.box_head.strides
+        self._level = min(range(len(strides)), key=lambda level: abs(strides[level] - 16))
         self.built = True
 
     def call(self, inputs, image_sizes=None, training=False):
@@ -108,15 +111,14 @@ class FeatureMimicking(LossModel):
             The losses, and what they are made of; empty where no image has a RoI of the wanted kind.
         """
         config = self.config
-        chosen, is_chosen = self._draw(outputs)
-        where = tf.where(is_chosen)  # RoIs that do not exist cost no crop
+        drawn, exists = self._draw(outputs)
+        where = tf.where(exists)  # RoIs that do not exist cost no crop
         image_indices = tf.cast(where[:, 0], tf.int32)
 
-        def of_chosen(values):
-            return tf.gather_nd(tf.gather(values, chosen, batch_dims=1), where)
-
-        rois, labels = of_chosen(outputs.rois.boxes), of_chosen(outputs.rois.labels)
-        detector_features = of_chosen(outputs.features)
+        rois, labels, detector_features = (
+            tf.gather_nd(tf.gather(values, drawn, batch_dims=1), where)
+            for values in (outputs.rois.boxes, outputs.rois.labels, outputs.features)
+        )
         patches = crop(outputs.images, rois, image_indices, config.patch_size)
         rcnn_features = self._rcnn_features(patches)
         target = tf.stop_gradient(rcnn_features) if config.stop_gradient else rcnn_features
@@ -161,13 +163,13 @@ class FeatureMimicking(LossModel):
     def get_config(self) -> dict:
         return {
             "detector": keras.saving.serialize_keras_object(self.detector),
-            "config": self.config.to_dict(),
+            **self.config.to_dict(),
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config: dict, custom_objects=None) -> "FeatureMimicking":
-        return cls(keras.saving.deserialize_keras_object(config["detector"]), config["config"], name=config["name"])
+        return cls(**{**config, "detector": keras.saving.deserialize_keras_object(config["detector"])})
 
 
 def crop(images: tf.Tensor, boxes: tf.Tensor, image_indices: tf.Tensor, size: int) -> tf.Tensor:
@@ -185,6 +187,6 @@ def crop(images: tf.Tensor, boxes: tf.Tensor, image_indices: tf.Tensor, size: in
 
 
 def _cosine_similarity(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Of the last axis, in float32."""
+    """Cosine similarity along the last axis, computed in float32."""
     a, b = tf.cast(a, tf.float32), tf.cast(b, tf.float32)
     return tf.reduce_sum(tf.math.l2_normalize(a, -1) * tf.math.l2_normalize(b, -1), axis=-1)

@@ -14,7 +14,8 @@ class LossModel(keras.Model):
     """
 
     def __init__(self, loss_names: tuple[str, ...], **kwargs):
-        super().__init__(**kwargs)
+        # Without autocast, which would round image sizes to half precision.
+        super().__init__(autocast=False, **kwargs)
         self.supports_jit = False  # proposals have data-dependent sizes, and custom ops no XLA kernel
         self.loss_names = tuple(loss_names)
         names = ("loss", *loss_names, "regularization_loss")

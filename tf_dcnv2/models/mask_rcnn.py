@@ -1,14 +1,18 @@
 """Mask R-CNN with deformable convolutions and deformable RoI pooling (paper sec. 5)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from tf_dcnv2.models.box_head import Detections
-from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.backbones import Backbone
 from tf_dcnv2.models.faster_rcnn import FasterRCNN, TrainingOutputs
+from tf_dcnv2.models.heads import BoxHead, Detections, MaskHead, mask_of_class
 from tf_dcnv2.models.losses import mask_loss
-from tf_dcnv2.models.mask_head import MaskHead, of_class
+from tf_dcnv2.models.necks import Neck
 from tf_dcnv2.models.presets import preset_names
+from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.targets import mask_targets
 
 
@@ -16,20 +20,21 @@ from tf_dcnv2.models.targets import mask_targets
 class MaskRCNN(FasterRCNN):
     """Two-stage object detector that also says which pixels belong to each object.
 
-    A `FasterRCNN` with a mask head: everything said there holds, `category_ids`, call arguments, `from_preset`. The
+    A `FasterRCNN` with a mask head: everything said there holds, call arguments, `detect`, `from_preset`. The
     detections have one entry more,
 
         masks           float32 `(B, D, S, S)`, the probability that the object covers each of S x S equal cells of its
                         box, by the mask of the detected class; zeros when unused
 
-    with S = 28, twice `config.mask_head.pool_size`. `tf_dcnv2.evaluation.paste_mask` puts one into its image.
+    with S = 28, twice `mask_head.config.pool_size`. `tf_dcnv2.evaluation.paste_mask` puts one into its image.
 
     Train it on batches of `tf_dcnv2.data.load_records(..., masks=True)`. The mask head learns from the RoIs that hold
     an object, and from the mask of its class only.
 
     Args:
-        config: a `DetectorConfig` with a `mask_head`, or nested mappings of its fields.
-        category_ids: the data set's category ids.
+        backbone, neck, rpn, box_head: as of a `FasterRCNN`.
+        mask_head: a `MaskHead` for `neck.strides["roi"]` and `neck.channels["roi"]`.
+        category_ids, short_side, max_side: as of a `FasterRCNN`.
 
     Example:
         >>> detector = MaskRCNN.from_preset("mask_rcnn_small_dcnv2", num_classes=3)
@@ -40,20 +45,31 @@ class MaskRCNN(FasterRCNN):
     """
 
     presets = preset_names("mask_rcnn")
+    parts = (*FasterRCNN.parts, "mask_head")
     has_mask_head = True
     loss_terms = (*FasterRCNN.loss_terms, "mask_loss")
 
-    def _add_heads(self, *arguments, **named_arguments) -> None:
-        super()._add_heads(*arguments, **named_arguments)
-        self.mask_head = MaskHead(self.config.mask_head, *arguments, **named_arguments, name="mask_head")
-        self.mask_head.build()
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Neck,
+        rpn: RPN,
+        box_head: BoxHead,
+        mask_head: MaskHead,
+        *,
+        category_ids: Sequence[int],
+        **kwargs: Any,
+    ):
+        super().__init__(backbone, neck, rpn, box_head, category_ids=category_ids, **kwargs)
+        self.mask_head = mask_head
+        self._add_head("mask_head", mask_head)
 
     def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         most = found.boxes.shape[1]
         where = tf.where(tf.sequence_mask(found.count, most))  # most of the D slots of an image are empty
         logits = self.mask_head(levels, tf.gather_nd(found.boxes, where), tf.cast(where[:, 0], tf.int32))
-        masks = tf.sigmoid(of_class(logits, tf.gather_nd(found.class_indices, where)))
-        side = 2 * self.config.mask_head.pool_size
+        masks = tf.sigmoid(mask_of_class(logits, tf.gather_nd(found.class_indices, where)))
+        side = 2 * self.mask_head.config.pool_size
         shape = tf.stack([tf.shape(found.boxes, tf.int64)[0], most, side, side])
         masks = tf.ensure_shape(tf.scatter_nd(where, masks, shape), [None, most, side, side])
         return {**super()._outputs(found, levels), "masks": masks}
@@ -76,12 +92,7 @@ class MaskRCNN(FasterRCNN):
         where = tf.where(rois.valid & (rois.labels > 0) & known)
         boxes, labels, objects = (tf.gather_nd(values, where) for values in (rois.boxes, rois.labels, rois.objects))
         image_indices = tf.cast(where[:, 0], tf.int32)
-        logits = of_class(self.mask_head(outputs.levels, boxes, image_indices), labels - 1)
+        logits = mask_of_class(self.mask_head(outputs.levels, boxes, image_indices), labels - 1)
         matched = tf.stack([image_indices, objects], axis=-1)
         masks, frames = (tf.gather_nd(targets[name], matched) for name in ("masks", "mask_boxes"))
-        return mask_loss(logits, mask_targets(boxes, masks, frames, 2 * self.config.mask_head.pool_size))
-
-
-def detector_class(config: DetectorConfig) -> type[FasterRCNN]:
-    """The class of the detectors that `config` describes."""
-    return FasterRCNN if config.mask_head is None else MaskRCNN
+        return mask_loss(logits, mask_targets(boxes, masks, frames, 2 * self.mask_head.config.pool_size))

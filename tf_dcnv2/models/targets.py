@@ -74,18 +74,18 @@ def sample_rois(
     positive = (best_iou >= config.positive_iou) & not_empty
     negative = (best_iou < config.positive_iou) & not_empty
     sampled = _sample(positive, negative, config.samples, config.positive_fraction)
-    chosen = tf.math.top_k(tf.cast(sampled, tf.int32), tf.minimum(config.samples, tf.shape(sampled)[1])).indices
+    indices = tf.math.top_k(tf.cast(sampled, tf.int32), tf.minimum(config.samples, tf.shape(sampled)[1])).indices
 
-    def of_chosen(values):
-        return tf.gather(values, chosen, batch_dims=1)
+    def sample(values):
+        return tf.gather(values, indices, batch_dims=1)
 
-    match = of_chosen(tf.argmax(iou, axis=2, output_type=tf.int32))
-    labels = tf.where(of_chosen(positive), tf.gather(object_labels, match, batch_dims=1), 0)
+    match = sample(tf.argmax(iou, axis=2, output_type=tf.int32))
+    labels = tf.where(sample(positive), tf.gather(object_labels, match, batch_dims=1), 0)
     return SampledRoIs(
-        tf.stop_gradient(of_chosen(candidates)),
+        tf.stop_gradient(sample(candidates)),
         labels,
         tf.gather(object_boxes, match, batch_dims=1),
-        of_chosen(sampled),
+        sample(sampled),
         match,
     )
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
 from tf_dcnv2.data.records.dataset_info import require_objects
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking, detector_class
-from tf_dcnv2.models.finite_weights import require_finite_weights
-from tf_dcnv2.models.presets import load_preset
+from tf_dcnv2.models import DetectorConfig, FasterRCNN, FeatureMimicking, load_preset, load_weights
+from tf_dcnv2.models.parts import deformable_convolutions
+from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
 from tf_dcnv2.training.budget import Budget, SpendBudget
@@ -87,16 +87,17 @@ def _train(
     if options.seed is not None:
         # Not the first epochs' shuffles and samples again when a run is resumed.
         keras.utils.set_random_seed(options.seed + state.steps)
-    detector = _make_detector(options, info, weights=None if backup else options.weights)
-    model = detector if detector.config.mimic.rois == "none" else FeatureMimicking(detector)
+    settings = _detector_config(options)
+    detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
+    model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
     model.compile(optimizer=_make_optimizer(options))
     averages = AveragedWeights(model)
     training_data, validation_data = _datasets(options, detector, info, state)
-    config = _configuration(options, detector, info, data)
+    config = _configuration(options, settings, info, data)
     log("data", str(info))
     for note in info.notes():
         log("note", note)
-    log("model", _describe(options, detector))
+    log("model", _describe(options, settings, detector))
     run.remove_leftovers()
     if backup:
         backup.restore(training_variables(model))
@@ -174,30 +175,34 @@ def _where_it_stopped(
     return backup, changes(options, config)
 
 
-def _make_detector(options: TrainOptions, info: DatasetInfo, weights: str | None) -> FasterRCNN:
-    overrides = _overrides(options)
-    kind = detector_class(load_preset(options.preset).replace(**overrides))
-    detector = kind.from_preset(options.preset, category_ids=info.category_ids, weights=weights, **overrides)
+def _make_detector(
+    options: TrainOptions, settings: DetectorConfig, info: DatasetInfo, weights: str | None
+) -> FasterRCNN:
+    detector = settings.build(info.category_ids, name=options.preset)
+    if weights is not None:
+        detector.weight_report = load_weights(detector, weights)
     require_finite_weights(detector, f"weights={weights}")
     return detector
 
 
-def _overrides(options: TrainOptions) -> dict[str, Any]:
+def _detector_config(options: TrainOptions) -> DetectorConfig:
+    """The preset with the changes that the options make."""
     sides = {"short_side": options.short_side, "max_side": options.max_side}
-    overrides = {**options.overrides, **{name: side for name, side in sides.items() if side is not None}}
+    given = {name: side for name, side in sides.items() if side is not None}
+    config = load_preset(options.preset).replace(**options.overrides, **given)
     if options.mimic is False:
-        overrides["mimic.rois"] = "none"
-    elif options.mimic and load_preset(options.preset).replace(**overrides).mimic.rois == "none":
-        overrides["mimic.rois"] = "positive"
-    return overrides
+        return config.replace(**{"mimic.rois": "none"})
+    if options.mimic and config.mimic.rois == "none":
+        return config.replace(**{"mimic.rois": "positive"})
+    return config
 
 
 def _configuration(
-    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo, data: dict[str, Any]
+    options: TrainOptions, settings: DetectorConfig, info: DatasetInfo, data: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "options": {name: value for name, value in options.to_dict().items() if name != "resume"},
-        "detector": detector.config.to_dict(),
+        "detector": settings.to_dict(),
         "categories": [{"id": key, "name": name} for key, name in info.categories.items()],
         "orientation": info.orientation,
         "data": data,
@@ -209,8 +214,8 @@ def _datasets(
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
     common: dict[str, Any] = {
         "batch_size": options.batch_size,
-        "short_side": detector.config.short_side,
-        "max_side": detector.config.max_side,
+        "short_side": detector.short_side,
+        "max_side": detector.max_side,
         "masks": detector.has_mask_head,
         "cache": options.cache,
     }
@@ -249,10 +254,10 @@ def _make_optimizer(options: TrainOptions) -> keras.optimizers.Optimizer:
     return {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[options.optimizer](**arguments)
 
 
-def _describe(options: TrainOptions, detector: FasterRCNN) -> str:
-    layers = len(detector.backbone.deformable_layers())
-    kind = {"none": "deformable", "v1": "deformable", "v2": "modulated deformable"}[detector.config.backbone.dcn]
+def _describe(options: TrainOptions, settings: DetectorConfig, detector: FasterRCNN) -> str:
+    layers = len(deformable_convolutions(detector.backbone))
+    kind = "modulated deformable" if settings.backbone.dcn == "v2" else "deformable"
     parameters = detector.count_params() / 1e6
-    rois = detector.config.mimic.rois
+    rois = settings.mimic.rois
     mimicking = "no mimicking" if rois == "none" else f"mimicking {rois} RoIs"
     return f"{options.preset}: {parameters:.1f} M parameters, {layers} {kind} layers, {mimicking}"

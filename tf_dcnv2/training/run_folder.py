@@ -27,7 +27,7 @@ import keras
 import yaml
 
 from tf_dcnv2._core.atomic_files import atomic_file, leftover_of, write_atomically
-from tf_dcnv2.models.finite_weights import require_finite_weights
+from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.folder_lock import exclusive_lock
 

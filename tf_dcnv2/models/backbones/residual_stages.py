@@ -1,11 +1,13 @@
 """The layers of bottleneck ResNets and ResNeXts, with or without deformable 3x3 convolutions (paper sec. 4.1)."""
 
+from typing import Any
+
 import keras
 
 from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
+from tf_dcnv2.models.backbones.grouped_conv import GroupedConv2D
+from tf_dcnv2.models.backbones.normalization import make_normalization
 from tf_dcnv2.models.config import BackboneConfig
-from tf_dcnv2.models.grouped_conv import GroupedConv2D
-from tf_dcnv2.models.normalization import make_normalization
 
 EXPANSION = 4  # a stage's output has this many times the channels of its width
 DEFORMABLE_CONVOLUTIONS = {"v1": DeformableConv2D, "v2": ModulatedDeformableConv2D}
@@ -14,17 +16,18 @@ DEFORMABLE_CONVOLUTIONS = {"v1": DeformableConv2D, "v2": ModulatedDeformableConv
 class ResidualStages:
     """Adds the layers of one configuration to a graph of Keras tensors; names are those of keras.applications."""
 
-    def __init__(self, config: BackboneConfig, kernel_regularizer=None):
+    def __init__(self, config: BackboneConfig, kernel_regularizer: Any, dtype: keras.DTypePolicy):
         self._config = config
-        self._arguments = {"kernel_regularizer": kernel_regularizer}
+        self._dtype = {"dtype": dtype}
+        self._convolution = {"kernel_regularizer": kernel_regularizer, "dtype": dtype}
 
     def stem(self, x):
         """A 7x7 convolution and pooling, both with stride 2."""
-        x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(x)
-        x = keras.layers.Conv2D(self._config.stem_width, 7, strides=2, name="conv1_conv", **self._arguments)(x)
+        x = keras.layers.ZeroPadding2D(3, name="conv1_pad", **self._dtype)(x)
+        x = keras.layers.Conv2D(self._config.stem_width, 7, strides=2, name="conv1_conv", **self._convolution)(x)
         x = self._norm_relu(x, "conv1")
-        x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
-        return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+        x = keras.layers.ZeroPadding2D(1, name="pool1_pad", **self._dtype)(x)
+        return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool", **self._dtype)(x)
 
     def stage(self, x, stage: int):
         """Stage 2 to 5."""
@@ -46,16 +49,16 @@ class ResidualStages:
         x = self._spatial(x, stage, spatial_width, f"{name}_2", spatial_stride, dilation)
         x = self._norm_relu(x, f"{name}_2")
         x = self._pointwise(x, EXPANSION * width, f"{name}_3", 1)
-        x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
-        return keras.layers.Activation("relu", name=f"{name}_out")(x)
+        x = keras.layers.Add(name=f"{name}_add", **self._dtype)([shortcut, x])
+        return keras.layers.Activation("relu", name=f"{name}_out", **self._dtype)(x)
 
     def _pointwise(self, x, channels: int, name: str, stride: int):
-        x = keras.layers.Conv2D(channels, 1, strides=stride, name=f"{name}_conv", **self._arguments)(x)
-        return make_normalization(self._config, f"{name}_bn", channels)(x)
+        x = keras.layers.Conv2D(channels, 1, strides=stride, name=f"{name}_conv", **self._convolution)(x)
+        return make_normalization(self._config, channels, name=f"{name}_bn", **self._dtype)(x)
 
     def _spatial(self, x, stage: int, width: int, name: str, stride: int, dilation: int):
         config = self._config
-        arguments = {"strides": stride, "dilation_rate": dilation, "groups": config.groups, **self._arguments}
+        arguments = {"strides": stride, "dilation_rate": dilation, "groups": config.groups, **self._convolution}
         if stage in config.dcn_stages:
             layer = DEFORMABLE_CONVOLUTIONS[config.dcn](
                 width,
@@ -67,12 +70,12 @@ class ResidualStages:
             )
             return layer(x)
         # With stride 2 "same" would pad an even size on the far side only; weights are trained with both sides padded.
-        x = keras.layers.ZeroPadding2D(dilation, name=f"{name}_pad")(x) if stride > 1 else x
+        x = keras.layers.ZeroPadding2D(dilation, name=f"{name}_pad", **self._dtype)(x) if stride > 1 else x
         convolution = keras.layers.Conv2D if config.groups == 1 else GroupedConv2D
         return convolution(width, 3, padding="valid" if stride > 1 else "same", name=f"{name}_conv", **arguments)(x)
 
     def _norm_relu(self, x, name: str):
-        return self._relu(make_normalization(self._config, f"{name}_bn", x.shape[-1])(x), name)
+        return self._relu(make_normalization(self._config, x.shape[-1], name=f"{name}_bn", **self._dtype)(x), name)
 
     def _relu(self, x, name: str):
-        return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+        return keras.layers.Activation("relu", name=f"{name}_relu", **self._dtype)(x)

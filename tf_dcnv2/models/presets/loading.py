@@ -1,7 +1,7 @@
-"""Presets: named detector configurations, put together from the YAML fragments in `presets/`.
+"""Presets: named detector configurations, put together from the YAML fragments beside this file.
 
 A name lists its parts, `mask_rcnn_r50_dconv_c3_c5_dpool_mimic_all_800`, and each part is a fragment. Which combinations
-there are is in `presets/families.yaml`; every row of the paper's tables 1 to 4 is one.
+there are is in `families.yaml`; every row of the paper's tables 1 to 4 is one.
 """
 
 import difflib
@@ -78,5 +78,5 @@ def _apply(fragment: str, values: dict[str, Any]) -> None:
 def _read(fragment: str) -> Any:
     import yaml  # part of the [detection] extra: only presets need it
 
-    path = resources.files("tf_dcnv2.models").joinpath("presets", *f"{fragment}.yaml".split("/"))
+    path = resources.files("tf_dcnv2.models.presets").joinpath(*f"{fragment}.yaml".split("/"))
     return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -3,10 +3,13 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from tf_dcnv2.models.backbones.preprocessing import preprocess
+from tf_dcnv2.models.backbones.residual_stages import EXPANSION, ResidualStages
 from tf_dcnv2.models.config import BackboneConfig
+from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.models.presets import load_preset, preset_names
-from tf_dcnv2.models.residual_stages import DEFORMABLE_CONVOLUTIONS, EXPANSION, ResidualStages
 from tf_dcnv2.models.weights import WeightReport, load_weights
 
 
@@ -20,13 +23,14 @@ class ResNetBackbone(keras.Model):
     the same weights (unless `dilated_c5`, which changes stage 5). `stride_in="3x3"`, `norm_epsilon=1e-5` and
     `preprocessing="torch"` make it the network that torchvision's weights want.
 
-    Input: `(B, H, W, 3)`, preprocessed (see `preprocess`). Any H and W.
+    Input: `(B, H, W, 3)`, preprocessed by `preprocess`. Any H and W.
     Output: `{"C2": ..., "C3": ..., "C4": ..., "C5": ...}` with strides 4, 8, 16 and 32 (16 with `dilated_c5`) and
     `4 * widths[stage]` channels.
 
     Args:
         config: a `BackboneConfig`; or leave it out and give its fields by keyword. ResNet-50 by default.
         kernel_regularizer: of all convolution kernels.
+        dtype: policy of all layers, such as "mixed_bfloat16"; by default the global one.
 
     Example:
         >>> backbone = ResNetBackbone(dcn="v2")
@@ -42,19 +46,25 @@ class ResNetBackbone(keras.Model):
     weight_report: WeightReport | None = None
 
     def __init__(
-        self, config: BackboneConfig | None = None, *, kernel_regularizer=None, name: str = "backbone", **fields: Any
+        self,
+        config: BackboneConfig | None = None,
+        *,
+        kernel_regularizer: Any = None,
+        dtype: Any = None,
+        name: str = "backbone",
+        **fields: Any,
     ):
-        if config is not None and fields:
-            raise ValueError(f"Give either config or its fields. Received: config={config}, and {', '.join(fields)}")
-        config = config or BackboneConfig(**fields)
+        config, arguments = take_settings(BackboneConfig, config, fields)
+        policy = keras.dtype_policies.get(dtype)
         images = keras.Input((None, None, 3), name="images")
-        stages = ResidualStages(config, kernel_regularizer)
+        stages = ResidualStages(config, kernel_regularizer, policy)
         x = stages.stem(images)
         features = {}
         for stage in range(2, 6):
             x = features[f"C{stage}"] = stages.stage(x, stage)
-        super().__init__(images, features, name=name)
-        self.backbone_config = config
+        super().__init__(images, features, name=name, **arguments)
+        self.dtype_policy = policy
+        self.config = config
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.channels = {f"C{stage}": EXPANSION * config.widths[stage - 2] for stage in range(2, 6)}
         self.strides = {"C2": 4, "C3": 8, "C4": 16, "C5": 16 if config.dilated_c5 else 32}
@@ -86,25 +96,18 @@ class ResNetBackbone(keras.Model):
             if prefixes and layer.name.startswith(prefixes):
                 layer.trainable = False
 
-    def deformable_layers(self) -> list[keras.layers.Layer]:
-        """The deformable convolutions, from input to output."""
-        return [layer for layer in self.layers if isinstance(layer, tuple(DEFORMABLE_CONVOLUTIONS.values()))]
+    def preprocess(self, images: tf.Tensor) -> tf.Tensor:
+        """RGB images `(B, H, W, 3)` in 0..255 as a call takes them: see `BackboneConfig.preprocessing`."""
+        return preprocess(images, self.config.preprocessing)
 
     def get_config(self) -> dict:
         return {
-            **self.backbone_config.to_dict(),
+            **self.config.to_dict(),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config: dict, custom_objects=None) -> "ResNetBackbone":
         return cls(**config)
-
-
-def preprocess(images, config: BackboneConfig):
-    """RGB images in 0..255 as the backbone wants them: see `BackboneConfig.preprocessing`."""
-    if config.preprocessing == "unit":
-        return images / 127.5 - 1.0
-    mode = config.preprocessing  # Keras has them by the same names
-    return keras.applications.imagenet_utils.preprocess_input(images, data_format="channels_last", mode=mode)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tf_dcnv2.models.config import BackboneConfig
-from tf_dcnv2.models.pytorch_weights import PYTORCH_SUFFIXES, convert_pytorch_backbone, read_checkpoint
+from tf_dcnv2.models.weights.pytorch_weights import PYTORCH_SUFFIXES, convert_pytorch_backbone, read_checkpoint
 
 _log = logging.getLogger(__name__)
 _FILES = "a .keras, .weights.h5, .pth, .pt or .safetensors file"
@@ -105,7 +105,7 @@ def load_weights(model: keras.Model, weights: str) -> WeightReport:
     """
     if weights == "imagenet":
         backbone = getattr(model, "backbone", model)
-        report = copy_weights(_imagenet(backbone.backbone_config), backbone)
+        report = copy_weights(_imagenet(_resnet_config(backbone, weights)), backbone)
     elif not os.path.exists(weights):
         raise FileNotFoundError(f"weights: no file {weights!r}. Expected 'imagenet', or {_FILES}.")
     elif weights.endswith(".weights.h5"):
@@ -117,16 +117,27 @@ def load_weights(model: keras.Model, weights: str) -> WeightReport:
             source, model = getattr(source, "backbone", source), getattr(model, "backbone", model)
         report = copy_weights(source, model)
     elif weights.endswith(PYTORCH_SUFFIXES):
-        values, unused = convert_pytorch_backbone(read_checkpoint(weights))
         backbone = getattr(model, "backbone", model)
+        config = _resnet_config(backbone, weights)
+        values, unused = convert_pytorch_backbone(read_checkpoint(weights))
         report = assign_weights(values, backbone, repr(weights))
-        _warn_of_applications_layout(weights, backbone.backbone_config)
+        _warn_of_applications_layout(weights, config)
         report = dataclasses.replace(report, skipped={**report.skipped, **dict.fromkeys(unused, "not of the backbone")})
     else:
         raise ValueError(f"weights must be 'imagenet' or {_FILES}. Received: {weights!r}")
     _log.info("%s: %s", weights, report)
     _log.debug("\n".join(report.details()))
     return report
+
+
+def _resnet_config(backbone: keras.Model, weights: str) -> BackboneConfig:
+    config = getattr(backbone, "config", None)
+    if not isinstance(config, BackboneConfig):
+        raise ValueError(
+            f"weights={weights!r} are those of a ResNet, for a ResNetBackbone. Received: a {type(backbone).__name__}; "
+            "give its own network the weights before it becomes a backbone."
+        )
+    return config
 
 
 def _imagenet(config: BackboneConfig) -> keras.Model:

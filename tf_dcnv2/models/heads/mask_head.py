@@ -3,12 +3,15 @@
 Shapes: N RoIs of all images, P x P bins, C classes (without background).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tf_dcnv2.models.config import MaskHeadConfig
-from tf_dcnv2.models.neck import Neck
-from tf_dcnv2.models.roi_head import RoIHead
+from tf_dcnv2.models.heads.roi_head import RoIHead
+from tf_dcnv2.models.parts import take_settings
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -16,25 +19,46 @@ class MaskHead(RoIHead):
     """RoIs on feature maps -> mask logits `(N, 2P, 2P, C)`: RoI pooling, 3x3 convolutions, upsampling, 1x1 convolution.
 
     Args:
-        config: a `MaskHeadConfig`.
-        neck: gives the strides and channels of the RoI feature levels.
         num_classes: C.
-        canonical_size: of the rule that gives each RoI its level, see `NeckConfig`.
-        kernel_regularizer: of every kernel of the head, those of the pooling's offset branch included.
+        strides: pixels per cell of each RoI feature level: `neck.strides["roi"]`.
+        in_channels: channels of every level: `neck.channels["roi"]`.
+        config: a `MaskHeadConfig`; or leave it out and give its fields by keyword.
+        canonical_size: side in pixels of a RoI that is pooled from level 4; half the side, one level finer.
+        kernel_regularizer: of every kernel, those of the pooling's offset branch included.
+
+    Example:
+        >>> head = MaskHead(num_classes=3, strides=(16,), in_channels=256)
+        >>> head([tf.zeros([1, 14, 14, 256])], tf.constant([[0.0, 0.0, 100.0, 100.0]]), tf.constant([0])).shape
+        TensorShape([1, 28, 28, 3])
     """
 
     def __init__(
         self,
-        config: MaskHeadConfig,
-        neck: Neck,
         num_classes: int,
+        strides: Sequence[int],
+        in_channels: int,
+        config: MaskHeadConfig | None = None,
         *,
         canonical_size: float = 224.0,
-        kernel_regularizer=None,
-        **kwargs,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
     ):
-        super().__init__(config, neck, canonical_size=canonical_size, kernel_regularizer=kernel_regularizer, **kwargs)
-        hidden = {"activation": "relu", "kernel_initializer": "he_normal", "kernel_regularizer": kernel_regularizer}
+        config, kwargs = take_settings(MaskHeadConfig, config, kwargs)
+        super().__init__(
+            num_classes,
+            strides,
+            in_channels,
+            config,
+            canonical_size=canonical_size,
+            kernel_regularizer=kernel_regularizer,
+            **kwargs,
+        )
+        hidden = {
+            "activation": "relu",
+            "kernel_initializer": "he_normal",
+            "kernel_regularizer": self.kernel_regularizer,
+            "dtype": self.dtype_policy,
+        }
         self.convolutions = [
             keras.layers.Conv2D(config.channels, 3, padding="same", name=f"conv{number}", **hidden)
             for number in range(1, config.convolutions + 1)
@@ -44,14 +68,14 @@ class MaskHead(RoIHead):
             num_classes,
             1,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            kernel_regularizer=kernel_regularizer,
+            kernel_regularizer=self.kernel_regularizer,
             dtype="float32",
             name="classifier",
         )
 
     def build(self, input_shape=None) -> None:
         super().build()
-        side, channels = self.config.pool_size, self._channels
+        side, channels = self.config.pool_size, self.in_channels
         for layer in self.convolutions:
             layer.build((None, side, side, channels))
             channels = self.config.channels
@@ -70,6 +94,6 @@ class MaskHead(RoIHead):
         return x[:count]
 
 
-def of_class(class_masks: tf.Tensor, class_indices: tf.Tensor) -> tf.Tensor:
+def mask_of_class(class_masks: tf.Tensor, class_indices: tf.Tensor) -> tf.Tensor:
     """The mask `(N, S, S)` of one class 0..C-1 for each RoI, out of those of all classes `(N, S, S, C)`."""
     return tf.gather(class_masks, class_indices, axis=3, batch_dims=1)

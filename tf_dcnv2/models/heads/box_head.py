@@ -1,0 +1,141 @@
+"""Fast R-CNN head: RoI pooling, two fully connected layers, class scores and class-specific boxes.
+
+Shapes: B images, R RoIs per image, C classes (without background).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from official.vision.ops import box_ops
+
+from tf_dcnv2.models.config import BoxHeadConfig
+from tf_dcnv2.models.heads.roi_head import RoIHead
+from tf_dcnv2.models.parts import take_settings
+from tf_dcnv2.models.suppression import suppress
+
+
+class Detections(NamedTuple):
+    """Final detections of each image, best first: at most D, filled up with zeros.
+
+    Attributes:
+        boxes: `(B, D, 4)` in pixels.
+        scores: `(B, D)` in [0, 1].
+        class_indices: int32 `(B, D)` in 0..C-1.
+        count: int32 `(B,)`, how many there are.
+    """
+
+    boxes: tf.Tensor
+    scores: tf.Tensor
+    class_indices: tf.Tensor
+    count: tf.Tensor
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class BoxHead(RoIHead):
+    """RoIs on feature maps -> class logits `(B, R, C + 1)` and box deltas `(B, R, C, 4)`; class 0 is background.
+
+    Args:
+        num_classes: C.
+        strides: pixels per cell of each RoI feature level: `neck.strides["roi"]`.
+        in_channels: channels of every level: `neck.channels["roi"]`.
+        config: a `BoxHeadConfig`; or leave it out and give its fields by keyword.
+        canonical_size: side in pixels of a RoI that is pooled from level 4; half the side, one level finer.
+        kernel_regularizer: of every kernel, those of the pooling's offset branch included.
+
+    Example:
+        >>> head = BoxHead(num_classes=3, strides=(16,), in_channels=256, pooling="v2")
+        >>> boxes = tf.constant([[[0.0, 0.0, 100.0, 100.0]]])
+        >>> class_logits, deltas = head([tf.zeros([1, 14, 14, 256])], boxes)
+        >>> deltas.shape
+        TensorShape([1, 1, 3, 4])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        strides: Sequence[int],
+        in_channels: int,
+        config: BoxHeadConfig | None = None,
+        *,
+        canonical_size: float = 224.0,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        config, kwargs = take_settings(BoxHeadConfig, config, kwargs)
+        super().__init__(
+            num_classes,
+            strides,
+            in_channels,
+            config,
+            canonical_size=canonical_size,
+            kernel_regularizer=kernel_regularizer,
+            **kwargs,
+        )
+        hidden = {"activation": "relu", "dtype": self.dtype_policy}
+        self.fc1 = self._dense(config.units, "fc1", **hidden)
+        self.fc2 = self._dense(config.units, "fc2", **hidden)
+        # float32 outputs: scores are ranked and boxes are coordinates, whatever the compute dtype.
+        self.classifier = self._dense(num_classes + 1, "classifier", stddev=0.01, dtype="float32")
+        self.regressor = self._dense(4 * num_classes, "regressor", stddev=0.001, dtype="float32")
+
+    def _dense(self, units: int, name: str, stddev: float | None = None, **arguments: Any) -> keras.layers.Dense:
+        initializer = "glorot_uniform" if stddev is None else keras.initializers.RandomNormal(stddev=stddev)
+        return keras.layers.Dense(
+            units,
+            kernel_initializer=initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            name=name,
+            **arguments,
+        )
+
+    def build(self, input_shape=None) -> None:
+        super().build()
+        self.fc1.build((None, self.config.pool_size**2 * self.in_channels))
+        for layer in (self.fc2, self.classifier, self.regressor):
+            layer.build((None, self.config.units))
+
+    def features(self, levels: list[tf.Tensor], boxes: tf.Tensor, level_indices: tf.Tensor | None = None) -> tf.Tensor:
+        """The 2-fc feature `(B, R, units)` of boxes `(B, R, 4)`; the one that is mimicked (paper sec. 4.3).
+
+        Args:
+            levels: RoI features, finest first.
+            boxes: in pixels of the network image.
+            level_indices: int32 `(B, R)`, the level of each RoI; by default the FPN rule.
+        """
+        batch, count = tf.shape(boxes)[0], tf.shape(boxes)[1]
+        if level_indices is not None:
+            level_indices = tf.reshape(level_indices, [-1])
+        image_indices = tf.repeat(tf.range(batch), count)
+        pooled = self.pool(levels, tf.reshape(boxes, [-1, 4]), image_indices, level_indices)
+        flat = tf.reshape(pooled, [batch * count, self.config.pool_size**2 * self.in_channels])
+        return tf.reshape(self.fc2(self.fc1(flat)), [batch, count, self.config.units])
+
+    def predict(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Class logits and box deltas from the 2-fc features."""
+        shape = tf.shape(features)
+        deltas = self.regressor(features)
+        return self.classifier(features), tf.reshape(deltas, [shape[0], shape[1], self.num_classes, 4])
+
+    def call(self, levels: list[tf.Tensor], boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.predict(self.features(levels, boxes))
+
+    def detections(
+        self, boxes: tf.Tensor, class_logits: tf.Tensor, class_deltas: tf.Tensor, image_sizes: tf.Tensor
+    ) -> Detections:
+        """Final detections: decodes every class' box, suppresses overlaps within each class, keeps the best.
+
+        Args:
+            boxes: RoIs `(B, R, 4)`, zeros where there is none.
+            class_logits, class_deltas: outputs for them.
+            image_sizes: `(B, 2)` true height and width, to which boxes are clipped.
+        """
+        config = self.config
+        scores = tf.nn.softmax(class_logits)[..., 1:]
+        decoded = box_ops.decode_boxes(class_deltas, boxes[:, :, None, :], weights=list(config.box_weights))
+        decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, None, :])
+        kept = suppress(
+            decoded, scores, count=config.max_detections, iou=config.nms_iou, min_score=config.score_threshold
+        )
+        return Detections(kept.boxes, tf.maximum(kept.scores, 0.0), kept.classes, kept.count)

@@ -1,0 +1,94 @@
+"""What the heads of a detector share: each looks at RoIs through a pooling of its own.
+
+Shapes: B images, N RoIs of all images, P x P bins, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
+from tf_dcnv2.models.config import BoxHeadConfig, MaskHeadConfig
+from tf_dcnv2.ops.arguments import integer
+from tf_dcnv2.ops.fpn import fpn_levels
+
+
+class RoIHead(keras.layers.Layer):
+    """A head with RoI pooling of the kind `config.pooling`, whose offset branch belongs to this head alone.
+
+    Args:
+        num_classes: without background.
+        strides: pixels per cell of each RoI feature level: `neck.strides["roi"]`.
+        in_channels: channels of every level: `neck.channels["roi"]`.
+        config: the head's settings; `pooling`, `pool_size` and `pool_branch_units` count here.
+        canonical_size: side in pixels of a RoI that is pooled from level 4; half the side, one level finer.
+        kernel_regularizer: of every kernel, those of the pooling's offset branch included.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        strides: Sequence[int],
+        in_channels: int,
+        config: BoxHeadConfig | MaskHeadConfig,
+        *,
+        canonical_size: float,
+        kernel_regularizer: Any,
+        **kwargs: Any,
+    ):
+        # Without autocast, which would round boxes to half precision.
+        super().__init__(autocast=False, **kwargs)
+        self.num_classes = integer(num_classes, "num_classes", minimum=1)
+        self.strides = tuple(strides)
+        self.in_channels = in_channels
+        self.config = config
+        self.canonical_size = canonical_size
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.pooling = self._make_pooling()
+
+    def _make_pooling(self) -> keras.layers.Layer:
+        arguments = {
+            "output_size": self.config.pool_size,
+            "spatial_scale": [1.0 / stride for stride in self.strides],
+            "dtype": self.dtype_policy,
+            "name": "pooling",
+        }
+        if self.config.pooling == "none":
+            return RoIAlign(**arguments)
+        kind = DeformableRoIPooling if self.config.pooling == "v1" else ModulatedDeformableRoIPooling
+        return kind(hidden_units=self.config.pool_branch_units, kernel_regularizer=self.kernel_regularizer, **arguments)
+
+    def build(self, input_shape=None) -> None:
+        self.pooling.build([(None, None, None, self.in_channels)] * len(self.strides))
+
+    def pool(
+        self,
+        levels: list[tf.Tensor],
+        boxes: tf.Tensor,
+        image_indices: tf.Tensor,
+        level_indices: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Features `(N, P, P, C)` of RoIs.
+
+        Args:
+            levels: RoI features, finest first.
+            boxes: `(N, 4)` in pixels of the network image; image_indices: int32 `(N,)`, the image of each.
+            level_indices: int32 `(N,)`, the level of each; by default the FPN rule.
+        """
+        if level_indices is None:
+            finest = self.strides[0].bit_length() - 1  # level l has stride 2**l
+            level_indices = fpn_levels(boxes, len(self.strides), finest=finest, canonical_size=self.canonical_size)
+        return self.pooling(levels, boxes, image_indices, levels=level_indices)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "strides": list(self.strides),
+            "in_channels": self.in_channels,
+            **self.config.to_dict(),
+            "canonical_size": self.canonical_size,
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }

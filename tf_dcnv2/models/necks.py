@@ -1,0 +1,183 @@
+"""From backbone features to what the RPN and the RoI heads look at."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class Neck(keras.layers.Layer):
+    """A layer from backbone features to `{"rpn": [level, ...], "roi": [level, ...]}`, finest level first.
+
+    Attributes:
+        strides: `{"rpn": (...), "roi": (...)}`, pixels per feature cell of each level of the two lists.
+        channels: `{"rpn": ..., "roi": ...}`, channels of all levels of each list.
+
+    Args:
+        in_strides: pixels per cell of each level of the backbone, by name: `backbone.strides`.
+        in_channels: channels of these levels: `backbone.channels`.
+        channels: of the levels that the neck computes.
+        kernel_regularizer: of its kernels.
+    """
+
+    def __init__(
+        self,
+        in_strides: Mapping[str, int],
+        in_channels: Mapping[str, int],
+        *,
+        channels: int = 256,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.in_strides, self.in_channels = dict(in_strides), dict(in_channels)
+        self.out_channels = channels
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    @property
+    def strides(self) -> dict[str, tuple[int, ...]]:
+        raise NotImplementedError(f"{type(self).__name__} must define strides")
+
+    @property
+    def channels(self) -> dict[str, int]:
+        raise NotImplementedError(f"{type(self).__name__} must define channels")
+
+    def _convolution(self, size: int, name: str, **arguments: Any) -> keras.layers.Conv2D:
+        return keras.layers.Conv2D(
+            self.out_channels,
+            size,
+            padding="same",
+            kernel_regularizer=self.kernel_regularizer,
+            dtype=self.dtype_policy,
+            name=name,
+            **arguments,
+        )
+
+    def _require_levels(self, levels: Sequence[str]) -> None:
+        missing = [level for level in levels if level not in self.in_strides]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} needs the levels {', '.join(levels)} of the backbone. "
+                f"Received: in_strides={self.in_strides}"
+            )
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "in_strides": dict(self.in_strides),
+            "in_channels": dict(self.in_channels),
+            "channels": self.out_channels,
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class C5Neck(Neck):
+    """RPN on C4, RoI heads on C5 reduced by a 1x1 convolution: Faster R-CNN of the paper (sec. 3.3 and 5).
+
+    Example:
+        >>> backbone = ResNetBackbone(dilated_c5=True)
+        >>> neck = C5Neck(backbone.strides, backbone.channels)
+        >>> [level.shape for level in neck(backbone(tf.zeros([1, 224, 224, 3])))["roi"]]
+        [TensorShape([1, 14, 14, 256])]
+    """
+
+    def __init__(self, in_strides: Mapping[str, int], in_channels: Mapping[str, int], **kwargs: Any):
+        super().__init__(in_strides, in_channels, **kwargs)
+        self._require_levels(["C4", "C5"])
+        self._reduce = self._convolution(1, "c5_reduce", activation="relu")
+
+    @property
+    def strides(self) -> dict[str, tuple[int, ...]]:
+        return {"rpn": (self.in_strides["C4"],), "roi": (self.in_strides["C5"],)}
+
+    @property
+    def channels(self) -> dict[str, int]:
+        return {"rpn": self.in_channels["C4"], "roi": self.out_channels}
+
+    def build(self, input_shape=None) -> None:
+        self._reduce.build((None, None, None, self.in_channels["C5"]))
+
+    def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
+        return {"rpn": [features["C4"]], "roi": [self._reduce(features["C5"])]}
+
+
+@keras.saving.register_keras_serializable(package="tf_dcnv2")
+class FeaturePyramid(Neck):
+    """A feature pyramid (Lin et al., arXiv:1612.03144): RPN on every level, RoI heads on all but P6.
+
+    Args:
+        in_strides: pixels per cell of each level of the backbone; that of `"C{l}"` must be 2**l.
+        in_channels: channels of these levels.
+        channels: of every level of the pyramid.
+        levels: consecutive levels between 2 and 6, such as (2, 3, 4, 5, 6). P6 is every second cell of P5.
+        kernel_regularizer: of all kernels.
+
+    Example:
+        >>> backbone = ResNetBackbone()
+        >>> neck = FeaturePyramid(backbone.strides, backbone.channels)
+        >>> [level.shape[1] for level in neck(backbone(tf.zeros([1, 224, 224, 3])))["rpn"]]
+        [56, 28, 14, 7, 4]
+    """
+
+    def __init__(
+        self,
+        in_strides: Mapping[str, int],
+        in_channels: Mapping[str, int],
+        *,
+        levels: Sequence[int] = (2, 3, 4, 5, 6),
+        **kwargs: Any,
+    ):
+        super().__init__(in_strides, in_channels, **kwargs)
+        self.levels = tuple(levels)
+        self._lateral_levels = [level for level in self.levels if level <= 5]
+        self._require_levels([f"C{level}" for level in self._lateral_levels])
+        wrong = {f"C{n}": in_strides[f"C{n}"] for n in self._lateral_levels if in_strides[f"C{n}"] != 2**n}
+        if wrong:
+            raise ValueError(
+                "FeaturePyramid needs a backbone whose level C{l} has a stride of 2**l pixels, which a dilated stage "
+                f"has not. Received: {wrong}"
+            )
+        self._laterals = {level: self._convolution(1, f"lateral{level}") for level in self._lateral_levels}
+        self._outputs = {level: self._convolution(3, f"p{level}") for level in self._lateral_levels}
+
+    @property
+    def strides(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(2**level for level in levels) for name, levels in self._pooled_levels().items()}
+
+    @property
+    def channels(self) -> dict[str, int]:
+        return {"rpn": self.out_channels, "roi": self.out_channels}
+
+    def _pooled_levels(self) -> dict[str, Sequence[int]]:
+        return {"rpn": self.levels, "roi": self._lateral_levels}
+
+    def build(self, input_shape=None) -> None:
+        for level in self._lateral_levels:
+            self._laterals[level].build((None, None, None, self.in_channels[f"C{level}"]))
+            self._outputs[level].build((None, None, None, self.out_channels))
+
+    def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
+        merged: dict[int, tf.Tensor] = {}
+        for level in reversed(self._lateral_levels):
+            merged[level] = self._laterals[level](features[f"C{level}"])
+            if level + 1 in merged:
+                merged[level] = add_enlarged(merged[level], merged[level + 1])
+        roi = [self._outputs[level](merged[level]) for level in self._lateral_levels]
+        coarsest = [roi[-1][:, ::2, ::2]] if 6 in self.levels else []
+        return {"rpn": roi + coarsest, "roi": roi}
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "levels": list(self.levels)}
+
+
+def add_enlarged(fine: tf.Tensor, coarse: tf.Tensor) -> tf.Tensor:
+    """Adds the next coarser level, enlarged to the nearest cell, to a pyramid level `(B, H, W, C)`.
+
+    A level has ceil(n / 2) rows of the finer one, so for odd n the enlarged map is cropped: images need not be
+    multiples of the coarsest stride.
+    """
+    enlarged = tf.repeat(tf.repeat(coarse, 2, axis=1), 2, axis=2)
+    height, width = tf.shape(fine)[1], tf.shape(fine)[2]
+    return fine + enlarged[:, :height, :width]
