@@ -199,7 +199,9 @@ def test_the_loss_is_the_sum_over_omega_averaged_over_images(detector, batch):
 @pytest.mark.parametrize("weight", [None, 0.7])
 def test_the_class_loss_of_crops_is_a_tenth_of_the_mean_cross_entropy_of_a_softmax(detector, batch, weight):
     settings = {"rois": "all", "rois_per_image": 24, "patch_size": 64}
-    model = FeatureMimicking(detector, settings if weight is None else {**settings, "classification_weight": weight})
+    if weight is not None:
+        settings["classification_weight"] = weight
+    model = FeatureMimicking(detector, **settings)
     bias = np.array([0.5, -1.0, 2.0, 0.25])
     model.classifier.kernel.assign(np.zeros(model.classifier.kernel.shape))
     model.classifier.bias.assign(bias)

@@ -154,5 +154,7 @@ def test_settings_come_as_one_object_or_field_by_field():
     assert BoxHead(3, (16,), 8, config).config == BoxHead(3, (16,), 8, pool_size=3).config == config
     with pytest.raises(ValueError, match="Give either config or its fields. Received: .*, and units"):
         BoxHead(3, (16,), 8, config, units=8)
+    with pytest.raises(ValueError, match="config must be a BoxHeadConfig. Received: {'units': 8}"):
+        BoxHead(3, (16,), 8, {"units": 8})
     with pytest.raises(ValueError, match="BoxHeadConfig.units must be at least 1. Received: 0"):
         BoxHead(3, (16,), 8, units=0)

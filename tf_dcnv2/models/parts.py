@@ -21,13 +21,15 @@ def take_settings(kind: type[T], config: T | None, arguments: Mapping[str, Any])
         arguments: keyword arguments of the part's constructor, among them perhaps fields of `kind`.
 
     Raises:
-        ValueError: there are both, or a field is out of its range.
+        ValueError: there are both, `config` is something else, or a field is out of its range.
     """
     names = {field.name for field in dataclasses.fields(kind)}
     fields = {name: value for name, value in arguments.items() if name in names}
     rest = {name: value for name, value in arguments.items() if name not in names}
     if config is not None and fields:
         raise ValueError(f"Give either config or its fields. Received: config={config}, and {', '.join(fields)}")
+    if config is not None and not isinstance(config, kind):
+        raise ValueError(f"config must be a {kind.__name__}. Received: {config!r}")
     return config or kind(**fields), rest
 
 
