@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_dcnv2.models.config import NeckConfig
+
 
 class Neck(keras.layers.Layer):
     """A layer from backbone features to `{"rpn": [level, ...], "roi": [level, ...]}`, finest level first.
@@ -130,7 +132,7 @@ class FeaturePyramid(Neck):
         **kwargs: Any,
     ):
         super().__init__(in_strides, in_channels, **kwargs)
-        self.levels = tuple(levels)
+        self.levels = NeckConfig(kind="fpn", channels=self.out_channels, levels=tuple(levels)).levels
         self._lateral_levels = [level for level in self.levels if level <= 5]
         self._require_levels([f"C{level}" for level in self._lateral_levels])
         wrong = {f"C{n}": in_strides[f"C{n}"] for n in self._lateral_levels if in_strides[f"C{n}"] != 2**n}

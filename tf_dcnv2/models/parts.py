@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import keras
 
-from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
 from tf_dcnv2._core.settings import Settings
+from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
 
 T = TypeVar("T", bound=Settings)
 
