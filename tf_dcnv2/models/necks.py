@@ -141,8 +141,8 @@ class FeaturePyramid(Neck):
                 "FeaturePyramid needs a backbone whose level C{l} has a stride of 2**l pixels, which a dilated stage "
                 f"has not. Received: {wrong}"
             )
-        self._laterals = {level: self._convolution(1, f"lateral{level}") for level in self._lateral_levels}
-        self._outputs = {level: self._convolution(3, f"p{level}") for level in self._lateral_levels}
+        self._laterals = [self._convolution(1, f"lateral{level}") for level in self._lateral_levels]
+        self._outputs = [self._convolution(3, f"p{level}") for level in self._lateral_levels]
 
     @property
     def strides(self) -> dict[str, tuple[int, ...]]:
@@ -156,17 +156,17 @@ class FeaturePyramid(Neck):
         return {"rpn": self.levels, "roi": self._lateral_levels}
 
     def build(self, input_shape=None) -> None:
-        for level in self._lateral_levels:
-            self._laterals[level].build((None, None, None, self.in_channels[f"C{level}"]))
-            self._outputs[level].build((None, None, None, self.out_channels))
+        for level, lateral, output in zip(self._lateral_levels, self._laterals, self._outputs, strict=True):
+            lateral.build((None, None, None, self.in_channels[f"C{level}"]))
+            output.build((None, None, None, self.out_channels))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
-        merged: dict[int, tf.Tensor] = {}
-        for level in reversed(self._lateral_levels):
-            merged[level] = self._laterals[level](features[f"C{level}"])
-            if level + 1 in merged:
-                merged[level] = add_enlarged(merged[level], merged[level + 1])
-        roi = [self._outputs[level](merged[level]) for level in self._lateral_levels]
+        merged = [
+            lateral(features[f"C{level}"]) for level, lateral in zip(self._lateral_levels, self._laterals, strict=True)
+        ]
+        for index in reversed(range(len(merged) - 1)):
+            merged[index] = add_enlarged(merged[index], merged[index + 1])
+        roi = [output(level) for output, level in zip(self._outputs, merged, strict=True)]
         coarsest = [roi[-1][:, ::2, ::2]] if 6 in self.levels else []
         return {"rpn": roi + coarsest, "roi": roi}
 
