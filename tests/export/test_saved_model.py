@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, tiny_config
 from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MaskRCNN
+from tf_dcnv2.models import FasterRCNN, FeatureMimicking
 
 OUTPUTS = {"boxes", "scores", "classes", "num_detections"}
 
@@ -21,7 +21,7 @@ def make_detector(**overrides) -> FasterRCNN:
     """A small detector whose deformable layers do deform."""
     keras.utils.set_random_seed(0)
     config = tiny_config("fpn", **{"box_head.score_threshold": 0.0, **overrides})
-    detector = (FasterRCNN if config.mask_head is None else MaskRCNN)(config, CATEGORY_IDS)
+    detector = config.build(CATEGORY_IDS)
     for variable in detector.variables:
         if "offset" in variable.path:
             variable.assign(keras.random.normal(variable.shape, stddev=0.05, seed=1))

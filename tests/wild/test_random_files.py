@@ -105,7 +105,7 @@ def commands_work(images, tmp_path, report):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     config = tiny_config("fpn", **{"box_head.score_threshold": 0.0})
-    FasterRCNN(config, category_ids=tuple(report.categories)).save(run / "best.keras")
+    config.build(tuple(report.categories)).save(run / "best.keras")
     categories = [{"id": key, "name": name} for key, name in report.categories.items()]
     (run / "config.yaml").write_text(yaml.safe_dump({"categories": categories}))
     size = ["--short-side", "96", "--max-side", "128"]
