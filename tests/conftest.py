@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.reference_vectors import SHARED, deform_conv_vectors, psroi_vectors  # noqa: F401, the fixtures
+from tests.support.reference_vectors import SHARED, deform_conv_vectors, psroi_vectors  # noqa: F401, the fixtures
 from tf_dcnv2.ops import native
 
 # Comparisons are of float32 numbers, and of GPUs' with those of CPUs.

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.reference_vectors import REPOSITORY
+from tests.support.reference_vectors import REPOSITORY
 
 ABLATE = REPOSITORY / "examples" / "ablation" / "ablate.py"
 

@@ -2,11 +2,9 @@ import keras
 import pytest
 import yaml
 
-from tests.models.conftest import MASK_HEAD, tiny_config
+from tests.support.detectors import MASK_HEAD, tiny_config
 from tf_dcnv2.data import make_synthetic_coco
 from tf_dcnv2_cli import main
-
-SIZE = ["--short-side", "96", "--max-side", "128"]
 
 
 @pytest.fixture(scope="session")

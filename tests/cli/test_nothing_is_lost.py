@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.cli.conftest import SIZE
+from tests.support.sizes import SIZE
 from tf_dcnv2.data import make_synthetic_coco
 from tf_dcnv2.evaluation import coco as evaluation
 from tf_dcnv2_cli import main

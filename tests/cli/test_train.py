@@ -3,9 +3,8 @@ import re
 
 import pytest
 
-from tests.cli.conftest import SIZE
-from tests.models.conftest import MASK_HEAD
-from tests.training.conftest import TINY
+from tests.support.detectors import MASK_HEAD
+from tests.support.sizes import SIZE, TINY
 from tf_dcnv2.training import RunFolder, RunState, TrainOptions
 from tf_dcnv2.training.resuming import describe_data
 from tf_dcnv2_cli import main, train

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tests.cli.conftest import SIZE
+from tests.support.sizes import SIZE
 from tf_dcnv2.evaluation.coco_metrics import METRIC_NAMES
 from tf_dcnv2_cli import main
 from tf_dcnv2_cli.trained import load_trained

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tests.masks import box_mask, segmentation_mask
+from tests.support.masks import box_mask, segmentation_mask
 from tf_dcnv2._core.masks import box_rle, compressed_rle, empty_rle, paste_mask, uncompressed_rle
 
 

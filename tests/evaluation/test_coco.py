@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.evaluation.conftest import NAMES, Oracle
+from tests.support.oracle import NAMES, Oracle
 from tf_dcnv2.data import convert_coco, load_records
 from tf_dcnv2.evaluation import evaluate_coco
 

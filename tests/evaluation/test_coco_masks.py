@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from tests.evaluation.conftest import NAMES, Oracle
+from tests.support.oracle import NAMES, Oracle
 from tf_dcnv2.data import convert_coco, load_records
 from tf_dcnv2.evaluation import evaluate_coco
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, tiny_config
 from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking
 

@@ -9,7 +9,7 @@ import pytest
 from kernels import Kernels
 from lost_device import pytest_runtest_teardown  # noqa: F401, a hook
 
-from tests.reference_vectors import deform_conv_vectors, psroi_vectors  # noqa: F401, fixtures
+from tests.support.reference_vectors import deform_conv_vectors, psroi_vectors  # noqa: F401, fixtures
 
 _kernels = functools.cache(Kernels)
 

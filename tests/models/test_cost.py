@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
-from tests.models.conftest import MASK_HEAD, tiny_config
+from tests.support.detectors import MASK_HEAD, tiny_config
 from tf_dcnv2.models import DetectorConfig
 from tf_dcnv2.models.cost import Cost, default_image_size, detector_cost, total_cost, without_deformation
 from tf_dcnv2.models.presets import load_preset, preset_names

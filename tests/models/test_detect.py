@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, tiny_config
 from tf_dcnv2.data import prepare_image
 from tf_dcnv2.models import FasterRCNN
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, make_batch, tiny_config
+from tests.support.detectors import CATEGORY_IDS, make_batch, tiny_config
 from tf_dcnv2.models.heads import BoxHead
 
 

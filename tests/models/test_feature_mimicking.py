@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, make_mask_batch, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, make_mask_batch, tiny_config
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MimicConfig, crop
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, make_batch
+from tests.support.detectors import CATEGORY_IDS, make_batch
 from tf_dcnv2.models import RPN, BoxHead, FasterRCNN, FeaturePyramid, KerasBackbone
 
 ANY_SIZE = (None, None, 3)

@@ -5,7 +5,7 @@ import runpy
 import keras
 import pytest
 
-from tests.reference_vectors import REPOSITORY
+from tests.support.reference_vectors import REPOSITORY
 from tf_dcnv2.data import convert_coco, load_records
 from tf_dcnv2.evaluation import evaluate_coco
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, make_mask_batch, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, make_mask_batch, tiny_config
 from tf_dcnv2.models import RPN, BoxHead, C5Neck, FeaturePyramid, MaskHead, MaskRCNN, ResNetBackbone
 
 SMALL = {"pooling": "v2", "pool_size": 3, "pool_branch_units": 8}

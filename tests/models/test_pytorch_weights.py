@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from tests.reference_vectors import GOLDEN
+from tests.support.reference_vectors import GOLDEN
 from tf_dcnv2.layers import ModulatedDeformableConv2D
 from tf_dcnv2.models import BackboneConfig, ResNetBackbone
 from tf_dcnv2.models.weights import load_weights

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.conftest import CATEGORY_IDS, MASK_HEAD, MIMIC, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, tiny_config
 from tf_dcnv2.layers import ModulatedDeformableConv2D, ModulatedDeformableRoIPooling
 from tf_dcnv2.models import DetectorConfig, FeatureMimicking
 from tf_dcnv2.models.presets import load_preset, preset_names

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models.conftest import CATEGORY_IDS, MIMIC, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MIMIC, tiny_config
 from tf_dcnv2.models import BackboneConfig, FasterRCNN, FeatureMimicking, ResNetBackbone
 from tf_dcnv2.models.weights import copy_weights, load_weights
 

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.reference_vectors import REPOSITORY
-from tests.training.conftest import TINY
+from tests.support.reference_vectors import REPOSITORY
+from tests.support.sizes import TINY
 from tf_dcnv2.training import RunFolder
 
 # The command `tf-dcnv2`, in a process that kills itself within the n-th call that brings a file to the disk.

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.training.conftest import TINY
+from tests.support.sizes import TINY
 from tf_dcnv2.data import convert_coco, make_synthetic_coco
 from tf_dcnv2.models import FasterRCNN, MaskRCNN
 from tf_dcnv2.training import RunFolder, RunState, TrainingDiverged, TrainOptions, resumed_options, train

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.reference_vectors import REPOSITORY
+from tests.support.reference_vectors import REPOSITORY
 from tf_dcnv2._core import atomic_files
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backups, RunState

@@ -1,19 +1,11 @@
-"""Where the cases lie, and how one is converted."""
+"""How a case is converted."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.support.hard_cases import CASES, images_of
 from tf_dcnv2.data import ConversionReport, convert_coco
-
-CASES = Path(__file__).parent / "cases"
-
-
-def images_of(case: str) -> Path:
-    """The image folder of a case."""
-    own = CASES / case / "img"
-    return own if own.is_dir() else CASES / "img"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.wild.conftest import CASES
+from tests.support.hard_cases import CASES
 from tf_dcnv2.data import load_records, read_dataset_info
 from tf_dcnv2.data.findings import count_repairs
 

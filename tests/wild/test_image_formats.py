@@ -10,7 +10,7 @@ import tensorflow as tf
 import tifffile
 from PIL import Image
 
-from tests.wild.conftest import CASES
+from tests.support.hard_cases import CASES
 from tf_dcnv2.data import convert_coco, read_dataset_info, read_image
 from tf_dcnv2.data.images.files import read_as_jpeg, upright_size
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.models.conftest import MASK_HEAD, tiny_config
-from tests.wild.conftest import CASES
-from tests.wild.random_files import random_file
+from tests.support.detectors import MASK_HEAD, tiny_config
+from tests.support.hard_cases import CASES
+from tests.support.random_files import random_file
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
 from tf_dcnv2.data.coco.annotations import load_json, read_coco_annotations
 from tf_dcnv2.data.findings import Findings

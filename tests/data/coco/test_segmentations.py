@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from tests.masks import segmentation_mask
+from tests.support.masks import segmentation_mask
 from tf_dcnv2._core.masks import uncompressed_rle
 from tf_dcnv2.data.coco.segmentations import check_for_image, decode_counts, parse_segmentation
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.data.conftest import SMALL, rectangle
+from tests.support.coco_folder import SMALL, rectangle
 from tf_dcnv2._core.masks import paste_mask, uncompressed_rle
 from tf_dcnv2.data import convert_coco, load_records
 from tf_dcnv2.data.records.object_masks import masks_in_boxes

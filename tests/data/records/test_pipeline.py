@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.data.conftest import SMALL, rectangle
+from tests.support.coco_folder import SMALL, rectangle
 from tf_dcnv2.data import convert_coco, load_records, prepare_image, read_image
 
 

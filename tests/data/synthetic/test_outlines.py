@@ -1,7 +1,7 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from tests.masks import segmentation_mask
+from tests.support.masks import segmentation_mask
 from tf_dcnv2._core.masks import uncompressed_rle
 from tf_dcnv2.data.synthetic.outlines import mask_polygons
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.golden.make_synthetic_vectors import LOOKS, portrait
-from tests.masks import segmentation_mask
-from tests.reference_vectors import GOLDEN
+from tests.support.masks import segmentation_mask
+from tests.support.reference_vectors import GOLDEN
 from tf_dcnv2.data import convert_coco, make_synthetic_coco
 
 
