@@ -1,6 +1,7 @@
 """From a configuration to a detector."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -22,14 +23,14 @@ def build_detector(config: DetectorConfig, category_ids: Sequence[int], name: st
     backbone = ResNetBackbone(config.backbone, kernel_regularizer=regularizer)
     neck = _build_neck(config.neck, backbone, regularizer)
     rpn = RPN(neck.strides["rpn"], neck.channels["rpn"], config.rpn, kernel_regularizer=regularizer, name="rpn")
-    rois = {
+    rois: dict[str, Any] = {
         "num_classes": len(category_ids),
         "strides": neck.strides["roi"],
         "in_channels": neck.channels["roi"],
         "canonical_size": config.neck.canonical_size,
         "kernel_regularizer": regularizer,
     }
-    arguments = {
+    arguments: dict[str, Any] = {
         "category_ids": category_ids,
         "short_side": config.short_side,
         "max_side": config.max_side,

@@ -136,7 +136,7 @@ def _backbone(config: BackboneConfig, image_size: tuple[int, int]) -> tuple[Cost
 def _spatial(config: BackboneConfig, stage: int, outputs: int, width: int) -> Cost:
     """A 3x3 convolution of a block, with its offset branch where it is deformable."""
     cost = _convolution(outputs, width, width, 3, config.groups)
-    if stage not in config.dcn_stages:
+    if stage not in (config.dcn_stages or ()):
         return cost
     branch = (3 if config.dcn == "v2" else 2) * 9 * config.deformable_groups
     return cost + _convolution(outputs, width, branch, 3) + Cost(0, outputs * 9 * width * _CORNERS)

@@ -93,9 +93,9 @@ class FasterRCNN(LossModel):
 
     presets = preset_names("faster_rcnn")
     weight_report: WeightReport | None = None
-    parts = ("backbone", "neck", "rpn", "box_head")
+    parts: tuple[str, ...] = ("backbone", "neck", "rpn", "box_head")
     has_mask_head = False
-    loss_terms = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss")
+    loss_terms: tuple[str, ...] = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss")
 
     def __init__(
         self,
@@ -171,19 +171,13 @@ class FasterRCNN(LossModel):
         Raises:
             ValueError: unknown preset or setting, or neither or both of `num_classes` and `category_ids`.
         """
-        if (num_classes is None) == (category_ids is None):
-            raise ValueError(
-                f"Give either num_classes or category_ids. Received: {num_classes=}, category_ids={category_ids}"
-            )
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1 (background not counted). Received: {num_classes=}")
         config = load_preset(name).replace(**overrides)
         if cls.has_mask_head != (config.mask_head is not None):
             raise ValueError(
                 f"{cls.__name__} has {'a' if cls.has_mask_head else 'no'} mask head, and preset {name!r} "
                 f"{'none' if cls.has_mask_head else 'one'}. Received: mask_head={config.mask_head}"
             )
-        detector = config.build(category_ids or range(1, num_classes + 1), name=name)
+        detector = config.build(_category_ids(num_classes, category_ids), name=name)
         if weights is not None:
             detector.weight_report = load_weights(detector, weights)
         return detector
@@ -325,6 +319,18 @@ class FasterRCNN(LossModel):
     def from_config(cls, config: dict, custom_objects=None) -> "FasterRCNN":
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
         return cls(**{**config, **parts})
+
+
+def _category_ids(num_classes: int | None, category_ids: Sequence[int] | None) -> Sequence[int]:
+    if category_ids is not None and num_classes is None:
+        return category_ids
+    if num_classes is None or category_ids is not None:
+        raise ValueError(
+            f"Give either num_classes or category_ids. Received: {num_classes=}, category_ids={category_ids}"
+        )
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1 (background not counted). Received: {num_classes=}")
+    return range(1, num_classes + 1)
 
 
 def _unpack(inputs, image_sizes) -> tuple[tf.Tensor, tf.Tensor]:

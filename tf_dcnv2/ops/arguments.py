@@ -7,6 +7,7 @@ received and what was expected. Sizes known only at run time are checked by the 
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -60,7 +61,7 @@ def _float(value: object) -> float:
         return math.nan
 
 
-def is_sequence(value: object) -> bool:
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     """Whether `value` holds several values, one after the other."""
     return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
 

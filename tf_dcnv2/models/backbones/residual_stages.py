@@ -59,7 +59,7 @@ class ResidualStages:
     def _spatial(self, x, stage: int, width: int, name: str, stride: int, dilation: int):
         config = self._config
         arguments = {"strides": stride, "dilation_rate": dilation, "groups": config.groups, **self._convolution}
-        if stage in config.dcn_stages:
+        if stage in (config.dcn_stages or ()):
             layer = DEFORMABLE_CONVOLUTIONS[config.dcn](
                 width,
                 3,

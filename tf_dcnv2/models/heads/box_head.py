@@ -52,6 +52,8 @@ class BoxHead(RoIHead):
         TensorShape([1, 1, 3, 4])
     """
 
+    config: BoxHeadConfig
+
     def __init__(
         self,
         num_classes: int,

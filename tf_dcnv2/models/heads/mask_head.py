@@ -32,6 +32,8 @@ class MaskHead(RoIHead):
         TensorShape([1, 28, 28, 3])
     """
 
+    config: MaskHeadConfig
+
     def __init__(
         self,
         num_classes: int,

@@ -27,6 +27,8 @@ class RoIHead(keras.layers.Layer):
         kernel_regularizer: of every kernel, those of the pooling's offset branch included.
     """
 
+    config: BoxHeadConfig | MaskHeadConfig
+
     def __init__(
         self,
         num_classes: int,
