@@ -126,9 +126,9 @@ Values Widened(const std::vector<S>& stored) {
   return values;
 }
 
-// Results start as rubbish, because nobody promises the library zeros.
+// Results start as NaN: the library may rely on no values that its caller left there.
 template <typename S>
-std::vector<S> Rubbish(size_t size) {
+std::vector<S> Uninitialized(size_t size) {
   return Stored<S>(Values(size, NAN));
 }
 
@@ -155,8 +155,8 @@ Computed<S> RunLibrary(const ConvProblem& p, const dcnv2::ParallelFor& parallel_
   using T = dcnv2::Compute<S>;
   const auto x = Stored<S>(p.x), kernel = Stored<S>(p.kernel), dy = Stored<S>(p.dy);
   const auto offset = Stored<T>(p.offset), mask = Stored<T>(p.mask);
-  Computed<S> r{Rubbish<S>(dy.size()), Rubbish<S>(x.size()), Rubbish<S>(kernel.size()), Rubbish<T>(offset.size()),
-                Rubbish<T>(mask.size())};
+  Computed<S> r{Uninitialized<S>(dy.size()), Uninitialized<S>(x.size()), Uninitialized<S>(kernel.size()),
+                Uninitialized<T>(offset.size()), Uninitialized<T>(mask.size())};
   const dcnv2::DeformConv2DInputs<S> inputs{x.data(), kernel.data(), offset.data(), modulated ? mask.data() : nullptr};
   dcnv2::DeformConv2DForward<S>(p.shape, inputs, r.y.data(), parallel_for);
   dcnv2::DeformConv2DBackward<S>(

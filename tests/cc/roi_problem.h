@@ -68,13 +68,13 @@ RoiComputed<S> Run(const RoiProblem& p, const dcnv2::ParallelFor& parallel_for) 
   const auto dy = Stored<S>(p.dy);
   std::vector<std::vector<S>> features;
   for (const Values& map : p.features) features.push_back(Stored<S>(map));
-  RoiComputed<S> r{Rubbish<S>(dy.size()), Rubbish<T>(offset.size()), Rubbish<T>(mask.size()), {}};
+  RoiComputed<S> r{Uninitialized<S>(dy.size()), Uninitialized<T>(offset.size()), Uninitialized<T>(mask.size()), {}};
   dcnv2::DeformRoiPoolInputs<S> inputs{{},         boxes.data(), p.box_indices.data(), p.levels.data(), offset.data(),
                                        mask.data()};
   dcnv2::DeformRoiPoolGradients<S> gradients{{}, r.doffset.data(), r.dmask.data()};
   for (const auto& map : features) {
     inputs.features.push_back(map.data());
-    r.dfeatures.push_back(Rubbish<S>(map.size()));
+    r.dfeatures.push_back(Uninitialized<S>(map.size()));
   }
   for (auto& map : r.dfeatures) gradients.features.push_back(map.data());
   dcnv2::DeformRoiPoolForward<S>(p.shape, inputs, r.y.data(), parallel_for);

@@ -35,7 +35,7 @@ struct Task {
 
 struct Work {
   std::vector<std::vector<int64_t>> rois;  // that touch a band
-  std::vector<Task> tasks;                 // the dearest first
+  std::vector<Task> tasks;                 // the most expensive first
 };
 
 // What one task takes of a map.
@@ -163,7 +163,7 @@ void RoiFeatureGradient(const DeformRoiPoolShape& shape, const DeformRoiPoolInpu
   const int64_t count = work.tasks.size();
   int64_t cost = 0;
   for (const Task& task : work.tasks) cost += task.cost;
-  // Whoever is free takes the dearest task that is left.
+  // Whoever is free takes the most expensive task that is left.
   std::atomic<int64_t> next{0};
   parallel_for(count, cost / std::max<int64_t>(count, 1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
