@@ -154,9 +154,9 @@ def test_masks_and_their_loss_are_float32_in_half_precision_too(batch, policy):
 def test_the_configuration_decides_between_the_detectors():
     assert type(tiny_config().build(CATEGORY_IDS)) is FasterRCNN
     assert type(tiny_config(mask_head=MASK_HEAD).build(CATEGORY_IDS)) is MaskRCNN
-    with pytest.raises(ValueError, match="FasterRCNN has no mask head, and preset 'mask_rcnn_small_dcnv2' one"):
+    with pytest.raises(ValueError, match="A FasterRCNN has no mask head, and the configuration describes one"):
         FasterRCNN.from_preset("mask_rcnn_small_dcnv2", num_classes=3)
-    with pytest.raises(ValueError, match="MaskRCNN has a mask head, and preset 'faster_rcnn_small_dcnv2' none"):
+    with pytest.raises(ValueError, match="A MaskRCNN has a mask head, and the configuration describes none"):
         MaskRCNN.from_preset("faster_rcnn_small_dcnv2", num_classes=3)
 
 

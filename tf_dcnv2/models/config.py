@@ -6,7 +6,9 @@ A configuration is plain data: it round-trips through dictionaries (YAML presets
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
+
+import keras
 
 from tf_dcnv2._core.checked_types import (
     MinLength,
@@ -18,9 +20,6 @@ from tf_dcnv2._core.checked_types import (
     Range,
 )
 from tf_dcnv2._core.settings import Settings
-
-if TYPE_CHECKING:
-    from tf_dcnv2.models.faster_rcnn import FasterRCNN
 
 Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
@@ -243,18 +242,20 @@ class DetectorConfig(Settings):
                 f"Received: dilated_c5={self.backbone.dilated_c5}, kind={self.neck.kind!r}"
             )
 
-    def build(self, category_ids: Sequence[int], name: str | None = None) -> "FasterRCNN":
-        """Puts the detector together: a `MaskRCNN` if there is a `mask_head`, a `FasterRCNN` otherwise.
+    def build(self, category_ids: Sequence[int], name: str | None = None) -> Any:
+        """Puts the detector together.
 
         Args:
             category_ids: the data set's category ids.
             name: of the model.
 
+        Returns:
+            A `MaskRCNN` if there is a `mask_head`, a `FasterRCNN` otherwise.
+
         Example:
             >>> config = load_preset("faster_rcnn_small_dcnv2").replace(short_side=400)
             >>> detector = config.build(category_ids=(1, 2, 3))
         """
-        # Imported here: detectors are made of parts, which take their settings from this module.
-        from tf_dcnv2.models.assembly import build_detector
-
-        return build_detector(self, category_ids, name)
+        # By Keras' registry, because detectors are made of parts that take their settings from this module.
+        kind = "FasterRCNN" if self.mask_head is None else "MaskRCNN"
+        return keras.saving.get_registered_object(f"tf_dcnv2>{kind}").from_settings(self, category_ids, name=name)

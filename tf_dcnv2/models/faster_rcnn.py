@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2.models.assembly import build_parts
 from tf_dcnv2.models.backbones import Backbone
 from tf_dcnv2.models.categories import CategoryMap
+from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.heads import BoxHead, Detections
 from tf_dcnv2.models.image_detection import Image, ImageDetection
 from tf_dcnv2.models.loss_model import LossModel
@@ -172,15 +174,29 @@ class FasterRCNN(LossModel):
             ValueError: unknown preset or setting, or neither or both of `num_classes` and `category_ids`.
         """
         config = load_preset(name).replace(**overrides)
-        if cls.has_mask_head != (config.mask_head is not None):
-            raise ValueError(
-                f"{cls.__name__} has {'a' if cls.has_mask_head else 'no'} mask head, and preset {name!r} "
-                f"{'none' if cls.has_mask_head else 'one'}. Received: mask_head={config.mask_head}"
-            )
-        detector = config.build(_category_ids(num_classes, category_ids), name=name)
+        detector = cls.from_settings(config, _category_ids(num_classes, category_ids), name=name)
         if weights is not None:
             detector.weight_report = load_weights(detector, weights)
         return detector
+
+    @classmethod
+    def from_settings(
+        cls, config: DetectorConfig, category_ids: Sequence[int], *, name: str | None = None
+    ) -> "FasterRCNN":
+        """Builds the detector that `config` describes; see `DetectorConfig.build`.
+
+        Raises:
+            ValueError: it has a mask head and this class has none, or the other way round.
+        """
+        ids = CategoryMap(category_ids).ids
+        if cls.has_mask_head != (config.mask_head is not None):
+            described = "one" if config.mask_head is not None else "none"
+            raise ValueError(
+                f"A {cls.__name__} has {'a' if cls.has_mask_head else 'no'} mask head, and the configuration describes "
+                f"{described}. Received: mask_head={config.mask_head}"
+            )
+        parts = build_parts(config, len(ids))
+        return cls(**parts, category_ids=ids, short_side=config.short_side, max_side=config.max_side, name=name)
 
     @property
     def category_ids(self) -> tuple[int, ...]:
