@@ -56,7 +56,7 @@ def test_the_sample_is_reproducible_and_of_the_packages_that_are_asked_for(mutat
         assert mutate.main(["--list", "--count", "5", "--seed", "3", "--only", "models/rpn"]) == 0
     first, second = capsys.readouterr().out.split("5 of ")[1:]
     assert first == second
-    assert first.count("tf_dcnv2/models/rpn.py:") == 5
+    assert first.count("tf_dcnv2/models/rpn/") == 5
 
 
 def test_tests_beside_a_module_are_those_that_mention_it_first_and_then_those_of_what_imports_it(mutate):

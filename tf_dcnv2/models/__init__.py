@@ -10,6 +10,7 @@ from tf_dcnv2.models.config import (
     NeckConfig,
     RPNConfig,
 )
+from tf_dcnv2.models.cost import Cost, detector_cost
 from tf_dcnv2.models.faster_rcnn import FasterRCNN
 from tf_dcnv2.models.feature_mimicking import FeatureMimicking, crop
 from tf_dcnv2.models.heads import BoxHead, MaskHead
@@ -26,6 +27,7 @@ __all__ = [
     "BoxHead",
     "BoxHeadConfig",
     "C5Neck",
+    "Cost",
     "DetectorConfig",
     "FasterRCNN",
     "FeatureMimicking",
@@ -41,6 +43,7 @@ __all__ = [
     "ResNetBackbone",
     "WeightReport",
     "crop",
+    "detector_cost",
     "load_preset",
     "load_weights",
     "preset_names",
