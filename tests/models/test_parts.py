@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, make_mask_batch, tiny_config
-from tf_dcnv2.models import RPN, BoxHead, C5Neck, FeaturePyramid, MaskHead, MaskRCNN, ResNetBackbone
+from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, make_batch, make_mask_batch, tiny_config
+from tf_dcnv2.models import RPN, BoxHead, C5Neck, FasterRCNN, FeaturePyramid, MaskHead, MaskRCNN, Neck, ResNetBackbone
 
 SMALL = {"pooling": "v2", "pool_size": 3, "pool_branch_units": 8}
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}
@@ -160,3 +160,53 @@ def test_settings_come_as_one_object_or_field_by_field():
         BoxHead(3, (16,), 8, {"units": 8})
     with pytest.raises(ValueError, match="BoxHeadConfig.units must be at least 1. Received: 0"):
         BoxHead(3, (16,), 8, units=0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class StridedBackbone(keras.layers.Layer):
+    """A `Backbone` of one convolution with stride 16."""
+
+    strides, channels = {"C4": 16}, {"C4": 6}
+
+    def build(self, input_shape):
+        self.convolution = keras.layers.Conv2D(6, 16, strides=16, padding="same", name="convolution")
+        self.convolution.build(input_shape)
+
+    def preprocess(self, images):
+        return images / 255.0
+
+    def call(self, images, training=False):
+        return {"C4": self.convolution(images)}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class SharedNeck(Neck):
+    """The RPN and the heads look at the same convolution of C4."""
+
+    strides, channels = {"rpn": (16,), "roi": (16,)}, {"rpn": 8, "roi": 8}
+
+    def build(self, input_shape):
+        self.convolution = keras.layers.Conv2D(8, 3, padding="same", name="convolution")
+        self.convolution.build(input_shape["C4"])
+
+    def call(self, features):
+        level = self.convolution(features["C4"])
+        return {"rpn": [level], "roi": [level]}
+
+
+def test_a_backbone_and_a_neck_of_ones_own_train_detect_and_survive_saving(tmp_path):
+    keras.utils.set_random_seed(0)
+    backbone = StridedBackbone(name="backbone")
+    neck = SharedNeck(backbone.strides, backbone.channels, name="neck")
+    rpn = RPN(neck.strides["rpn"], neck.channels["rpn"], anchor_sizes=(32,), channels=8)
+    head = BoxHead(len(CATEGORY_IDS), neck.strides["roi"], neck.channels["roi"], units=16, **SMALL)
+    detector = FasterRCNN(backbone, neck, rpn, head, category_ids=CATEGORY_IDS)
+    inputs, targets = make_batch()
+    before = backbone.convolution.kernel.numpy()
+    detector.compile(keras.optimizers.Adam(1e-3))
+    detector.fit(tf.data.Dataset.from_tensors((inputs, targets)), verbose=0)
+    assert not np.array_equal(backbone.convolution.kernel, before)
+    detector.save(tmp_path / "detector.keras")
+    loaded = keras.saving.load_model(tmp_path / "detector.keras")
+    for name, value in detector(inputs).items():
+        np.testing.assert_allclose(loaded(inputs)[name], value, rtol=1e-5, atol=1e-5)

@@ -121,9 +121,9 @@ class FasterRCNN(LossModel):
         self.box_head = box_head
         self._fit_together("rpn", rpn.strides, rpn.in_channels)
         self._add_head("box_head", box_head)
-        for part in (neck, rpn):
-            if not part.built:
-                part.build()
+        _build(backbone, _map_shape(3))
+        _build(neck, {level: _map_shape(channels) for level, channels in backbone.channels.items()})
+        _build(rpn, [_map_shape(rpn.in_channels)] * len(rpn.strides))
         self._image_detection = ImageDetection(self)
         self.built = True
 
@@ -135,8 +135,7 @@ class FasterRCNN(LossModel):
                 f"{name} must have as many classes as there are category ids. "
                 f"Received: {name}.num_classes={head.num_classes}, category_ids={self.category_ids}"
             )
-        if not head.built:
-            head.build()
+        _build(head, [_map_shape(head.in_channels)] * len(head.strides))
 
     def _fit_together(self, name: str, strides: Sequence[int], in_channels: int) -> None:
         kind = "rpn" if name == "rpn" else "roi"
@@ -335,6 +334,16 @@ class FasterRCNN(LossModel):
     def from_config(cls, config: dict, custom_objects=None) -> "FasterRCNN":
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
         return cls(**{**config, **parts})
+
+
+def _build(part: keras.layers.Layer, input_shape: Any) -> None:
+    """Creates the variables of a part, which the detector's optimizer needs before the first call."""
+    if not part.built:
+        part.build(input_shape)
+
+
+def _map_shape(channels: int) -> tuple[None, None, None, int]:
+    return (None, None, None, channels)
 
 
 def _category_ids(num_classes: int | None, category_ids: Sequence[int] | None) -> Sequence[int]:
