@@ -3,7 +3,6 @@
 Shapes: B images, R RoIs per image, C classes (without background).
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -12,7 +11,6 @@ from official.vision.ops import box_ops
 
 from tf_dcnv2.models.config import BoxHeadConfig
 from tf_dcnv2.models.heads.roi_head import RoIHead
-from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.models.suppression import suppress
 
 
@@ -52,29 +50,11 @@ class BoxHead(RoIHead):
         TensorShape([1, 1, 3, 4])
     """
 
+    settings = BoxHeadConfig
     config: BoxHeadConfig
 
-    def __init__(
-        self,
-        num_classes: int,
-        strides: Sequence[int],
-        in_channels: int,
-        config: BoxHeadConfig | None = None,
-        *,
-        canonical_size: float = 224.0,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ):
-        config, kwargs = take_settings(BoxHeadConfig, config, kwargs)
-        super().__init__(
-            num_classes,
-            strides,
-            in_channels,
-            config,
-            canonical_size=canonical_size,
-            kernel_regularizer=kernel_regularizer,
-            **kwargs,
-        )
+    def _make_layers(self) -> None:
+        config, num_classes = self.config, self.num_classes
         hidden = {"activation": "relu", "dtype": self.dtype_policy}
         self.fc1 = self._dense(config.units, "fc1", **hidden)
         self.fc2 = self._dense(config.units, "fc2", **hidden)

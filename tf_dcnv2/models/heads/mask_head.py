@@ -3,15 +3,11 @@
 Shapes: N RoIs of all images, P x P bins, C classes (without background).
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from tf_dcnv2.models.config import MaskHeadConfig
 from tf_dcnv2.models.heads.roi_head import RoIHead
-from tf_dcnv2.models.parts import take_settings
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -32,29 +28,11 @@ class MaskHead(RoIHead):
         TensorShape([1, 28, 28, 3])
     """
 
+    settings = MaskHeadConfig
     config: MaskHeadConfig
 
-    def __init__(
-        self,
-        num_classes: int,
-        strides: Sequence[int],
-        in_channels: int,
-        config: MaskHeadConfig | None = None,
-        *,
-        canonical_size: float = 224.0,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ):
-        config, kwargs = take_settings(MaskHeadConfig, config, kwargs)
-        super().__init__(
-            num_classes,
-            strides,
-            in_channels,
-            config,
-            canonical_size=canonical_size,
-            kernel_regularizer=kernel_regularizer,
-            **kwargs,
-        )
+    def _make_layers(self) -> None:
+        config, num_classes = self.config, self.num_classes
         hidden = {
             "activation": "relu",
             "kernel_initializer": "he_normal",

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
 from tf_dcnv2.models.config import BoxHeadConfig, MaskHeadConfig
+from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.ops.arguments import integer
 from tf_dcnv2.ops.fpn import fpn_levels
 
@@ -18,15 +19,19 @@ from tf_dcnv2.ops.fpn import fpn_levels
 class RoIHead(keras.layers.Layer):
     """A head with RoI pooling of the kind `config.pooling`, whose offset branch belongs to this head alone.
 
+    Subclasses set `settings`, the class of their configuration, and create their layers in `_make_layers`.
+
     Args:
         num_classes: without background.
         strides: pixels per cell of each RoI feature level: `neck.strides["roi"]`.
         in_channels: channels of every level: `neck.channels["roi"]`.
-        config: the head's settings; `pooling`, `pool_size` and `pool_branch_units` count here.
+        config: the head's settings, or leave it out and give its fields by keyword; `pooling`, `pool_size` and
+            `pool_branch_units` count here.
         canonical_size: side in pixels of a RoI that is pooled from level 4; half the side, one level finer.
         kernel_regularizer: of every kernel, those of the pooling's offset branch included.
     """
 
+    settings: type[BoxHeadConfig] | type[MaskHeadConfig]
     config: BoxHeadConfig | MaskHeadConfig
 
     def __init__(
@@ -34,12 +39,13 @@ class RoIHead(keras.layers.Layer):
         num_classes: int,
         strides: Sequence[int],
         in_channels: int,
-        config: BoxHeadConfig | MaskHeadConfig,
+        config: BoxHeadConfig | MaskHeadConfig | None = None,
         *,
-        canonical_size: float,
-        kernel_regularizer: Any,
+        canonical_size: float = 224.0,
+        kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
+        config, kwargs = take_settings(self.settings, config, kwargs)
         # Without autocast, which would round boxes to half precision.
         super().__init__(autocast=False, **kwargs)
         self.num_classes = integer(num_classes, "num_classes", minimum=1)
@@ -49,6 +55,11 @@ class RoIHead(keras.layers.Layer):
         self.canonical_size = canonical_size
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.pooling = self._make_pooling()
+        self._make_layers()
+
+    def _make_layers(self) -> None:
+        """Creates what follows the pooling."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _make_layers")
 
     def _make_pooling(self) -> keras.layers.Layer:
         arguments = {
