@@ -108,6 +108,21 @@ def test_proposals_are_ranked_by_logits_that_probabilities_cannot_tell_apart(lev
     np.testing.assert_allclose(scores[0], [1, 1, *([1, tf.sigmoid(-3.0)] if levels == 2 else [0, 0])], atol=1e-6)
 
 
+def test_unlikely_proposals_are_kept_behind_likely_ones(rng):
+    """Most anchors have negative logits; beside suppressed and empty boxes they must not get lost."""
+    corners = 20.0 * np.stack(np.mgrid[:5, :8], axis=-1).reshape(40, 2)
+    boxes = np.concatenate([corners, corners + 10], axis=1)
+    anchors = [tf.constant(np.concatenate([boxes, boxes + [0, 0, 0.5, 0.5], boxes - 500]), tf.float32)]
+    own = rng.permutation(np.linspace(-40, 3, 40))
+    logits = [tf.constant(np.concatenate([own, own - 0.1, own + 1])[None], tf.float32)]
+    rpn = RPN((16,), 4, proposals=(50, 50))
+    found, scores = rpn.propose(logits, [tf.zeros([1, 120, 4])], anchors, tf.constant([[100.0, 160.0]]), training=False)
+    best = np.argsort(-own)
+    np.testing.assert_allclose(found[0, :40], boxes[best], atol=1e-4)
+    np.testing.assert_allclose(scores[0, :40], tf.sigmoid(own[best]), rtol=1e-4)
+    assert not found[0, 40:].numpy().any() and not scores[0, 40:].numpy().any()
+
+
 def test_empty_boxes_are_never_kept_however_high_their_score():
     boxes = tf.constant([[[0.0, 0, 10, 10], [5, 5, 5, 9], [7, 3, 9, 3], [9, 9, 4, 4], [20, 20, 30, 30]]])
     scores = tf.constant([[0.3, 0.9, 0.9, 0.9, 0.2]])

@@ -10,7 +10,7 @@ class Kept(NamedTuple):
 
     Attributes:
         boxes: `(B, K, 4)`, zeros when unused.
-        scores: `(B, K)`, the lowest number of all when unused.
+        scores: `(B, K)`, 0 when unused.
         classes: int32 `(B, K)`, index of the class, 0 when unused.
         count: int32 `(B,)`, how many there are.
     """
@@ -21,32 +21,32 @@ class Kept(NamedTuple):
     count: tf.Tensor
 
 
-def suppress(boxes: tf.Tensor, scores: tf.Tensor, *, count: int, iou: float, min_score: float | None = None) -> Kept:
+def suppress(boxes: tf.Tensor, scores: tf.Tensor, *, count: int, iou: float, min_score: float = 0.0) -> Kept:
     """The best boxes of each image after non-maximum suppression within each class.
 
     Args:
         boxes: `(B, N, C, 4)` in pixels, one for each class. Empty ones are left out.
-        scores: `(B, N, C)`, any numbers that rank the boxes.
+        scores: `(B, N, C)`, positive numbers that rank the boxes. TensorFlow's op pads its results with scores of -1
+            before it sorts them, so that boxes with lower ones, such as logits, would be lost.
         count: boxes kept of an image.
         iou: overlap above which the weaker of two boxes of a class is dropped.
-        min_score: boxes must score higher than this; all do by default.
+        min_score: boxes must score higher than this.
     """
     # An empty box overlaps nothing, so suppression would never drop it: give it the score of none instead.
     empty = tf.reduce_any(boxes[..., 2:] <= boxes[..., :2], axis=-1)
-    lowest = scores.dtype.min
     kept = tf.image.combined_non_max_suppression(
         boxes,
-        tf.where(empty, lowest, scores),
+        tf.where(empty, 0.0, scores),
         max_output_size_per_class=count,
         max_total_size=count,
         iou_threshold=iou,
-        score_threshold=lowest if min_score is None else min_score,
+        score_threshold=min_score,
         clip_boxes=False,
     )
     used = tf.sequence_mask(kept.valid_detections, count)
     return Kept(
         kept.nmsed_boxes,
-        tf.where(used, kept.nmsed_scores, lowest),
+        tf.where(used, kept.nmsed_scores, 0.0),
         tf.cast(kept.nmsed_classes, tf.int32),
         kept.valid_detections,
     )

@@ -120,4 +120,4 @@ class BoxHead(RoIHead):
         kept = suppress(
             decoded, scores, count=config.max_detections, iou=config.nms_iou, min_score=config.score_threshold
         )
-        return Detections(kept.boxes, tf.maximum(kept.scores, 0.0), kept.classes, kept.count)
+        return Detections(kept.boxes, kept.scores, kept.classes, kept.count)

@@ -116,15 +116,19 @@ class RPN(keras.layers.Layer):
         count = self.config.proposals[0 if training else 1]
         boxes, ranks = [], []
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
-            best = tf.math.top_k(level_logits, tf.minimum(pre_nms, tf.shape(level_logits)[1]))
+            candidates = tf.minimum(pre_nms, tf.shape(level_logits)[1])
+            best = tf.math.top_k(level_logits, candidates)
             decoded = box_ops.decode_boxes(
                 tf.gather(level_deltas, best.indices, batch_dims=1), tf.gather(level_anchors, best.indices)
             )
             decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, :])
-            # Ranked by logit: probabilities of logits above 17 are all 1.
-            kept = suppress(decoded[:, :, None, :], best.values[:, :, None], count=count, iou=self.config.nms_iou)
+            # By their order: logits may be negative, which `suppress` does not take, and probabilities of logits above
+            # 17 are all 1.
+            order = tf.zeros_like(best.values) + tf.cast(tf.range(candidates, 0, -1), tf.float32)
+            kept = suppress(decoded[:, :, None, :], order[:, :, None], count=count, iou=self.config.nms_iou)
+            place = tf.minimum(candidates - tf.cast(kept.scores, tf.int32), candidates - 1)
             boxes.append(kept.boxes)
-            ranks.append(kept.scores)
+            ranks.append(tf.where(kept.scores > 0, tf.gather(best.values, place, batch_dims=1), tf.float32.min))
         boxes, ranks = tf.concat(boxes, axis=1), tf.concat(ranks, axis=1)
         if len(logits) > 1:
             best = tf.math.top_k(ranks, count)
