@@ -53,6 +53,17 @@ TEST_CASE("gradients equal central differences of the definition along random di
   }
 }
 
+TEST_CASE("every pixel of the image gradient adds up all samples that read the pixel") {
+  for (const NamedShape& named : kShapes) {
+    CAPTURE(std::string(named.name));
+    const ConvProblem problem = RandomProblem(named.shape, 1.5, 7);
+    const Values expected = ReferenceImageGradient(problem);
+    CheckClose(RunLibrary<double>(problem, Serial).dx, expected, 1e-11);
+    // Float sums of up to 1000 products of order one.
+    CheckClose(RunLibrary<float>(problem, Serial).dx, expected, 2e-3);
+  }
+}
+
 TEST_CASE("version one is a modulation of one") {
   ConvProblem problem = RandomProblem(kShapes[0].shape, 1, 5);
   problem.mask.assign(problem.mask.size(), 1.0);

@@ -2,6 +2,7 @@
 #ifndef DCNV2_TESTS_CC_REFERENCE_H_
 #define DCNV2_TESTS_CC_REFERENCE_H_
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <random>
@@ -39,6 +40,8 @@ inline const NamedShape kShapes[] = {
     {"more outputs than a tile is wide", {1, 2, 2, 3, 2, 2, 900, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
     {"more pixels than a tile", {1, 20, 21, 4, 20, 21, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
     {"wide enough for strips", {1, 3, 89, 192, 3, 89, 3, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
+    // Gradients take 2^18 samples at a time.
+    {"more samples than a band", {2, 25, 27, 16, 25, 27, 3, 5, 5, 1, 16, {1, 1}, {1, 1}, {2, 2}}},
 };
 
 // offset_scale in pixels.
@@ -110,6 +113,31 @@ inline Values ReferenceForward(const ConvProblem& p) {
     }
   });
   return y;
+}
+
+inline Values ReferenceImageGradient(const ConvProblem& p) {
+  const auto& s = p.shape;
+  Values dx(p.x.size(), 0);
+  ForEachSample(p, [&](int64_t image, int64_t pixel, int64_t dg, int64_t tap, int64_t sample, double row, double col) {
+    if (!(row > -1 && row < s.in_height && col > -1 && col < s.in_width)) return;
+    const int64_t top = std::floor(row), left = std::floor(col);
+    for (int64_t c = dg * s.deformable_group_channels(); c < (dg + 1) * s.deformable_group_channels(); ++c) {
+      const int64_t group = c / s.group_in_channels();
+      double dcolumn = 0;
+      for (int64_t o = 0; o < s.group_out_channels(); ++o) {
+        const int64_t out = group * s.group_out_channels() + o;
+        const int64_t weight = (tap * s.group_in_channels() + c % s.group_in_channels()) * s.out_channels + out;
+        dcolumn += p.kernel[weight] * p.dy[(image * s.out_pixels() + pixel) * s.out_channels + out];
+      }
+      for (int64_t i = std::max<int64_t>(top, 0); i <= std::min(top + 1, s.in_height - 1); ++i) {
+        for (int64_t j = std::max<int64_t>(left, 0); j <= std::min(left + 1, s.in_width - 1); ++j) {
+          dx[((image * s.in_height + i) * s.in_width + j) * s.in_channels + c] +=
+              (1 - std::abs(row - i)) * (1 - std::abs(col - j)) * p.mask[sample] * dcolumn;
+        }
+      }
+    }
+  });
+  return dx;
 }
 
 // Values as the library stores them, and back.
