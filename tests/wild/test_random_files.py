@@ -15,7 +15,8 @@ from tests.support.detectors import MASK_HEAD, tiny_config
 from tests.support.hard_cases import CASES
 from tests.support.random_files import random_file
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
-from tf_dcnv2.data.coco.annotations import load_json, read_coco_annotations
+from tf_dcnv2.data.coco.annotation_file import load_json
+from tf_dcnv2.data.coco.annotations import read_coco_annotations
 from tf_dcnv2.data.findings import Findings
 from tf_dcnv2.evaluation import evaluate_coco
 from tf_dcnv2_cli import main

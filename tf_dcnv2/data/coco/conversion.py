@@ -1,93 +1,24 @@
 """COCO JSON and a folder of images -> sharded TFRecords in Model Garden's schema."""
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
-import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-import tensorflow as tf
-
-from tf_dcnv2._core.atomic_files import hidden_prefix
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
-from tf_dcnv2._core.masks import box_rle, empty_rle
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
-from tf_dcnv2.data.coco.annotations import LOST_MASK, CocoAnnotations, clip_box, has_lost_mask, read_coco_annotations
-from tf_dcnv2.data.coco.mask_png import encode_mask
-from tf_dcnv2.data.coco.segmentations import segmentation_rle
-from tf_dcnv2.data.findings import Finding, Findings, refuse_foreign_report, write_report
-from tf_dcnv2.data.images.files import EncodedImage, UnreadableImage, read_as_jpeg, upright_size
+from tf_dcnv2.data.coco.annotations import CocoAnnotations, read_coco_annotations
+from tf_dcnv2.data.coco.conversion_report import ConversionReport, make_report, sidecar
+from tf_dcnv2.data.coco.image_conversion import ImageConverter
+from tf_dcnv2.data.coco.shard_writing import write_shards
+from tf_dcnv2.data.findings import refuse_foreign_report, write_report
+from tf_dcnv2.data.images.files import UnreadableImage, upright_size
 from tf_dcnv2.data.images.lookup import ImageLookup
 from tf_dcnv2.data.records import files as record_files
-from tf_dcnv2.data.records.dataset_info import warnings_about_boxes
+from tf_dcnv2.data.records.staged_shards import staged_shards
 
 _IMAGES_PER_SHARD = 500
-# Each holds an image of any size in memory.
-_MOST_THREADS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class ConversionReport:
-    """What `convert_coco` wrote and what it left out.
-
-    Attributes:
-        images: number of images written, those without any box included.
-        boxes: number of boxes written, crowd ones included.
-        crowd: number of crowd boxes written.
-        skipped: images and annotations left out, each with its id and the reason; `str()` gives a message.
-        shards: paths of the record files.
-        categories: category id -> name.
-        repaired: images and annotations that were used in another form than the file's, such as a box without its
-            malformed mask; `tf_dcnv2.data.findings.count_repairs` sums them up.
-        warnings: what looks wrong with the data set as a whole.
-        report_path: JSON file that lists all of these; None if there is nothing to list.
-    """
-
-    images: int
-    boxes: int
-    crowd: int
-    skipped: tuple[Finding, ...]
-    shards: tuple[str, ...]
-    categories: dict[int, str]
-    repaired: tuple[Finding, ...] = ()
-    warnings: tuple[str, ...] = ()
-    report_path: str | None = None
-
-    def __str__(self) -> str:
-        counts = collections.Counter(item.kind for item in self.skipped)
-        left_out = ", ".join(f"{count} {kind}s" for kind, count in counts.items()) or "nothing"
-        return (
-            f"{self.images} images, {self.boxes} boxes ({self.crowd} crowd), {len(self.categories)} categories "
-            f"in {len(self.shards)} shards; skipped: {left_out}"
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Object:
-    """One annotation in the image's pixels: box `[y1, x1, y2, x2]`, run-length code of the mask or None."""
-
-    box: list[float]
-    category_id: int
-    crowd: bool
-    area: float
-    mask: dict | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Converted:
-    """One image ready to be written, or the reasons why it or some of its annotations are not."""
-
-    image_id: int
-    example: bytes | None
-    category_ids: list[int]
-    num_crowd: int
-    findings: Findings
-    orientation: str = ""
 
 
 @checked_arguments
@@ -163,12 +94,13 @@ def convert_coco(
         num_shards = max(1, math.ceil(len(annotations.images) / _IMAGES_PER_SHARD))
 
     report_path = record_files.report_path(prefix)
-    with _staged_shards(prefix, num_shards) as shards:
-        contents = _write_shards(annotations, lookup, shards.staged, include_masks, progress)
+    with staged_shards(prefix, num_shards) as shards:
+        convert = ImageConverter(annotations, lookup, include_masks)
+        contents = write_shards(annotations.images, convert, shards.staged, progress)
         converted = [item for shard in contents for item in shard]
         for item in converted:
             annotations.findings.extend(item.findings)
-        report = _make_report(annotations, converted, shards.final)
+        report = make_report(annotations, converted, shards.final)
         if not report.images or (annotations.num_listed and not report.boxes):
             raise ValueError(_nothing_left(report, annotations, os.fspath(annotations_file), report_path))
         sizes = [os.path.getsize(path) for path in shards.staged]
@@ -176,7 +108,7 @@ def convert_coco(
         shards.publish()
     annotations.findings.warnings[:] = report.warnings
     has_report = write_report(report_path, annotations.findings)
-    record_files.write_sidecar(prefix, _describe(report, contents, sizes, include_masks, annotations.original_ids))
+    record_files.write_sidecar(prefix, sidecar(report, contents, sizes, include_masks, annotations.original_ids))
     return dataclasses.replace(report, report_path=report_path if has_report else None)
 
 
@@ -209,220 +141,5 @@ def _nothing_left(report: ConversionReport, annotations: CocoAnnotations, name: 
     return f"No {what} of {name} could be converted.{f' First problem: {first}.' if first else ''}{listed}"
 
 
-class _Shards:
-    """Record files under temporary names until `publish` gives them their final ones."""
-
-    def __init__(self, prefix: str, num_shards: int):
-        self._prefix = prefix
-        self.final = record_files.shard_paths(prefix, num_shards)
-        # Hidden names match no "train-*" pattern; the process id keeps concurrent conversions apart.
-        self.staged = [
-            os.path.join(os.path.dirname(path), f"{hidden_prefix(os.path.basename(path))}{index}.{os.getpid()}.tmp")
-            for index, path in enumerate(self.final)
-        ]
-
-    def publish(self) -> None:
-        for stale in set(record_files.existing_shards(self._prefix)) - set(self.final):
-            os.unlink(stale)
-        for staged, final in zip(self.staged, self.final, strict=True):
-            os.replace(staged, final)
-
-
-@contextlib.contextmanager
-def _staged_shards(prefix: str, num_shards: int) -> Iterator[_Shards]:
-    shards = _Shards(prefix, num_shards)
-    try:
-        yield shards
-    finally:
-        for path in shards.staged:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-
-def _write_shards(
-    annotations: CocoAnnotations,
-    lookup: ImageLookup,
-    paths: Sequence[str],
-    include_masks: bool,
-    progress: Callable[[int, int], None] | None,
-) -> list[list[_Converted]]:
-    """Writes every shard and returns, per shard, what each of its images became (without the bytes)."""
-    total, done = len(annotations.images), 0
-    contents = []
-    # Decoding and PNG compression release the GIL, so threads are enough.
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=threads) as pool:
-        for index, path in enumerate(paths):
-            images = annotations.images[index :: len(paths)]
-            shard = []
-            with tf.io.TFRecordWriter(path) as writer:
-                convert = _Convert(annotations, lookup, include_masks)
-                for item in _map_in_order(pool, convert, images, ahead=2 * threads):
-                    if item.example is not None:
-                        writer.write(item.example)
-                    shard.append(dataclasses.replace(item, example=item.example and b""))
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
-            contents.append(shard)
-    return contents
-
-
-def _map_in_order(pool: concurrent.futures.Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """Maps like `pool.map`, but at most `ahead` items before its consumer, which bounds the memory."""
-    items = iter(items)
-    pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, ahead))
-    try:
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-class _Convert:
-    """Converts an entry of `images` to a serialised example."""
-
-    def __init__(self, annotations: CocoAnnotations, lookup: ImageLookup, include_masks: bool):
-        self._annotations = annotations
-        self._lookup = lookup
-        self._include_masks = include_masks
-
-    def __call__(self, image: dict) -> _Converted:
-        findings, image_id = Findings(), image["id"]
-        expected_size = (image["height"], image["width"]) if "height" in image else None
-        try:
-            found = self._lookup.find(image["file_name"])
-            encoded = read_as_jpeg(found.path, expected_size)
-        except UnreadableImage as error:
-            findings.skip("image", image_id, str(error))
-            for annotation in self._annotations.annotations_of.get(image_id, []):
-                findings.skip("annotation", annotation["id"], f"its image {image_id} was left out")
-            return _Converted(image_id, None, [], 0, findings)
-        for how in (found.how, encoded.note):
-            if how:
-                findings.repair("image", image_id, how, image["file_name"])
-        objects = []
-        for annotation in self._annotations.annotations_of.get(image_id, []):
-            try:
-                objects.append(_read_object(annotation, encoded, self._include_masks, findings))
-            except ValueError as error:
-                findings.skip("annotation", annotation["id"], f"{error} ({image['file_name']})")
-        example = _make_example(image, encoded, objects, self._annotations.categories)
-        num_crowd = sum(item.crowd for item in objects)
-        category_ids = [item.category_id for item in objects]
-        return _Converted(image_id, example, category_ids, num_crowd, findings, encoded.orientation)
-
-
-def _read_object(annotation: dict, image: EncodedImage, include_mask: bool, findings: Findings) -> _Object:
-    box = clip_box(annotation["bbox"], image.height, image.width)
-    area = annotation.get("area", (box[2] - box[0]) * (box[3] - box[1]))
-    mask = _read_mask(annotation, box, image, findings) if include_mask else None
-    return _Object(box, annotation["category_id"], bool(annotation["iscrowd"]), area, mask)
-
-
-def _read_mask(annotation: dict, box: list[float], image: EncodedImage, findings: Findings) -> dict:
-    size = (image.height, image.width)
-    if has_lost_mask(annotation):
-        return empty_rle(*size)
-    if "segmentation" not in annotation:
-        findings.repair("annotation", annotation["id"], "the box was taken for the mask of an object without one")
-        return box_rle(box, *size)
-    try:
-        return segmentation_rle(annotation["segmentation"], *size)
-    except ValueError as error:
-        findings.repair("annotation", annotation["id"], LOST_MASK, str(error))
-        return empty_rle(*size)
-
-
-def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], names: dict[int, str]) -> bytes:
-    """Serialises the features that Model Garden's `create_tf_example` would write.
-
-    That function itself reads only JPEG files from disk, drops boxes that need clipping, cannot read run-length
-    masks of single objects, and importing its module defines a dozen global command-line flags.
-    """
-    from official.vision.data import tfrecord_lib
-
-    height, width = encoded.height, encoded.width
-    # A name that is no valid Unicode, as files of old systems have, is stored with its bytes as escapes.
-    name = image["file_name"].encode("utf-8", "backslashreplace").decode()
-    features = tfrecord_lib.image_info_to_feature_dict(height, width, name, image["id"], encoded.jpeg, "jpg")
-    if objects:
-        boxes = np.array([item.box for item in objects]) / [height, width, height, width]
-        columns = {
-            "bbox/ymin": boxes[:, 0].tolist(),
-            "bbox/xmin": boxes[:, 1].tolist(),
-            "bbox/ymax": boxes[:, 2].tolist(),
-            "bbox/xmax": boxes[:, 3].tolist(),
-            "class/text": [names[item.category_id].encode() for item in objects],
-            "class/label": [item.category_id for item in objects],
-            "is_crowd": [int(item.crowd) for item in objects],
-            "area": [item.area for item in objects],
-        }
-        masks = [item.mask for item in objects if item.mask is not None]
-        if masks:  # either all objects have one or none has
-            columns["mask"] = [encode_mask(mask) for mask in masks]
-        for name, column in columns.items():
-            features[f"image/object/{name}"] = tfrecord_lib.convert_to_feature(column)
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-
-
 def _has_segmentations(annotations: CocoAnnotations) -> bool:
     return any(annotation.get("segmentation") for annotation in annotations.all_annotations())
-
-
-def _make_report(annotations: CocoAnnotations, converted: list[_Converted], shards: list[str]) -> ConversionReport:
-    written = [item for item in converted if item.example is not None]
-    boxes, crowd = sum(len(item.category_ids) for item in written), sum(item.num_crowd for item in written)
-    orientations = {item.orientation for item in written if item.orientation}
-    warnings = warnings_about_boxes(boxes, crowd)
-    if len(orientations) > 1:
-        warnings.append(
-            "the annotations of some EXIF-rotated images are of the frame as stored, those of others of the upright "
-            "one: prediction turns all images upright"
-        )
-    return ConversionReport(
-        images=len(written),
-        boxes=boxes,
-        crowd=crowd,
-        skipped=tuple(annotations.findings.skipped),
-        shards=tuple(shards),
-        categories=annotations.categories,
-        repaired=tuple(annotations.findings.repaired),
-        warnings=(*annotations.findings.warnings, *warnings),
-    )
-
-
-def _describe(
-    report: ConversionReport,
-    contents: list[list[_Converted]],
-    sizes: list[int],
-    has_masks: bool,
-    original_ids: dict[int, Any],
-) -> dict[str, Any]:
-    """The sidecar's content; `dataset_info` is its reader."""
-    shards = []
-    for path, converted, size in zip(report.shards, contents, sizes, strict=True):
-        written = [item for item in converted if item.example is not None]
-        boxes_of = collections.Counter(category_id for item in written for category_id in item.category_ids)
-        shards.append(
-            {
-                "file": os.path.basename(path),
-                "bytes": size,
-                "image_ids": [item.image_id for item in written],
-                "boxes": dict(sorted(boxes_of.items())),
-                "crowd": sum(item.num_crowd for item in written),
-                "boxes_per_image": [len(item.category_ids) for item in written],
-                "max_boxes_per_image": max((len(item.category_ids) for item in written), default=0),
-                "orientations": dict(collections.Counter(item.orientation for item in written if item.orientation)),
-            }
-        )
-    return {
-        "categories": [{"id": key, "name": name} for key, name in report.categories.items()],
-        "images": report.images,
-        "boxes": report.boxes,
-        "has_masks": has_masks,
-        "shards": shards,
-        "original_ids": [[number, identifier] for number, identifier in original_ids.items()],
-    }

@@ -95,3 +95,10 @@ def as_box(value: Any) -> list[float] | None:
         return None
     numbers = [number for entry in value if (number := as_number(entry)) is not None]
     return numbers if len(numbers) == len(value) else None
+
+
+def entry_name(item: Any, position: int) -> Any:
+    """Names an entry of a list for reports: by its id, or by its place where it has none."""
+    if isinstance(item, dict) and item.get("id") is not None:
+        return item["id"]
+    return f"no. {position + 1}"
