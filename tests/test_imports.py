@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "tf_dcnv2"
 # What each part may import beside itself. The command line, a package of its own, may import everything.
 ALLOWED = {
     "ops": {"_keras_backend"},
-    "layers": {"ops", "_keras_backend"},
+    "layers": {"_core", "ops", "_keras_backend"},
     "optimizers.py": set(),
     "models": {"_core", "ops", "layers", "optimizers", "data"},
     "evaluation": {"_core", "data"},

@@ -51,7 +51,7 @@ def test_version_is_printed(capsys):
         (("convert",), "the following arguments are required: --images, --annotations, --output"),
         (
             ("train", "--preset", "faster_rcnn_r5_dcnv2", "--train", "a", "--output", "b"),
-            "Did you mean faster_rcnn_r50_",
+            "Did you mean 'faster_rcnn_r50_",
         ),
         (("export", "run", "--output", "x", "--ops", "fast"), "invalid choice: 'fast'"),
         (("evaluate", "run", "--records", "x", "--batch-size", "0"), "argument --batch-size: must be at least 1"),

@@ -381,7 +381,7 @@ def test_a_file_of_the_model_s_weights_is_loaded_into_the_model_and_refused_by_t
 @pytest.mark.parametrize(
     "where, message",
     [
-        ("midle", r"unet\. Received: 'midle' \(no layer; close: 'middle'\)"),
+        ("midle", r"unet\. Received: 'midle' \(no layer\)\. Did you mean 'middle'\?"),
         (["down_0", "up_0", "nothing"], r"Received: 'up_0' \(a Conv2DTranspose\), 'nothing' \(no layer\)"),
         ([], r"no Conv2D that where=\[\] chooses\. Its Conv2D layers: down_0, stride_0"),
         (lambda layer: False, r"no Conv2D that where=<function .*Its Conv2D layers: down_0, stride_0"),

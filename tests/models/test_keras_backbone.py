@@ -80,7 +80,11 @@ class Subclassed(keras.Model):
     [
         (Subclassed, {"C5": "conv5"}, "model must be a functional or Sequential Keras model.* Received: Subclassed"),
         (small_network, {}, "features must name at least one layer"),
-        (small_network, {"C5": "conv6"}, r"features\['C5'\] must be the name of a layer.* conv5.* Received: 'conv6'"),
+        (
+            small_network,
+            {"C5": "conv6"},
+            r"features\['C5'\] must be the name of a layer.* Received: 'conv6'\. Did you mean 'conv5'",
+        ),
         (
             lambda: keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Conv2D(4, 3, name="conv")]),
             {"C2": "conv"},

@@ -1,13 +1,13 @@
 """The base of configurations and options: frozen dataclasses that check themselves."""
 
 import dataclasses
-import difflib
 import functools
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tf_dcnv2._core.checked_types import check_for, require
+from tf_dcnv2._core.misspelt_names import did_you_mean
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -67,7 +67,7 @@ class Settings:
                 sections = _sections(kind)
                 if not isinstance(node.get(parent), dict) or parent not in sections:
                     section = ".".join(parents[: depth + 1])
-                    near = _did_you_mean(parent, sections, ".".join([*parents[:depth], ""]))
+                    near = did_you_mean([parent], sections, ".".join([*parents[:depth], ""]))
                     raise ValueError(f"No configuration section named {section!r} (in {path!r}).{near}")
                 kind, node = sections[parent], node[parent]
             if leaf in _sections(kind):
@@ -87,7 +87,7 @@ class Settings:
         known = _annotations(cls)
         for name in values:
             if name not in known:
-                near = _did_you_mean(name, known, path)
+                near = did_you_mean([name], known, path)
                 raise ValueError(
                     f"Unknown setting {f'{path}{name}'!r}.{near} Known: {', '.join(path + name for name in known)}"
                 )
@@ -123,11 +123,6 @@ def _required(kind: type[Settings]) -> list[str]:
     """The fields without a default."""
     missing = dataclasses.MISSING
     return [field.name for field in dataclasses.fields(kind) if field.default is field.default_factory is missing]
-
-
-def _did_you_mean(name: Any, known: Iterable[str], path: str) -> str:
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f" Did you mean {path + near[0]!r}?" if near else ""
 
 
 def _plain(value: Any) -> Any:

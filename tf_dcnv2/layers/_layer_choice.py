@@ -1,10 +1,11 @@
 """Which layers of a Keras model a user means."""
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator
 
 import keras
+
+from tf_dcnv2._core.misspelt_names import did_you_mean
 
 Where = str | Collection[str] | re.Pattern[str] | Callable[[keras.layers.Conv2D], bool] | None
 
@@ -67,11 +68,9 @@ def _names(where: object) -> list[str]:
 def _require_conv2d_names(names: list[str], layers: list[keras.layers.Layer], model_name: str) -> None:
     convolutions = [layer.name for layer in layers if _is_conv2d(layer)]
     classes = {layer.name: type(layer).__name__ for layer in layers}
-    wrong = []
-    for name in names:
-        if name not in convolutions:
-            problem = f"a {classes[name]}" if name in classes else "no layer"
-            close = ", ".join(map(repr, difflib.get_close_matches(name, convolutions)))
-            wrong.append(f"{name!r} ({problem}; close: {close})" if close else f"{name!r} ({problem})")
-    if wrong:
-        raise ValueError(f"where must name Conv2D layers of {model_name}. Received: {', '.join(wrong)}.")
+    if wrong := [name for name in names if name not in convolutions]:
+        kinds = [f"a {classes[name]}" if name in classes else "no layer" for name in wrong]
+        received = ", ".join(f"{name!r} ({kind})" for name, kind in zip(wrong, kinds, strict=True))
+        raise ValueError(
+            f"where must name Conv2D layers of {model_name}. Received: {received}.{did_you_mean(wrong, convolutions)}"
+        )

@@ -1,12 +1,12 @@
 """Any functional Keras model as the backbone of a detector."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tf_dcnv2._core.misspelt_names import did_you_mean
 from tf_dcnv2.models.backbones.preprocessing import Preprocessing, preprocess
 
 # Wide enough for the strides of networks that lose a border pixel at every convolution.
@@ -97,8 +97,7 @@ def _check(model: keras.Model, features: Mapping[str, str]) -> None:
     layers = [layer.name for layer in model.layers]
     for level, name in features.items():
         if name not in layers:
-            nearest = difflib.get_close_matches(name, layers, n=3) or layers[-3:]
             raise ValueError(
-                f"features[{level!r}] must be the name of a layer of {model.name!r}, such as {', '.join(nearest)}. "
-                f"Received: {name!r}"
+                f"features[{level!r}] must be the name of a layer of {model.name!r}, such as {', '.join(layers[-3:])}. "
+                f"Received: {name!r}.{did_you_mean([name], layers)}"
             )

@@ -4,12 +4,12 @@ A name lists its parts, `mask_rcnn_r50_dconv_c3_c5_dpool_mimic_all_800`, and eac
 there are is in `families.yaml`; every row of the paper's tables 1 to 4 is one.
 """
 
-import difflib
 import functools
 import itertools
 from importlib import resources
 from typing import Any
 
+from tf_dcnv2._core.misspelt_names import did_you_mean
 from tf_dcnv2.models.config import DetectorConfig
 
 # The parts of a name in their order, with what stands before each. A later fragment overrides an earlier one.
@@ -33,10 +33,9 @@ def load_preset(name: str) -> DetectorConfig:
         ValueError: there is no such preset; the message suggests the nearest.
     """
     if name not in _fragments():
-        nearest = difflib.get_close_matches(name, _fragments(), n=3) or ["faster_rcnn_r50_dcnv2", "mask_rcnn_r50_dcnv2"]
         raise ValueError(
-            f"Unknown preset {name!r}. Did you mean {', '.join(nearest)}? `tf-dcnv2 presets --all` lists "
-            f"all {len(_fragments())}."
+            f"Unknown preset {name!r}.{did_you_mean([name], _fragments())} `tf-dcnv2 presets --all` lists all "
+            f"{len(_fragments())}, such as faster_rcnn_r50_dcnv2."
         )
     values: dict[str, Any] = {}
     for fragment in _fragments()[name]:
