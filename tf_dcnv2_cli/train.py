@@ -101,7 +101,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, with a line per epoch, and says what to do next."""
-    from tf_dcnv2.data import read_dataset_info
     from tf_dcnv2.training import describe_finished, finished_state, train
     from tf_dcnv2_cli.training_report import TrainingReport
 
@@ -109,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
     if (finished := finished_state(options)) is not None:
         log("finished", describe_finished(options, finished))
     else:
-        report = TrainingReport(options, read_dataset_info(options.train).num_images)
+        report = TrainingReport(options)
         try:
             result = train(options, log=log, callbacks=[report])
         except KeyboardInterrupt:

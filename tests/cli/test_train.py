@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.detectors import MASK_HEAD
 from tests.support.sizes import SIZE, TINY
-from tf_dcnv2.training import RunFolder, RunState, TrainOptions
+from tf_dcnv2.training import RunFolder, RunProgress, RunState, TrainOptions
 from tf_dcnv2.training.resuming import describe_data
 from tf_dcnv2_cli import main, train
 from tf_dcnv2_cli.errors import UsageError
@@ -204,31 +204,31 @@ def test_a_folder_with_another_run_is_refused(records, tmp_path, capsys):
     assert "holds another run" in capsys.readouterr().err
 
 
-def test_epochs_are_counted_from_the_budget():
-    report = TrainingReport(TrainOptions("p", "a", "b", steps=25, batch_size=2), num_images=20)
-    report._epoch = 1
-    assert report._epoch_name() == "2/3"
-    endless = TrainingReport(TrainOptions("p", "a", "b", max_minutes=1), num_images=20)
-    endless._epoch = 1
-    assert endless._epoch_name() == "2"
+def test_a_resumed_run_reports_its_best_and_its_time(tmp_path, capsys):
+    options = TrainOptions("p", "a", str(tmp_path), steps=12, max_minutes=2, batch_size=2, resume=True)
+    before = RunState(steps=10, epochs=2, seconds=90.0, best_ap=0.4, best_steps=10)
+    report = TrainingReport(options)
+    report.progress = RunProgress.begin(options, num_images=10, state=before)
+    for epoch, ap in ((2, 0.3), (3, 0.5)):
+        report.on_epoch_begin(epoch)
+        report.progress.budget.count_step()
+        report.on_train_batch_end(0, {"loss": 1.0})
+        logs = {"val_AP": ap, "val_AP50": 0.6, "val_AP75": 0.2}
+        report.progress.end_epoch(epoch, logs)
+        report.on_epoch_end(epoch, logs)
+    report.close()
+    third, worse, _, better = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"epoch      3/3  - img/s  loss 1.00 \(\)  eta 0:(30|29)", third)
+    assert worse == "val        AP 0.300  AP50 0.600  AP75 0.200"
+    assert better == f"val        AP 0.500  AP50 0.600  AP75 0.200   best so far, saved to {tmp_path}/best.keras"
 
 
-def test_the_epochs_of_a_resumed_run_are_those_it_had_and_those_it_needs(tmp_path):
-    # Its second epoch of ten steps was cut short after five.
-    RunFolder(tmp_path).backups.save(RunState(steps=15, epochs=2, is_finished=True), [])
-    report = TrainingReport(TrainOptions("p", "a", str(tmp_path), steps=30, resume=True), num_images=20)
-    report._epoch = 2
-    assert report._epoch_name() == "3/4"
-
-
-def test_a_resumed_run_remembers_its_best_and_its_time(tmp_path, capsys):
-    RunFolder(tmp_path).backups.save(RunState(steps=10, epochs=1, seconds=90.0, best_ap=0.4, best_steps=10), [])
-    options = TrainOptions("p", "a", str(tmp_path), max_minutes=2, resume=True)
-    report = TrainingReport(options, num_images=20)
-    report.on_train_begin()
+def test_a_run_without_a_number_of_steps_reports_its_epochs_without_a_total(capsys):
+    options = TrainOptions("p", "a", "b", max_minutes=1)
+    report = TrainingReport(options)
+    report.progress = RunProgress.begin(options, num_images=20, state=RunState())
     report.on_epoch_begin(1)
     report.on_train_batch_end(0, {"loss": 1.0})
-    report.on_epoch_end(1, {"val_AP": 0.3, "val_AP50": 0.5, "val_AP75": 0.2})
-    epoch, val = capsys.readouterr().out.splitlines()
-    assert epoch.endswith("eta 0:30")
-    assert "best so far" not in val
+    report.on_epoch_end(1)
+    report.close()
+    assert capsys.readouterr().out.startswith("epoch      2  ")

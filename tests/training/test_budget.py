@@ -53,6 +53,41 @@ def test_the_budget_used_up_first_counts():
     assert Budget(steps=10, minutes=1, steps_done=3, seconds_before=30).progress == pytest.approx(0.5, abs=0.01)
 
 
+def test_the_time_left_is_that_of_the_remaining_steps_without_the_first_which_traces(monkeypatch):
+    clock = Clock(monkeypatch)
+    budget = Budget(steps=10)
+    assert budget.seconds_left is None
+    clock.now += 100
+    budget.count_step()
+    assert budget.seconds_left is None
+    for _ in range(3):
+        clock.now += 2
+        budget.count_step()
+    assert budget.seconds_left == pytest.approx(2 * 6)
+
+
+def test_the_time_left_is_that_of_the_budget_which_is_used_up_first(monkeypatch):
+    clock = Clock(monkeypatch)
+    budget = Budget(steps=1000, minutes=3, steps_done=500, seconds_before=60)
+    clock.now += 30
+    budget.count_step()
+    assert budget.seconds_left == pytest.approx(90)
+    clock.now += 1
+    budget.count_step()
+    assert budget.seconds_left == pytest.approx(89)
+    for _ in range(490):
+        budget.count_step()
+    assert budget.seconds_left == pytest.approx(8 / 491)
+    clock.now += 100
+    assert budget.seconds_left == 0
+
+
+class Clock:
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+
 def test_max_minutes_stops_any_keras_model():
     model, dataset = small_model()
     history = model.fit(dataset, epochs=9, callbacks=[MaxMinutes(1e-9)], verbose=0)

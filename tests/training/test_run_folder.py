@@ -23,6 +23,7 @@ from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.budget import Budget
 from tf_dcnv2.training.checkpoints import KeepRun, training_variables
+from tf_dcnv2.training.progress import RunProgress
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 
 
@@ -52,17 +53,17 @@ class Epochs:
 
     def __init__(self, folder, steps=100, like=None):
         self.model = like.model if like else small_model()
-        self.budget = Budget(steps=steps)
         if like:
             shutil.copytree(like.run.path, folder)
         self.run = RunFolder(folder)
-        state = like.keep.state if like else RunState()
-        self.keep = KeepRun(self.run, self.model, self.budget, state, {"options": {}}, AveragedWeights(self.model))
+        state = like.progress.state if like else RunState()
+        self.progress = RunProgress(Budget(steps=steps), steps_per_epoch=10, state=state)
+        self.keep = KeepRun(self.run, self.model, self.progress, {"options": {}}, AveragedWeights(self.model))
         self.keep.set_model(self.model)
 
     def end(self, epoch, **logs):
         set_all(self.model, epoch + 1)
-        self.budget.steps_done = 10 * (epoch + 1)
+        self.progress.budget.steps_done = 10 * (epoch + 1)
         self.keep.on_epoch_end(epoch, {"loss": 1.0, **logs})
 
 
@@ -76,7 +77,7 @@ def test_the_best_detector_is_not_overwritten_by_a_worse_one(tmp_path):
         epochs.end(epoch, val_AP=ap)
         assert kernel_in(tmp_path / "last.keras") == epoch + 1
     assert kernel_in(tmp_path / "best.keras") == 2
-    assert (epochs.keep.state.best_ap, epochs.keep.state.best_steps) == (0.5, 20)
+    assert (epochs.progress.state.best_ap, epochs.progress.state.best_steps) == (0.5, 20)
     epochs.end(5, val_AP=0.6)
     assert kernel_in(tmp_path / "best.keras") == 6
 

@@ -6,6 +6,7 @@ from tf_dcnv2.training.budget import Budget, MaxMinutes, SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.options import TrainOptions
+from tf_dcnv2.training.progress import ProgressCallback, RunProgress
 from tf_dcnv2.training.resuming import finished_state, resumed_options
 from tf_dcnv2.training.run import TrainResult, describe_finished, train
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
@@ -15,7 +16,9 @@ __all__ = [
     "CocoEvaluation",
     "MaxMinutes",
     "NaNGuard",
+    "ProgressCallback",
     "RunFolder",
+    "RunProgress",
     "RunState",
     "SpendBudget",
     "TrainOptions",

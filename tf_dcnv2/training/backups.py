@@ -40,6 +40,11 @@ class RunState:
     is_finished: bool = False
     history: tuple[dict[str, float], ...] = ()
 
+    @property
+    def is_best(self) -> bool:
+        """Whether the last epoch ended with the highest AP so far."""
+        return self.best_steps == self.steps > 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Backup:

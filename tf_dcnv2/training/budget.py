@@ -27,11 +27,33 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
+        self._first_step: int | None = None
 
     @property
     def seconds(self) -> float:
         """Wall-clock time used so far, in seconds."""
         return self.seconds_before + time.monotonic() - self._started
+
+    def count_step(self) -> None:
+        """Counts one optimizer step that has just ended."""
+        self.steps_done += 1
+        if self._first_step is None:
+            self._first_step, self._first_step_ended = self.steps_done, time.monotonic()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated time until the budget is used up; None while nothing allows an estimate.
+
+        A step takes as long as those so far, with the evaluations between them, as these recur. The first step is left
+        out, since it includes the tracing of the graph.
+        """
+        estimates = []
+        if self.minutes:
+            estimates.append(60.0 * self.minutes - self.seconds)
+        if self.steps and self._first_step is not None and self.steps_done > self._first_step:
+            seconds_per_step = (time.monotonic() - self._first_step_ended) / (self.steps_done - self._first_step)
+            estimates.append(seconds_per_step * (self.steps - self.steps_done))
+        return max(0.0, min(estimates)) if estimates else None
 
     @property
     def progress(self) -> float:
@@ -65,7 +87,7 @@ class SpendBudget(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the step and stops the training when the budget is used up."""
-        self._budget.steps_done += 1
+        self._budget.count_step()
         if self._budget.progress >= 1.0:
             self.model.stop_training = True
 

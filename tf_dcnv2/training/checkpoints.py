@@ -10,8 +10,7 @@ import tensorflow as tf
 from tf_dcnv2.evaluation import METRIC_NAMES, evaluate_coco
 from tf_dcnv2.models import FasterRCNN
 from tf_dcnv2.training.averages import AveragedWeights
-from tf_dcnv2.training.backups import RunState
-from tf_dcnv2.training.budget import Budget
+from tf_dcnv2.training.progress import RunProgress
 from tf_dcnv2.training.run_folder import RunFolder
 
 
@@ -64,8 +63,7 @@ class KeepRun(keras.callbacks.Callback):
     Args:
         run: the folder.
         detector: what is saved; `model` of `fit` may be its `FeatureMimicking`.
-        budget: says how far the run is.
-        state: of the run that is resumed, or that of a new one.
+        progress: of the run; the end of an epoch is counted here.
         config: written after the first step, when training has really begun.
         averages: what the detector is saved with.
     """
@@ -74,16 +72,14 @@ class KeepRun(keras.callbacks.Callback):
         self,
         run: RunFolder,
         detector: keras.Model,
-        budget: Budget,
-        state: RunState,
+        progress: RunProgress,
         config: dict[str, Any],
         averages: AveragedWeights,
     ):
         super().__init__()
-        self.state = state
         self._run = run
         self._detector = detector
-        self._budget = budget
+        self._progress = progress
         self._config: dict[str, Any] | None = config
         self._averages = averages
 
@@ -95,21 +91,10 @@ class KeepRun(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the backup and what follows from it."""
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        steps, ap = self._budget.steps_done, logs.get("val_AP", math.nan)
-        is_best = ap > self.state.best_ap
-        self.state = RunState(
-            steps=steps,
-            epochs=epoch + 1,
-            seconds=self._budget.seconds,
-            best_ap=ap if is_best else self.state.best_ap,
-            best_steps=steps if is_best else self.state.best_steps,
-            is_finished=self._budget.progress >= 1.0,
-            history=(*self.state.history, {"epoch": epoch, **logs}),
-        )
-        self._run.backups.save(self.state, training_variables(self.model))
+        self._progress.end_epoch(epoch, {name: float(value) for name, value in (logs or {}).items()})
+        self._run.backups.save(self._progress.state, training_variables(self.model))
         with self._averages.in_use():
-            self._run.complete(self.state, self._detector)
+            self._run.complete(self._progress.state, self._detector)
 
 
 def training_variables(model: keras.Model) -> list[keras.Variable]:

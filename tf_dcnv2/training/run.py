@@ -14,15 +14,19 @@ from tf_dcnv2.models.parts import deformable_convolutions
 from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
-from tf_dcnv2.training.budget import Budget, SpendBudget
+from tf_dcnv2.training.budget import SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, training_variables
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
+from tf_dcnv2.training.progress import ProgressCallback, RunProgress
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
 
 Log = Callable[[str, str], None]
+
+# Epochs that no run reaches.
+_ENDLESS = 1_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ def train(
     Args:
         options: see `TrainOptions`.
         log: called with a short topic and a line of text, for the user to read.
-        callbacks: more Keras callbacks, such as a progress bar.
+        callbacks: more Keras callbacks, such as a progress bar. A `ProgressCallback` sees how far the run is.
 
     Raises:
         FileExistsError: the folder holds another run, and `options.resume` is not set; or it holds files of other
@@ -112,8 +116,11 @@ def _train(
         run.write_weight_report(detector.weight_report.details())
         log("weights", f"{options.weights}: {detector.weight_report}; weights.txt lists them")
 
-    steps_per_epoch = info.num_images // options.batch_size
-    budget = Budget(_total_steps(options, steps_per_epoch), options.max_minutes, state.steps, state.seconds)
+    progress = RunProgress.begin(options, info.num_images, state)
+    budget = progress.budget
+    for callback in callbacks:
+        if isinstance(callback, ProgressCallback):
+            callback.progress = progress
     results: list[dict[str, Any]] = []
     evaluation: list[keras.callbacks.Callback] = []
     if validation_data is not None:
@@ -122,16 +129,15 @@ def _train(
         NaNGuard(),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
         *averages.around(evaluation),
-        KeepRun(run, detector, budget, state, config, averages),
+        KeepRun(run, detector, progress, config, averages),
         *averages.around(list(callbacks)),
     ]
-    epochs = _remaining_epochs(budget, steps_per_epoch)
     try:
-        if epochs:
+        if budget.progress < 1.0:
             model.fit(
                 training_data,
                 initial_epoch=state.epochs,
-                epochs=state.epochs + epochs,
+                epochs=progress.epochs or _ENDLESS,  # the budget ends the run, inside an epoch if need be
                 callbacks=run_callbacks,
                 verbose=0,
                 shuffle=False,
@@ -229,18 +235,6 @@ def _datasets(
         **common,
     )
     return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None
-
-
-def _total_steps(options: TrainOptions, steps_per_epoch: int) -> int | None:
-    budgets = [options.steps, options.epochs and options.epochs * steps_per_epoch]
-    return min((steps for steps in budgets if steps), default=None)
-
-
-def _remaining_epochs(budget: Budget, steps_per_epoch: int) -> int:
-    """Enough epochs for what is left of the budget; `SpendBudget` ends the run inside the last one."""
-    if budget.progress >= 1.0:
-        return 0
-    return -(-(budget.steps - budget.steps_done) // steps_per_epoch) if budget.steps else 1_000_000
 
 
 def _make_optimizer(options: TrainOptions) -> keras.optimizers.Optimizer:

@@ -131,7 +131,7 @@ class RunFolder:
             detector: with the weights that were evaluated.
         """
         save_detector(detector, self.last)
-        if state.best_steps == state.steps and state.steps > 0:
+        if state.is_best:
             save_detector(detector, self.best)
         write_atomically(self.path / "log.csv", _as_csv(state.history))
         write_atomically(self._state_path, self.state_text(state))
