@@ -16,6 +16,7 @@ from tf_dcnv2._core.atomic_files import write_atomically
 from tf_dcnv2._core.masks import compressed_rle, paste_mask
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.data.coco.annotations import CocoAnnotations, read_coco_annotations
+from tf_dcnv2.data.images.resizing import boxes_in_original
 from tf_dcnv2.evaluation.coco_metrics import (
     encode_segmentations,
     ground_truth_of,
@@ -160,8 +161,8 @@ class _EvaluatedImage:
 
     def __init__(self, size: np.ndarray, targets: dict[str, np.ndarray], detections: dict[str, np.ndarray]):
         self.image_id = int(targets["image_ids"])
-        self._original_size = np.asarray(targets["original_sizes"], np.float64)
-        self._to_original = self._original_size / size
+        self._size = size
+        self._original_size = targets["original_sizes"]
         self._targets = targets
         self._detections = detections
 
@@ -212,13 +213,16 @@ class _EvaluatedImage:
             return {}
         if objects is self._targets and not objects["masks"][index].any():
             return {"segmentation": None}
-        frame = np.asarray(objects[frames][index], np.float64) * np.tile(self._to_original, 2)
+        frame = self._in_original(objects[frames][index])
         height, width = self._original_size.astype(int).tolist()
         return {"segmentation": compressed_rle(paste_mask(objects["masks"][index], frame, height, width))}
 
     def _coco_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        y1, x1, y2, x2 = (np.asarray(boxes, np.float64) * np.tile(self._to_original, 2)).T
+        y1, x1, y2, x2 = self._in_original(boxes).T
         return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
+
+    def _in_original(self, boxes: np.ndarray) -> np.ndarray:
+        return boxes_in_original(boxes, self._size, self._original_size)
 
 
 def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[_EvaluatedImage]:
@@ -233,7 +237,7 @@ def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[_Evalua
     for inputs, targets in dataset:
         detections = {name: np.asarray(value) for name, value in predict(inputs).items()}
         targets = {name: np.asarray(value) for name, value in targets.items()}
-        for index, size in enumerate(np.asarray(inputs["image_sizes"], np.float64)):
+        for index, size in enumerate(np.asarray(inputs["image_sizes"])):
             image_id = int(targets["image_ids"][index])
             content = _fingerprint(inputs, targets, index)
             if image_id not in seen:

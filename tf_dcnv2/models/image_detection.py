@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.data import prepare_image, read_image
+from tf_dcnv2.data.images.resizing import boxes_in_original
 
 Image: TypeAlias = str | os.PathLike | np.ndarray | tf.Tensor
 
@@ -32,8 +33,8 @@ class ImageDetection:
         detections = {name: value[0].numpy() for name, value in self._function(**inputs).items()}
         count = detections.pop("num_detections")
         detections = {name: values[:count] for name, values in detections.items()}
-        to_image = np.tile(pixels.shape[:2] / inputs["image_sizes"][0].numpy(), 2).astype(np.float32)
-        return {**detections, "boxes": detections["boxes"] * to_image}
+        boxes = boxes_in_original(detections["boxes"], inputs["image_sizes"][0], pixels.shape[:2])
+        return {**detections, "boxes": boxes.astype(np.float32)}
 
 
 def _as_uint8(image: np.ndarray | tf.Tensor) -> np.ndarray:

@@ -1,7 +1,11 @@
-"""One rule for how an image becomes the network's input, shared by training, evaluation and prediction."""
+"""One rule for how an image becomes the network's input, shared by training, evaluation and prediction.
+
+The way back, for boxes, is here too.
+"""
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 
@@ -62,7 +66,7 @@ def prepare_image(
 
     Returns:
         `{"images": (1, H', W', 3) float32 0..255, "image_sizes": (1, 2) float32 height and width without padding}`.
-        A box found in it is mapped to the original by the factor `original size / image_sizes`, axis by axis.
+        `boxes_in_original` maps what is found in it back to `image`.
 
     Raises:
         ValueError: `image` is not `(H, W, 3)`, or a size is not positive.
@@ -77,3 +81,22 @@ def prepare_image(
     resized = resize_image(tf.convert_to_tensor(image, tf.uint8), shape)
     padded = tf.cast(pad_to_multiple(resized, size_multiple), tf.float32)
     return {"images": padded[None], "image_sizes": tf.cast(shape, tf.float32)[None]}
+
+
+def boxes_in_original(boxes: ArrayLike, image_size: ArrayLike, original_size: ArrayLike) -> np.ndarray:
+    """Maps boxes in a resized image to the image that it was made from.
+
+    Args:
+        boxes: `(..., 4)` `[y1, x1, y2, x2]` in pixels of the resized image.
+        image_size: its `(height, width)` in pixels, without padding.
+        original_size: `(height, width)` of the original.
+
+    Returns:
+        `(..., 4)` float64, in pixels of the original.
+
+    Example:
+        >>> boxes_in_original([[0, 0, 10, 20]], image_size=(100, 200), original_size=(50, 50))
+        array([[0., 0., 5., 5.]])
+    """
+    scale = np.asarray(original_size, np.float64) / np.asarray(image_size, np.float64)
+    return np.asarray(boxes, np.float64) * np.tile(scale, 2)

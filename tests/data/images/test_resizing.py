@@ -1,0 +1,16 @@
+import numpy as np
+
+from tf_dcnv2.data.images.resizing import boxes_in_original, prepare_image
+
+
+def test_boxes_are_mapped_back_axis_by_axis():
+    boxes = np.array([[[0, 0, 10, 20], [5, 40, 100, 200]]], np.float32)
+    expected = [[[0, 0, 5, 60], [2.5, 120, 50, 600]]]
+    np.testing.assert_allclose(boxes_in_original(boxes, (100, 200), (50, 600)), expected, rtol=1e-12)
+    assert boxes_in_original(np.zeros([0, 4]), (100, 200), (50, 600)).shape == (0, 4)
+
+
+def test_the_border_of_the_network_input_without_padding_is_that_of_the_image():
+    image = np.zeros([37, 91, 3], np.uint8)
+    [size] = prepare_image(image, short_side=50, max_side=110)["image_sizes"].numpy()
+    np.testing.assert_allclose(boxes_in_original([0, 0, *size], size, image.shape[:2]), [0, 0, 37, 91], rtol=1e-12)
