@@ -11,6 +11,23 @@ import tensorflow as tf
 PADDING = -1  # the id that fills unused slots of a batch
 
 
+def given_category_ids(num_classes: int | None, category_ids: Sequence[int] | None) -> Sequence[int]:
+    """The category ids of a user who gives either these or their number, for ids from 1 on.
+
+    Raises:
+        ValueError: both are given, or neither, or the number is not positive.
+    """
+    if category_ids is not None and num_classes is None:
+        return category_ids
+    if num_classes is None or category_ids is not None:
+        raise ValueError(
+            f"Give either num_classes or category_ids. Received: {num_classes=}, category_ids={category_ids}"
+        )
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1 (background not counted). Received: {num_classes=}")
+    return range(1, num_classes + 1)
+
+
 class CategoryMap:
     """Category ids to labels 1..C and back.
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tf_dcnv2.models.assembly import build_parts
 from tf_dcnv2.models.backbones import Backbone
-from tf_dcnv2.models.categories import CategoryMap
+from tf_dcnv2.models.categories import CategoryMap, given_category_ids
 from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.connections import connect, connect_head
 from tf_dcnv2.models.heads import BoxHead, Detections
 from tf_dcnv2.models.image_detection import Image, ImageDetection
 from tf_dcnv2.models.loss_model import LossModel
@@ -119,32 +120,10 @@ class FasterRCNN(LossModel):
         self.neck = neck
         self.rpn = rpn
         self.box_head = box_head
-        self._fit_together("rpn", rpn.strides, rpn.in_channels)
-        self._add_head("box_head", box_head)
-        _build(backbone, _map_shape(3))
-        _build(neck, {level: _map_shape(channels) for level, channels in backbone.channels.items()})
-        _build(rpn, [_map_shape(rpn.in_channels)] * len(rpn.strides))
+        connect(backbone, neck, rpn)
+        connect_head("box_head", box_head, neck, self.category_ids)
         self._image_detection = ImageDetection(self)
         self.built = True
-
-    def _add_head(self, name: str, head: keras.layers.Layer) -> None:
-        """Checks and builds a head that looks at RoIs."""
-        self._fit_together(name, head.strides, head.in_channels)
-        if head.num_classes != len(self.category_ids):
-            raise ValueError(
-                f"{name} must have as many classes as there are category ids. "
-                f"Received: {name}.num_classes={head.num_classes}, category_ids={self.category_ids}"
-            )
-        _build(head, [_map_shape(head.in_channels)] * len(head.strides))
-
-    def _fit_together(self, name: str, strides: Sequence[int], in_channels: int) -> None:
-        kind = "rpn" if name == "rpn" else "roi"
-        wanted, channels = tuple(self.neck.strides[kind]), self.neck.channels[kind]
-        if tuple(strides) != wanted or in_channels != channels:
-            raise ValueError(
-                f"{name} must be made for the levels of the neck, with strides={wanted} and in_channels={channels}. "
-                f"Received: {name} with strides={tuple(strides)} and in_channels={in_channels}"
-            )
 
     @classmethod
     def from_preset(
@@ -173,7 +152,7 @@ class FasterRCNN(LossModel):
             ValueError: unknown preset or setting, or neither or both of `num_classes` and `category_ids`.
         """
         config = load_preset(name).replace(**overrides)
-        detector = cls.from_settings(config, _category_ids(num_classes, category_ids), name=name)
+        detector = cls.from_settings(config, given_category_ids(num_classes, category_ids), name=name)
         if weights is not None:
             detector.weight_report = load_weights(detector, weights)
         return detector
@@ -334,28 +313,6 @@ class FasterRCNN(LossModel):
     def from_config(cls, config: dict, custom_objects=None) -> "FasterRCNN":
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
         return cls(**{**config, **parts})
-
-
-def _build(part: keras.layers.Layer, input_shape: Any) -> None:
-    """Creates the variables of a part, which the detector's optimizer needs before the first call."""
-    if not part.built:
-        part.build(input_shape)
-
-
-def _map_shape(channels: int) -> tuple[None, None, None, int]:
-    return (None, None, None, channels)
-
-
-def _category_ids(num_classes: int | None, category_ids: Sequence[int] | None) -> Sequence[int]:
-    if category_ids is not None and num_classes is None:
-        return category_ids
-    if num_classes is None or category_ids is not None:
-        raise ValueError(
-            f"Give either num_classes or category_ids. Received: {num_classes=}, category_ids={category_ids}"
-        )
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1 (background not counted). Received: {num_classes=}")
-    return range(1, num_classes + 1)
 
 
 def _unpack(inputs, image_sizes) -> tuple[tf.Tensor, tf.Tensor]:

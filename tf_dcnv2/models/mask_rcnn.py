@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.models.backbones import Backbone
+from tf_dcnv2.models.connections import connect_head
 from tf_dcnv2.models.faster_rcnn import FasterRCNN, TrainingOutputs
 from tf_dcnv2.models.heads import BoxHead, Detections, MaskHead, mask_of_class
 from tf_dcnv2.models.losses import mask_loss
@@ -62,7 +63,7 @@ class MaskRCNN(FasterRCNN):
     ):
         super().__init__(backbone, neck, rpn, box_head, category_ids=category_ids, **kwargs)
         self.mask_head = mask_head
-        self._add_head("mask_head", mask_head)
+        connect_head("mask_head", mask_head, neck, self.category_ids)
 
     def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         most = found.boxes.shape[1]
