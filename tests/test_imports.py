@@ -16,6 +16,7 @@ ALLOWED = {
     "models": {"_core", "ops", "layers", "optimizers", "data"},
     "evaluation": {"_core", "data"},
     "export": {"_core", "ops", "models"},
+    "analysis": {"_core", "ops", "layers", "data", "models"},
     "training": {"_core", "ops", "layers", "optimizers", "data", "models", "evaluation"},
     "visualization.py": {"_core", "fonts"},
     "_core": set(),

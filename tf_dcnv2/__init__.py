@@ -8,6 +8,7 @@
     tf_dcnv2.training      optimizers, callbacks, the training run behind `tf-dcnv2 train`
     tf_dcnv2.evaluation    COCO average precision
     tf_dcnv2.export        SavedModels for TensorFlow Serving
+    tf_dcnv2.analysis      what a node of a network looks at, and where its layers sample
     tf_dcnv2.visualization pictures of detections
 
 `import tf_dcnv2` loads `ops`, `layers` and `optimizers`, which need nothing but TensorFlow, Keras and NumPy. That
@@ -29,7 +30,7 @@ require_tensorflow_backend()  # before anything else imports Keras
 
 from tf_dcnv2 import layers, ops, optimizers  # noqa: E402
 
-_IMPORTED_WHEN_USED = ("models", "data", "training", "evaluation", "export", "visualization")
+_IMPORTED_WHEN_USED = ("models", "data", "training", "evaluation", "export", "analysis", "visualization")
 
 __all__ = ["__version__", "layers", "ops", "optimizers", *_IMPORTED_WHEN_USED]
 

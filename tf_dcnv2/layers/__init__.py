@@ -4,6 +4,7 @@ Importing this module registers the layers with Keras, for `keras.models.load_mo
 """
 
 from tf_dcnv2.layers._make_deformable import make_deformable
+from tf_dcnv2.layers._observation import observe_sampling
 from tf_dcnv2.layers.deformable_conv2d import DeformableConv2D
 from tf_dcnv2.layers.deformable_roi_pooling import DeformableRoIPooling
 from tf_dcnv2.layers.modulated_deformable_conv2d import ModulatedDeformableConv2D
@@ -17,4 +18,5 @@ __all__ = [
     "ModulatedDeformableRoIPooling",
     "RoIAlign",
     "make_deformable",
+    "observe_sampling",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.layers._convolution import convolution
+from tf_dcnv2.layers._observation import as_observed
 from tf_dcnv2.layers._types import Activation, Constraint, Initializer, IntPair, Regularizer, Shape
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.deform_conv2d import convolve
@@ -211,7 +212,7 @@ class DeformableConvBase(keras.layers.Layer):
         return None
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        offset, mask = self.sampling(inputs)
+        offset, mask = as_observed(self, (inputs,), *self.sampling(inputs))
         outputs = convolve(inputs, self.kernel, offset, mask, self._window, self.implementation)
         if self.use_bias:
             outputs += tf.convert_to_tensor(self.bias, outputs.dtype)

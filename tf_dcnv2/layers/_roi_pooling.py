@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_dcnv2.layers._observation import as_observed
 from tf_dcnv2.layers._types import DTypePolicy, Features, IntPair, Regularizer, Shape, Shapes
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.deform_roi_pool import pool
@@ -38,6 +39,7 @@ class RoIPoolingBase(keras.layers.Layer):
         self.output_size = self._grid.output_size
         self.spatial_scale = spatial_scale
         self.sampling_ratio = self._grid.sampling_ratio
+        self.gamma = self._grid.gamma  # of offsets that an observer gives to a layer without
         self.implementation = implementation
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
@@ -54,13 +56,18 @@ class RoIPoolingBase(keras.layers.Layer):
     ) -> tf.Tensor:
         features = self._cast_features(features)
         boxes, box_indices, levels, restore = _as_one_list(features, boxes, box_indices, levels)
-        return restore(self._pool(features, boxes, box_indices, levels))
+        rois = (features, boxes, box_indices, levels)
+        return restore(self._pool(*rois, *as_observed(self, rois, *self._sampling(*rois))))
 
     def _cast_features(self, features):
         """The features, one or several levels, in the compute dtype."""
         if isinstance(features, list | tuple):
             return [arguments.real_tensor(one, f"features[{k}]", self.compute_dtype) for k, one in enumerate(features)]
         return arguments.real_tensor(features, "features", self.compute_dtype)
+
+    def _sampling(self, features, boxes, box_indices, levels):
+        """The offset `(N, P, Q, 2)` and the modulation `(N, P, Q)` of boxes `(N, 4)`; `None` for those it has not."""
+        return None, None
 
     def _pool(self, features, boxes, box_indices, levels, offset=None, mask=None):
         """`(N, P, Q, C)` from boxes `(N, 4)`."""
@@ -175,7 +182,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         return restore(offset), None if mask is None else restore(mask)
 
     def _sampling(self, features, boxes, box_indices, levels):
-        pooled = super()._pool(features, boxes, box_indices, levels)
+        pooled = self._pool(features, boxes, box_indices, levels)
         branch = tf.reshape(pooled, [-1, self._grid.bins * pooled.shape[-1]])
         for layer in (*self.hidden, self.predictor):
             branch = layer(branch)
@@ -186,10 +193,6 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
     def _modulation(self, logits: tf.Tensor | None) -> tf.Tensor | None:
         """The modulation from the branch's remaining outputs."""
         return None
-
-    def _pool(self, features, boxes, box_indices, levels):
-        offset, mask = self._sampling(features, boxes, box_indices, levels)
-        return super()._pool(features, boxes, box_indices, levels, offset, mask)
 
     def get_config(self) -> dict[str, Any]:
         policies = [layer.dtype_policy for layer in (*self.hidden, self.predictor)]

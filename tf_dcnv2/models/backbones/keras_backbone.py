@@ -64,6 +64,11 @@ class KerasBackbone(keras.Model):
         """RGB images `(B, H, W, 3)` in 0..255 as a call takes them."""
         return preprocess(images, self.preprocessing)
 
+    @property
+    def network(self) -> keras.Model:
+        """The functional model from preprocessed images to the feature maps, with the layers of the given one."""
+        return self._network
+
     def call(self, images, training=False) -> dict[str, tf.Tensor]:
         return self._network(images, training=training)
 
