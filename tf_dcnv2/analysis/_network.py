@@ -45,7 +45,7 @@ class Network:
             ValueError: there is no such map.
         """
         if self._graph is not None and name in self._tensors:
-            cut = keras.Model(self._graph.inputs, self._tensors[name])
+            cut = keras.Model(self._graph.inputs[0], self._tensors[name])
             return lambda images: cut(images, training=False)
         return lambda images: self._choose(name, self._model(images, training=False))
 
@@ -54,8 +54,18 @@ class Network:
             return outputs[name]
         if name is None and not isinstance(outputs, Mapping | list | tuple):
             return outputs
-        names = [*self._tensors, *(outputs if isinstance(outputs, Mapping) else ())]
-        raise ValueError(_unknown_layer(name, names, self._model.name))
+        levels = self._levels_of(outputs)
+        layers = [] if self._graph is None else [layer.name for layer in self._graph.layers]
+        nearest = difflib.get_close_matches(str(name), layers, n=3) or layers[-3:]
+        known = ", ".join([*levels, *([f"and those of its layers, such as {', '.join(nearest)}"] if layers else [])])
+        raise ValueError(
+            f"layer must name a feature map of {self._model.name}, which has: {known or 'its output, None'}. "
+            f"Received: layer={name!r}"
+        )
+
+    def _levels_of(self, outputs: Any) -> list[str]:
+        """The names of the maps that the model computes besides those of its layers."""
+        return list(outputs) if isinstance(outputs, Mapping) else []
 
     def grid(self, name: str | None, image_size: tuple[int, int], map_size: tuple[int, int]) -> Grid:
         """Where the cells of a map of `map_size` cells lie on an image of `image_size` pixels."""
@@ -94,6 +104,9 @@ class DetectorNetwork(Network):
             return lambda images: self._levels(images)[kind][index]
         return super().feature_map(name)
 
+    def _levels_of(self, outputs: Any) -> list[str]:
+        return sorted({*super()._levels_of(outputs), *self._pyramid})
+
     def _levels(self, images: tf.Tensor) -> dict[str, list[tf.Tensor]]:
         return self.detector.neck(self._model(images, training=False), training=False)
 
@@ -114,11 +127,14 @@ def network_of(model: keras.Model) -> Network:
 
     Raises:
         TypeError: it is no Keras model.
+        ValueError: it takes several inputs.
     """
     if isinstance(model, FasterRCNN):
         return DetectorNetwork(model)
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a detector or another Keras model. Received: {type(model).__name__}")
+    if len(getattr(model, "inputs", None) or [None]) > 1:
+        raise ValueError(f"model must take one input, an image. Received: {model.name} with {len(model.inputs)} inputs")
     return Network(model)
 
 
@@ -127,7 +143,7 @@ def _graph_of(model: keras.Model) -> keras.Model | None:
     if isinstance(model, KerasBackbone):
         return model.network
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs, model.outputs[0], name=model.name) if model.built else None
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name) if model.built else None
     return model if hasattr(model, "operations") else None
 
 
@@ -151,12 +167,6 @@ def _named_tensors(graph: keras.Model) -> dict[str | None, keras.KerasTensor]:
 
 def _made_deformable(graph: keras.Model) -> keras.Model:
     # A plain model, which can be rebuilt whatever the class of `graph`.
-    plain = keras.Model(graph.inputs, graph.output, name=graph.name)
+    plain = keras.Model(graph.inputs[0], graph.output, name=graph.name)
     regular = [layer for layer in graph.layers if type(layer) is keras.layers.Conv2D and max(layer.kernel_size) > 1]
     return make_deformable(plain, [layer.name for layer in regular], modulated=False) if regular else plain
-
-
-def _unknown_layer(name: str | None, names: list[str], model_name: str) -> str:
-    nearest = difflib.get_close_matches(str(name), [other for other in names if other], n=3)
-    known = f"Did you mean {' or '.join(nearest)}?" if nearest else f"It has: {', '.join(filter(None, names))}."
-    return f"{model_name} has no feature map of the name layer={name!r}. {known}"

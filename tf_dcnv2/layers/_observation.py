@@ -28,13 +28,13 @@ def observe_sampling(observer: Observer) -> Iterator[None]:
             returns, and `None` for what the layer has not: a `RoIAlign` has neither, and may be given both.
 
     Example:
-        >>> layer = tf_dcnv2.layers.DeformableConv2D(8, 3, padding="same")
+        >>> layer = tf_dcnv2.layers.DeformableConv2D(8, 3, padding="same", name="conv")
         >>> def print_farthest(layer, inputs, offset, mask):
-        ...     print(layer.name, float(tf.reduce_max(tf.abs(offset))))
+        ...     print(layer.name, float(keras.ops.max(keras.ops.abs(offset))))
         ...     return offset, mask
         >>> with tf_dcnv2.layers.observe_sampling(print_farthest):
-        ...     y = layer(tf.ones([1, 16, 16, 3]))
-        deformable_conv2d 0.0
+        ...     y = layer(keras.ops.ones((1, 16, 16, 3)))
+        conv 0.0
     """
     token = _observer.set(observer)
     try:
