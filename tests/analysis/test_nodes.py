@@ -21,8 +21,11 @@ from tf_dcnv2.analysis import (
         (ConvNode("C5", 2, 0), r"a cell of C5, which has 2 rows and 3 columns on an image of 64 x 96 pixels.*row=2"),
         (ConvNode("C5", -1, 0), "row=-1"),
         (ConvNode("C5", 0, 0, channel=32), r"one of the 32 of C5. Received: channel=32"),
-        (ConvNode("C7", 0, 0), r"a feature map of backbone, which has: C2, C3, C4, C5, P3, P4, P5, and .*layer='C7'"),
-        (ConvNode("conv5_block1", 0, 0), r"those of its layers, such as conv5_block1_out, .*layer='conv5_block1'"),
+        (
+            ConvNode("C7", 0, 0),
+            r"of backbone, which has: C2, C3, C4, C5, P3, P4, P5, those of its layers. .*layer='C7'",
+        ),
+        (ConvNode("conv5_block1_ou", 0, 0), r"layer='conv5_block1_ou'. Did you mean 'conv5_block1_out'"),
         (ConvNode(None, 0, 0), r"Received: layer=None"),
         (RoINode((10, 10, 10, 20)), r"box must be \(y1, x1, y2, x2\) within the image of 64 x 96"),
         (RoINode((0, 0, 70, 20)), "within the image"),

@@ -1,12 +1,12 @@
 """A Keras model or a detector as functions from images to feature maps, whose layers have names and places."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tf_dcnv2._core.misspelt_names import did_you_mean
 from tf_dcnv2.analysis._grid import Grid, Grids
 from tf_dcnv2.layers import make_deformable
 from tf_dcnv2.models import FasterRCNN, KerasBackbone
@@ -56,11 +56,10 @@ class Network:
             return outputs
         levels = self._levels_of(outputs)
         layers = [] if self._graph is None else [layer.name for layer in self._graph.layers]
-        nearest = difflib.get_close_matches(str(name), layers, n=3) or layers[-3:]
-        known = ", ".join([*levels, *([f"and those of its layers, such as {', '.join(nearest)}"] if layers else [])])
+        known = ", ".join([*levels, *(["those of its layers"] if layers else [])]) or "its output, None"
         raise ValueError(
-            f"layer must name a feature map of {self._model.name}, which has: {known or 'its output, None'}. "
-            f"Received: layer={name!r}"
+            f"layer must name a feature map of {self._model.name}, which has: {known}. "
+            f"Received: layer={name!r}.{did_you_mean([name], [*levels, *layers])}"
         )
 
     def _levels_of(self, outputs: Any) -> list[str]:
