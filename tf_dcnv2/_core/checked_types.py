@@ -125,7 +125,7 @@ def check_for(annotation: Any) -> Check:
         return _list(check_for(arguments[0])) if arguments[-1] is Ellipsis else _fixed_list(*map(check_for, arguments))
     if origin is Mapping:
         return _mapping(*map(check_for, arguments))
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return _instance(annotation)
     raise UnsupportedType(f"There is no check for settings of type {annotation}.")
 

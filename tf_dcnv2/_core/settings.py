@@ -32,7 +32,7 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, annotation in _annotations(type(self)).items():
+        for name, annotation in self._annotations().items():
             value = check_for(annotation)(getattr(self, name), f"{type(self).__name__}.{name}")
             object.__setattr__(self, name, value)
 
@@ -62,15 +62,16 @@ class Settings:
         values = self.to_dict()
         for path, value in overrides.items():
             *parents, leaf = path.split(".")
-            kind, node = type(self), values
+            kind: type[Settings] = type(self)
+            node = values
             for depth, parent in enumerate(parents):
-                sections = _sections(kind)
+                sections = kind._sections()
                 if not isinstance(node.get(parent), dict) or parent not in sections:
                     section = ".".join(parents[: depth + 1])
                     near = did_you_mean([parent], sections, ".".join([*parents[:depth], ""]))
                     raise ValueError(f"No configuration section named {section!r} (in {path!r}).{near}")
                 kind, node = sections[parent], node[parent]
-            if leaf in _sections(kind):
+            if leaf in kind._sections():
                 value = value.to_dict() if isinstance(value, Settings) else value
                 if isinstance(value, Mapping):
                     value = {**(node[leaf] or {}), **value}
@@ -84,45 +85,45 @@ class Settings:
     def _from_dict(cls: type[SettingsT], values: Any, path: str) -> SettingsT:
         """`path` is where the values are, `"box_head."`, for messages to name."""
         require(isinstance(values, Mapping), path.rstrip(".") or cls.__name__, "a mapping of settings", values)
-        known = _annotations(cls)
+        known = cls._annotations()
         for name in values:
             if name not in known:
                 near = did_you_mean([name], known, path)
                 raise ValueError(
                     f"Unknown setting {f'{path}{name}'!r}.{near} Known: {', '.join(path + name for name in known)}"
                 )
-        if missing := [path + name for name in _required(cls) if name not in values]:
+        if missing := [path + name for name in cls._required() if name not in values]:
             raise ValueError(f"{cls.__name__} needs {' and '.join(missing)}.")
         arguments = dict(values)
-        for name, section in _sections(cls).items():
+        for name, section in cls._sections().items():
             value = values.get(name)
             if not (value is None or isinstance(value, section)):
                 arguments[name] = section._from_dict(value, f"{path}{name}.")
         return cls(**arguments)
 
+    @classmethod
+    @functools.cache
+    def _annotations(cls) -> dict[str, Any]:
+        """The type of each field."""
+        hints = typing.get_type_hints(cls, include_extras=True)
+        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
-@functools.cache
-def _annotations(kind: type[Settings]) -> dict[str, Any]:
-    """The type of each field."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    @classmethod
+    @functools.cache
+    def _sections(cls) -> dict[str, "type[Settings]"]:
+        """The class of each field that is a section, `Section` or `Section | None`."""
+        sections = {}
+        for name, annotation in cls._annotations().items():
+            for candidate in (annotation, *typing.get_args(annotation)):
+                if isinstance(candidate, type) and issubclass(candidate, Settings):
+                    sections[name] = candidate
+        return sections
 
-
-@functools.cache
-def _sections(kind: type[Settings]) -> dict[str, type[Settings]]:
-    """The class of each field that is a section, `Section` or `Section | None`."""
-    sections = {}
-    for name, annotation in _annotations(kind).items():
-        for candidate in (annotation, *typing.get_args(annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, Settings):
-                sections[name] = candidate
-    return sections
-
-
-def _required(kind: type[Settings]) -> list[str]:
-    """The fields without a default."""
-    missing = dataclasses.MISSING
-    return [field.name for field in dataclasses.fields(kind) if field.default is field.default_factory is missing]
+    @classmethod
+    def _required(cls) -> list[str]:
+        """The fields without a default."""
+        missing = dataclasses.MISSING
+        return [field.name for field in dataclasses.fields(cls) if field.default is field.default_factory is missing]
 
 
 def _plain(value: Any) -> Any:
