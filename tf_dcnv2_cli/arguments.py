@@ -1,6 +1,7 @@
 """Arguments that several commands have in common."""
 
 import argparse
+from typing import Any, TypedDict
 
 
 def positive_int(text: str) -> int:
@@ -47,8 +48,15 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-side", type=positive_int, metavar="PX", help="bound of the longer (default: as trained)")
 
 
-def image_size(arguments: argparse.Namespace, detector) -> dict[str, int]:
-    """Returns `short_side` and `max_side` as `load_records` and `FasterRCNN.detect` take them."""
+class ImageSize(TypedDict):
+    """Sides in pixels of the network's images, the arguments of `load_records` and `FasterRCNN.detect`."""
+
+    short_side: int
+    max_side: int
+
+
+def image_size(arguments: argparse.Namespace, detector: Any) -> ImageSize:
+    """The image size that `add_image_size` was given; by default that of `detector`."""
     return {
         "short_side": arguments.short_side or detector.short_side,
         "max_side": arguments.max_side or detector.max_side,

@@ -169,7 +169,7 @@ def _take_turns(runs: Mapping[str, Run]) -> dict[str, list[float]]:
     order = list(runs)
     for name in order:
         runs[name]()  # warms up
-    seconds = {name: [] for name in order}
+    seconds: dict[str, list[float]] = {name: [] for name in order}
     start = time.perf_counter()
     for done in range(_MOST_ROUNDS):
         if done >= _LEAST_ROUNDS and time.perf_counter() - start > _SECONDS:

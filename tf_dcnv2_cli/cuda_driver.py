@@ -89,19 +89,22 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _gpu(library: Any, ordinal: int) -> Gpu:
     device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        _check(library, library.cuDeviceGetAttribute(ctypes.byref(value), number, device))
+        return value.value
+
     _check(library, library.cuDeviceGet(ctypes.byref(device), ordinal))
     _check(library, library.cuDeviceGetName(name, len(name), device))
-    capability = []
-    for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
-        value = ctypes.c_int()
-        _check(library, library.cuDeviceGetAttribute(ctypes.byref(value), attribute, device))
-        capability.append(value.value)
-    return Gpu(name.value.decode(errors="replace"), tuple(capability))
+    capability = (attribute(_CAPABILITY_MAJOR), attribute(_CAPABILITY_MINOR))
+    return Gpu(name.value.decode(errors="replace"), capability)
 
 
 def _check(library: Any, status: int) -> None:
     if status == 0:
         return
     text = ctypes.c_char_p()
-    known = library.cuGetErrorName(status, ctypes.byref(text)) == 0 and text.value
-    raise DriverError(f"{_LIBRARY} reports {text.value.decode() if known else f'error {status}'}")
+    known = library.cuGetErrorName(status, ctypes.byref(text)) == 0
+    name = text.value.decode() if known and text.value else f"error {status}"
+    raise DriverError(f"{_LIBRARY} reports {name}")

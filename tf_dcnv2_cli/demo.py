@@ -93,8 +93,8 @@ def _check_exported(run_folder: Path, exported: Path, records: Path) -> None:
     from tf_dcnv2_cli.trained import load_trained
 
     detector = load_trained(run_folder).detector
-    sides = {"short_side": detector.short_side, "max_side": detector.max_side}
-    inputs, _ = next(iter(load_records(records, batch_size=2, **sides)))
+    dataset = load_records(records, batch_size=2, short_side=detector.short_side, max_side=detector.max_side)
+    inputs, _ = next(iter(dataset))
     expected = detector(inputs)
     print()
     for ops in ("native", "portable"):

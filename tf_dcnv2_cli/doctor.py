@@ -104,7 +104,8 @@ def _keras() -> Iterator[Finding]:
     try:
         import tf_dcnv2  # noqa: F401, refuses other backends
     except ImportError as error:
-        if not hasattr(error, "backend"):
+        # UnsupportedBackendError, which cannot be imported here: its package is the one that fails.
+        if not (hasattr(error, "backend") and hasattr(error, "remedy")):
             raise
         yield Finding("keras", f"{version}, backend {error.backend}", False, error.remedy)
     else:
@@ -204,23 +205,11 @@ def _gpu() -> Iterator[Finding]:
     from tf_dcnv2.ops import native
 
     driver = query_driver()
-    gpus = driver.gpus if driver else ()
     cuda = native.build_info().get("cuda")
-    for gpu in gpus:
-        text = "{}, compute capability {}.{}".format(gpu.name, *gpu.capability)
-        compile_for_it = "DCNV2_CUDA_ARCHS={}{} {}".format(*gpu.capability, _REBUILD)
-        if not cuda or _has_machine_code_for(gpu, cuda):
-            yield Finding("gpu", text)
-        elif not _has_ptx_for(gpu, cuda):
-            yield Finding("gpu", f"{text}; the ops are built for {_architectures(cuda)}", False, compile_for_it)
-        elif driver.runs(cuda["version"]) and not driver.compiles(cuda["version"]):
-            problem = f"the ops have only PTX of CUDA {cuda['version']} for it, which the driver does not compile"
-            remedy = f"Update the driver, or rebuild the ops with machine code for this GPU: {compile_for_it}"
-            yield Finding("gpu", f"{text}; {problem}", False, remedy)
-        else:
-            yield Finding("gpu", f"{text}; the driver compiles PTX for it when an op first runs")
+    if driver:
+        yield from (_code_for(gpu, driver, cuda) for gpu in driver.gpus)
     visible = tf.config.get_visible_devices("GPU")
-    if not gpus and not visible:
+    if not (driver and driver.gpus) and not visible:
         yield Finding("gpu", "none")
     elif not visible:
         remedy = (
@@ -232,6 +221,21 @@ def _gpu() -> Iterator[Finding]:
     elif native.is_available() and not cuda:
         remedy = f"Install NVIDIA's CUDA toolkit and rebuild the ops: DCNV2_CUDA=1 {_REBUILD}"
         yield Finding("gpu", "TensorFlow computes on it, but the custom ops do not", False, remedy)
+
+
+def _code_for(gpu: Gpu, driver: Driver, cuda: dict[str, Any] | None) -> Finding:
+    """One GPU, and whether the ops have code that it runs."""
+    text = "{}, compute capability {}.{}".format(gpu.name, *gpu.capability)
+    compile_for_it = "DCNV2_CUDA_ARCHS={}{} {}".format(*gpu.capability, _REBUILD)
+    if not cuda or _has_machine_code_for(gpu, cuda):
+        return Finding("gpu", text)
+    if not _has_ptx_for(gpu, cuda):
+        return Finding("gpu", f"{text}; the ops are built for {_architectures(cuda)}", False, compile_for_it)
+    if driver.runs(cuda["version"]) and not driver.compiles(cuda["version"]):
+        problem = f"the ops have only PTX of CUDA {cuda['version']} for it, which the driver does not compile"
+        remedy = f"Update the driver, or rebuild the ops with machine code for this GPU: {compile_for_it}"
+        return Finding("gpu", f"{text}; {problem}", False, remedy)
+    return Finding("gpu", f"{text}; the driver compiles PTX for it when an op first runs")
 
 
 def _has_machine_code_for(gpu: Gpu, cuda: dict[str, Any]) -> bool:
