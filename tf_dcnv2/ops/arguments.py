@@ -16,7 +16,7 @@ import tensorflow as tf
 _LARGEST = 2**31 - 1
 
 
-def integer(value: object, name: str, *, minimum: int, maximum: int = _LARGEST) -> int:
+def integer(value: Any, name: str, *, minimum: int, maximum: int = _LARGEST) -> int:
     """`value` as an int from `minimum` to `maximum`."""
     try:
         number = operator.index(value)
@@ -53,7 +53,7 @@ def positive(value: object, name: str) -> float:
     return number(value, name, "a positive number", lambda result: result > 0)
 
 
-def _float(value: object) -> float:
+def _float(value: Any) -> float:
     """`value` as a float; NaN if it is no number, though Python would read it from a string or take a bool for one."""
     try:
         return math.nan if isinstance(value, str | bytes | bool) else float(value)

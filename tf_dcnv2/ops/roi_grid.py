@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.shapes import Size
 
 CONVENTIONS = ("aligned", "mxnet")
 
@@ -86,12 +87,12 @@ class RoiGrid:
         """Bins of one RoI."""
         return self.output_size[0] * self.output_size[1]
 
-    def offset_shape(self, rois) -> list:
-        """The shape of the offsets of `rois` RoIs, a number, a scalar tensor or `None`."""
+    def offset_shape(self, rois: Size | None) -> list[Size | None]:
+        """The shape of the offsets of `rois` RoIs, `None` where their number is not known."""
         return [rois, *self.output_size, 2]
 
-    def mask_shape(self, rois) -> list:
-        """The shape of the modulation of `rois` RoIs, a number, a scalar tensor or `None`."""
+    def mask_shape(self, rois: Size | None) -> list[Size | None]:
+        """The shape of the modulation of `rois` RoIs, `None` where their number is not known."""
         return [rois, *self.output_size]
 
 

@@ -47,7 +47,7 @@ def _deform_conv2d_grad_gradient(op: tf.Operation, *output_gradients: tf.Tensor)
         inputs.append(mask)
     window = Window.from_op(op)
 
-    def convolve(x, kernel, offset, mask=None):
+    def convolve(x: tf.Tensor, kernel: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         return composite.deform_conv2d(x, kernel, offset, mask, window)
 
     *gradients, ddy = _gradients_of_gradient(convolve, inputs, dy, output_gradients[: len(inputs)])
@@ -61,12 +61,12 @@ def _deform_roi_pool_grad_gradient(op: tf.Operation, *output_gradients: tf.Tenso
     use = op.get_attr("use_offset"), op.get_attr("use_mask")
     grid = RoiGrid.from_op(op, tf.cast(scales, boxes.dtype), tf.cast(gamma, boxes.dtype))
 
-    def pool(*inputs):
+    def pool(*inputs: tf.Tensor) -> tf.Tensor:
         given = iter(inputs[count:])
         offset, mask = (next(given) if used else None for used in use)
         return composite.deform_roi_pool(inputs[:count], boxes, box_indices, levels, offset, mask, grid)
 
-    def used(tensors):
+    def used(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         return [tensor for tensor, is_used in zip(tensors, use, strict=True) if is_used]
 
     inputs = [*features, *used(deformation)]

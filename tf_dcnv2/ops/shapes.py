@@ -1,16 +1,20 @@
 """Sizes that are Python integers where they are known and scalar tensors where they are not; run-time checks."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
+
+# An int where it is static, a scalar int32 tensor where it is known at run time only.
+Size: TypeAlias = int | tf.Tensor
 
 # Positions are float32, exact up to this side; indices are int32, and one of them means "outside".
 _LARGEST_SIDE = 2**24
 _MOST_ROWS = 2**31 - 2
 
 
-def sizes_of(tensor: tf.Tensor) -> list:
-    """The shape of `tensor` (of known rank), each entry an `int` if static, else a scalar int32 tensor."""
+def sizes_of(tensor: tf.Tensor) -> list[Size]:
+    """The shape of `tensor`, which has to have a known rank."""
     static = tensor.shape.as_list()
     if None not in static:
         return static
@@ -42,7 +46,7 @@ def require(condition: tf.Tensor, message: str, *, expected: object, received: o
     return []
 
 
-def require_shape(name: str, tensor: tf.Tensor, expected: list) -> list[tf.Operation]:
+def require_shape(name: str, tensor: tf.Tensor, expected: Sequence[Size]) -> list[tf.Operation]:
     """Fails unless `tensor`, of known rank, has the shape `expected`; returns what `require` does."""
     received = tf.shape(tensor)
     return require(

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from tf_dcnv2.ops import arguments
+from tf_dcnv2.ops.shapes import Size
 
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
+_Sides: TypeAlias = tuple[Size, Size]  # pixels before and after an axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +85,13 @@ class Window:
         """The arguments by name, for messages."""
         return f"strides={self.strides}, padding={self.padding_argument!r}, dilation_rate={self.dilations}"
 
-    def samples_per_pixel(self, kernel_size: Sequence):
+    def samples_per_pixel(self, kernel_size: Sequence[Size]) -> Size:
         """Positions sampled for one output pixel: one for each deformable group and tap."""
         return kernel_size[0] * kernel_size[1] * self.deformable_groups
 
-    def output_size(self, size: Sequence, kernel_size: Sequence) -> tuple:
+    def output_size(
+        self, size: Sequence[Size | None], kernel_size: Sequence[Size | None]
+    ) -> tuple[Size | None, Size | None]:
         """Rows and columns of the output.
 
         Args:
@@ -97,9 +101,10 @@ class Window:
         Returns:
             Sizes of the same kinds. One below 0 means that the window does not fit the padded input.
         """
-        return tuple(self._output_length(axis, size[axis], kernel_size[axis]) for axis in (0, 1))
+        rows, columns = (self._output_length(axis, size[axis], kernel_size[axis]) for axis in (0, 1))
+        return rows, columns
 
-    def _output_length(self, axis, length, taps):
+    def _output_length(self, axis: int, length: Size | None, taps: Size | None) -> Size | None:
         stride = self.strides[axis]
         if length is None or (taps is None and self.padding != "SAME"):
             return None
@@ -107,7 +112,7 @@ class Window:
             return _rounded_up(length, stride)
         return (length + sum(self._sides(axis)) - self._extent(axis, taps) + stride) // stride
 
-    def padding_pixels(self, size: Sequence, kernel_size: Sequence) -> tuple:
+    def padding_pixels(self, size: Sequence[Size], kernel_size: Sequence[Size]) -> tuple[_Sides, _Sides]:
         """Rows and columns of zeros around the input, ((top, bottom), (left, right)).
 
         Args:
@@ -119,19 +124,23 @@ class Window:
         """
         if self.padding != "SAME":
             return self._sides(0), self._sides(1)
-        return tuple(self._same_sides(axis, size[axis], kernel_size[axis]) for axis in (0, 1))
+        rows, columns = (self._same_sides(axis, size[axis], kernel_size[axis]) for axis in (0, 1))
+        return rows, columns
 
-    def _same_sides(self, axis, length, taps):
+    def _same_sides(self, axis: int, length: Size, taps: Size) -> _Sides:
         outputs = _rounded_up(length, self.strides[axis])
         missing = (outputs - 1) * self.strides[axis] + self._extent(axis, taps) - length
         total = tf.maximum(missing, 0) if tf.is_tensor(missing) else max(missing, 0)
         return total // 2, total - total // 2
 
-    def _sides(self, axis: int) -> tuple[int, ...]:
+    def _sides(self, axis: int) -> tuple[int, int]:
         """Pixels before and after the input, where they do not depend on its size."""
-        return self.explicit_paddings[2 * axis : 2 * axis + 2] or (0, 0)
+        if not self.explicit_paddings:
+            return 0, 0
+        before, after = self.explicit_paddings[2 * axis : 2 * axis + 2]
+        return before, after
 
-    def _extent(self, axis: int, taps):
+    def _extent(self, axis: int, taps: Size) -> Size:
         """Pixels from the first to the last of `taps`, both included."""
         return (taps - 1) * self.dilations[axis] + 1
 
@@ -154,7 +163,7 @@ def _padding_mode(padding: Padding) -> tuple[str, tuple[int, ...]]:
     )
 
 
-def _rounded_up(length, divisor: int):
+def _rounded_up(length: Size, divisor: int) -> Size:
     """`length / divisor`, rounded up, for natural numbers; ints or scalar tensors.
 
     Not `-(-length // divisor)`: a graph that is converted to ONNX rounds negative quotients towards zero.

@@ -8,7 +8,7 @@ sample that does not touch it, and the derivatives at the border follow from the
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -47,7 +47,8 @@ def sample(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tensor) -> 
 
     Args:
         maps: the maps of the samples.
-        row: positions in pixels, any real number, Inf and NaN included; `column` has the same shape.
+        row: positions along the height in pixels, any real number, Inf and NaN included.
+        column: positions along the width, in the same shape.
         inside: bool, False where the operator's border rule discards the sample. Must be False for a position that is
             NaN or more than one pixel outside its map.
 
@@ -67,7 +68,7 @@ def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tenso
     table_size = tf.shape(maps.table)[0]
     top, left = tf.floor(row), tf.floor(column)
 
-    def corners(row, column):
+    def corners(row: tf.Tensor, column: tf.Tensor) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Yields, for each corner, its table rows, its weight and that weight's derivatives by row and column."""
         down, right = row - top, column - left
         for row_step, row_weight, row_slope in ((0, 1 - down, -1.0), (1, down, 1.0)):
@@ -78,15 +79,16 @@ def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tenso
     # One corner after the other: a gathered corner is as large as all samples together, and an executor free to choose
     # would hold the four of them, and their products, at a time.
     @tf.custom_gradient
-    def interpolate(table, row, column):
+    def interpolate(table: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         padded = tf.pad(table, [[0, 1], [0, 0]])
         value = 0
         for indices, weight, _, _ in corners(row, column):
             with _after(value):
                 value += weight[..., tf.newaxis] * tf.gather(padded, indices)
 
-        def gradient(dvalue):
-            dtable = drow = dcolumn = 0
+        def gradient(dvalue: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            dtable: tf.Tensor = 0  # a number until the first corner is added, see `_after`
+            drow = dcolumn = 0
             for indices, weight, weight_by_row, weight_by_column in corners(row, column):
                 with _after(dtable):
                     dweight = tf.reduce_sum(dvalue * tf.gather(padded, indices), axis=-1)

@@ -6,7 +6,7 @@ Shapes: B batch, H x W input, Ho x Wo output, C input and O output channels, K =
 import tensorflow as tf
 
 from tf_dcnv2.ops.composite.bilinear import Maps, sample
-from tf_dcnv2.ops.shapes import after, require, require_indexable, require_shape, sizes_of
+from tf_dcnv2.ops.shapes import Size, after, require, require_indexable, require_shape, sizes_of
 from tf_dcnv2.ops.window import Window
 
 
@@ -62,7 +62,9 @@ def deform_conv2d(
     return tf.cast(tf.reshape(y, [batch, out_height, out_width, filters]), dtype)
 
 
-def _run_time_checks(x, kernel, offset, mask, window) -> list[tf.Operation]:
+def _run_time_checks(
+    x: tf.Tensor, kernel: tf.Tensor, offset: tf.Tensor, mask: tf.Tensor | None, window: Window
+) -> list[tf.Operation]:
     """Checks of what the static shapes left open, to run before anything else; none if they are complete.
 
     The custom op has the same in its kernel; reshaping would otherwise fail without saying what is wrong, or succeed.
@@ -92,7 +94,7 @@ def _run_time_checks(x, kernel, offset, mask, window) -> list[tf.Operation]:
     return checks
 
 
-def _deformable_group_maps(x: tf.Tensor, deformable_groups: int) -> Maps:
+def _deformable_group_maps(x: tf.Tensor, deformable_groups: Size) -> Maps:
     """`x` as one map an image and deformable group, in place: the channels of a pixel are G neighbouring rows."""
     batch, height, width, channels = sizes_of(x)
     first_of_image = tf.range(batch) * (height * width * deformable_groups)

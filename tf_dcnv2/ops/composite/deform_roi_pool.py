@@ -50,7 +50,15 @@ def deform_roi_pool(
     return tf.cast(pooled if mask is None else pooled * mask[..., tf.newaxis], dtype)
 
 
-def _run_time_checks(features, boxes, box_indices, levels, offset, mask, grid) -> list[tf.Operation]:
+def _run_time_checks(
+    features: Sequence[tf.Tensor],
+    boxes: tf.Tensor,
+    box_indices: tf.Tensor,
+    levels: tf.Tensor,
+    offset: tf.Tensor | None,
+    mask: tf.Tensor | None,
+    grid: RoiGrid,
+) -> list[tf.Operation]:
     """Checks of the indices, and of what the static shapes left open, to run before anything else.
 
     The custom op has the same in its kernel.
@@ -151,7 +159,7 @@ def _pool_fitted_grid(
     columns = tf.gather(visited[:, 1], roi_of)
     index = [position_in_bin // columns, position_in_bin % columns]
 
-    def positions(axis):
+    def positions(axis: int) -> tf.Tensor:
         first = _first_sample(origin[axis], counts[:, axis], cell[:, axis], visited[:, axis])
         sample_in_bin = tf.gather(tf.reshape(first, [-1]), bin_of) + tf.cast(index[axis], cell.dtype)
         within = (sample_in_bin + geometry.phase) * tf.gather(cell[:, axis], roi_of)

@@ -36,11 +36,13 @@ class Aligned(Convention):
     phase = 0.5
     counts_skipped = True
 
-    def extent(self, near, far, scale):
+    def extent(self, near: tf.Tensor, far: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(N, 2)` start and size of RoIs; minus half a pixel, as positions count from the centre of pixel 0."""
         start = near * scale - 0.5
         return start, far * scale - 0.5 - start
 
-    def keep(self, position, length):
+    def keep(self, position: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        """Whether a position is at most one pixel off the map."""
         return (position >= -1) & (position <= length)
 
 
@@ -50,14 +52,17 @@ class MXNet(Convention):
     phase = 0.0
     counts_skipped = False
 
-    def extent(self, near, far, scale):
+    def extent(self, near: tf.Tensor, far: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(N, 2)` start and size of RoIs whose corners are rounded, with the pixels of the far corner included."""
         start = _round_half_away(near) * scale - 0.5
         return start, tf.maximum((_round_half_away(far) + 1) * scale - 0.5 - start, 0.1)
 
-    def keep(self, position, length):
+    def keep(self, position: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        """Whether a position is at most half a pixel beyond the centres of the map's outermost pixels."""
         return (position >= -0.5) & (position <= length - 0.5)
 
-    def clamp(self, position, length):
+    def clamp(self, position: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        """Moves a position to [0, length - 1]; its derivative is 0 at every integer."""
         # MXNet's neighbours are floor and ceil, the same pixel at an integer: it sees no slope there.
         between_pixels = position != tf.floor(position)
         return super().clamp(tf.where(between_pixels, position, tf.stop_gradient(position)), length)
