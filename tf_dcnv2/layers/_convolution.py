@@ -1,6 +1,7 @@
 """An ordinary convolution with every combination of strides, dilation and padding that the deformable one takes."""
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -21,10 +22,10 @@ def convolution(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
     batch, *size, _ = sizes_of(x)
     shape = [batch, *window.output_size(size, kernel.shape[:2]), kernel.shape[3]]
 
-    def convolve():
+    def convolve() -> tf.Tensor:
         return _convolve(x, kernel, window)
 
-    def no_pixels():
+    def no_pixels() -> tf.Tensor:
         # Depends on its inputs, for gradients of zero instead of none.
         return tf.broadcast_to(tf.reduce_sum(x) + tf.reduce_sum(kernel), shape)
 
@@ -38,7 +39,7 @@ def convolution(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
     return y
 
 
-def _make_sure_of_memory(shape, dtype):
+def _make_sure_of_memory(shape: Sequence[int], dtype: tf.DType) -> list[tf.Tensor]:
     """Fails if there is no memory for a tensor of a large `shape`; TensorFlow's convolution crashes for lack of it."""
     if math.prod(shape) < _LARGE:
         return []
@@ -47,7 +48,7 @@ def _make_sure_of_memory(shape, dtype):
     return [tf.raw_ops.Empty(shape=shape, dtype=dtype)]
 
 
-def _convolve(x, kernel, window):
+def _convolve(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
     """Where there is something to convolve.
 
     TensorFlow has no CPU gradient for dilated convolutions: `tf.nn.convolution` works around it, without strides. XLA

@@ -95,9 +95,9 @@ class DeformableConvBase(keras.layers.Layer):
         return self._window.samples_per_pixel(self.kernel_size)
 
     def build(self, input_shape: Shape) -> None:
-        channels = input_shape[-1]
+        channels = input_shape[-1] or 0  # refused if unknown, as 0 is
         for name, divisor in (("groups", self.groups), ("deformable_groups", self.deformable_groups)):
-            if not channels or channels % divisor:
+            if channels == 0 or channels % divisor:
                 raise ValueError(
                     f"{name} must divide the channels of the input, which must be known and at least one. "
                     f"Received: {name}={divisor}, input_shape={tuple(input_shape)}, in the layer {self.name!r}."

@@ -4,7 +4,7 @@ Shapes: B images, N RoIs (in all, or an image), P x Q bins an RoI, C channels.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -59,17 +59,27 @@ class RoIPoolingBase(keras.layers.Layer):
         rois = (features, boxes, box_indices, levels)
         return restore(self._pool(*rois, *as_observed(self, rois, *self._sampling(*rois))))
 
-    def _cast_features(self, features):
+    def _cast_features(self, features: Features) -> Features:
         """The features, one or several levels, in the compute dtype."""
         if isinstance(features, list | tuple):
             return [arguments.real_tensor(one, f"features[{k}]", self.compute_dtype) for k, one in enumerate(features)]
         return arguments.real_tensor(features, "features", self.compute_dtype)
 
-    def _sampling(self, features, boxes, box_indices, levels):
+    def _sampling(
+        self, features: Features, boxes: tf.Tensor, box_indices: tf.Tensor, levels: tf.Tensor | None
+    ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
         """The offset `(N, P, Q, 2)` and the modulation `(N, P, Q)` of boxes `(N, 4)`; `None` for those it has not."""
         return None, None
 
-    def _pool(self, features, boxes, box_indices, levels, offset=None, mask=None):
+    def _pool(
+        self,
+        features: Features,
+        boxes: tf.Tensor,
+        box_indices: tf.Tensor,
+        levels: tf.Tensor | None,
+        offset: tf.Tensor | None = None,
+        mask: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """`(N, P, Q, C)` from boxes `(N, 4)`."""
         return pool(features, boxes, box_indices, levels, offset, mask, self._grid, self.implementation)
 
@@ -181,7 +191,9 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         offset, mask = self._sampling(features, boxes, box_indices, levels)
         return restore(offset), None if mask is None else restore(mask)
 
-    def _sampling(self, features, boxes, box_indices, levels):
+    def _sampling(
+        self, features: Features, boxes: tf.Tensor, box_indices: tf.Tensor, levels: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
         pooled = self._pool(features, boxes, box_indices, levels)
         branch = tf.reshape(pooled, [-1, self._grid.bins * pooled.shape[-1]])
         for layer in (*self.hidden, self.predictor):
@@ -207,7 +219,9 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         }
 
 
-def _as_one_list(features, boxes, box_indices, levels):
+def _as_one_list(
+    features: Features, boxes: tf.Tensor, box_indices: tf.Tensor | None, levels: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, Callable[[tf.Tensor], tf.Tensor]]:
     """Boxes in either form as `(N, 4)` with their image and level, and the way back for results.
 
     Per-image boxes `(B, N, 4)` need no `box_indices`.
@@ -220,7 +234,7 @@ def _as_one_list(features, boxes, box_indices, levels):
         levels = None if levels is None else _flat_levels(levels, boxes)
         leading = boxes.shape[:2]
 
-        def restore(result):
+        def restore(result: tf.Tensor) -> tf.Tensor:
             unflat = tf.reshape(result, tf.concat([[images, rois], tf.shape(result)[1:]], axis=0))
             return tf.ensure_shape(unflat, leading + result.shape[1:])
 
@@ -233,7 +247,7 @@ def _as_one_list(features, boxes, box_indices, levels):
     return boxes, box_indices, levels, lambda result: result
 
 
-def _of_every_image(features, boxes):
+def _of_every_image(features: Features, boxes: tf.Tensor) -> tf.Tensor:
     """Boxes `(B, N, 4)`, refused unless they are for as many images as the features."""
     first = features[0] if isinstance(features, list) and features else features
     if not first.shape[:1].is_compatible_with(boxes.shape[:1]):
@@ -249,7 +263,7 @@ def _of_every_image(features, boxes):
     return boxes
 
 
-def _flat_levels(levels, boxes):
+def _flat_levels(levels: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """Levels `(B, N)` of boxes `(B, N, 4)` as one list."""
     levels = arguments.any_tensor(levels, "levels")
     if not levels.shape.is_compatible_with(boxes.shape[:2]):
@@ -260,7 +274,7 @@ def _flat_levels(levels, boxes):
     return tf.reshape(levels, [-1])
 
 
-def _channels(features_shape) -> int | None:
+def _channels(features_shape: Shapes | None) -> int | None:
     """Channels of one level's shape, or of the first in a list of shapes."""
     shape = features_shape
     if isinstance(shape, list | tuple) and shape and isinstance(shape[0], list | tuple):

@@ -72,4 +72,5 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
         return self.mask_scale * tf.sigmoid(logits)
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {**super().get_config(), "mask_scale": self.mask_scale}
