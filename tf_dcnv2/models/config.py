@@ -36,7 +36,8 @@ class BackboneConfig(Settings):
         depths: blocks of stages 2..5.
         widths: of stages 2..5; a stage's output has four times as many channels, and so many as its width is what
             the 3x3 convolutions of a ResNet have.
-        groups, width_per_group: of the 3x3 convolutions of a ResNeXt, "32x4d" being 32 and 4: they have
+        groups: groups of the 3x3 convolutions; 32 in a ResNeXt "32x4d".
+        width_per_group: channels of a group in a stage of width 64, 4 in a ResNeXt "32x4d"; the 3x3 convolutions have
             `width * width_per_group / 64 * groups` channels.
         stem_width: channels of the 7x7 stem.
         stride_in: the convolution of a stage's first block that has the stride: the first "1x1" (keras.applications,
@@ -117,7 +118,8 @@ class RPNConfig(Settings):
         anchor_sizes: side in pixels of the square anchors. "c5": all sizes at the one level; "fpn": one per level.
         aspect_ratios: width / height of each anchor size.
         channels: of the 3x3 convolution.
-        positive_iou, negative_iou: anchors above the first are objects, below the second background.
+        positive_iou: overlap from which an anchor is an object.
+        negative_iou: overlap below which an anchor is background, at most `positive_iou`; in between it is not sampled.
         samples: anchors per image that enter the loss, at most half of them objects.
         pre_nms: best anchors per level that enter NMS, (training, inference).
         proposals: kept after NMS per image, (training, inference).
@@ -148,10 +150,13 @@ class BoxHeadConfig(Settings):
         pool_size: bins per side.
         pool_branch_units: width of the pooling layer's own offset branch.
         units: width of the two fully connected layers.
-        samples, positive_fraction: RoIs per image that enter the loss.
+        samples: RoIs per image that enter the loss.
+        positive_fraction: part of these, at most, that are objects.
         positive_iou: overlap from which a RoI is an object.
         box_weights: scale of the encoded (y, x, h, w).
-        score_threshold, nms_iou, max_detections: of the final detections.
+        score_threshold: score that a final detection must exceed.
+        nms_iou: overlap above which the weaker of two detections of a class is dropped.
+        max_detections: final detections per image, the best ones.
     """
 
     pooling: Deformation = "none"
@@ -175,7 +180,8 @@ class MaskHeadConfig(Settings):
         pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
         pool_size: bins per side; masks have twice as many pixels per side.
         pool_branch_units: width of the pooling layer's own offset branch.
-        convolutions, channels: number and width of the 3x3 convolutions; the upsampling is as wide.
+        convolutions: number of 3x3 convolutions.
+        channels: of each of them, and of the upsampling.
     """
 
     pooling: Deformation = "none"
@@ -193,7 +199,8 @@ class MimicConfig(Settings):
         rois: RoIs that are mimicked (paper table 3); "none" trains without mimicking.
         rois_per_image: size of the set Omega.
         patch_size: side in pixels the crops are resized to.
-        mimic_weight, classification_weight: of the two losses.
+        mimic_weight: factor of the cosine distance (paper eq. 3).
+        classification_weight: factor of the cross-entropy of the R-CNN branch.
         reduction: over Omega: "sum" as in eq. 3, or "mean".
         stop_gradient: treat the R-CNN feature as a fixed target.
     """
@@ -214,8 +221,9 @@ class DetectorConfig(Settings):
     Attributes:
         mask_head: None for Faster R-CNN.
         weight_decay: L2 coefficient of convolution and dense kernels.
-        short_side, max_side: the image size in pixels the detector is meant for: shorter side resized to the first,
-            longer side never beyond the second. Data pipelines read them; the network takes any size.
+        short_side: pixels to which the shorter side of an image is resized. Data pipelines read it; the network takes
+            any size.
+        max_side: most pixels of the longer side, for which the shorter one becomes smaller where it has to.
     """
 
     backbone: BackboneConfig = BackboneConfig(dilated_c5=True)

@@ -1,7 +1,7 @@
 """Faster R-CNN with deformable convolutions and deformable RoI pooling (paper sec. 3.3 and 5)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -21,6 +21,9 @@ from tf_dcnv2.models.presets import load_preset, preset_names
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.targets import SampledRoIs, sample_rois
 from tf_dcnv2.models.weights import WeightReport, load_weights
+
+# Images, images with their sizes, or both by name: what a call of a detector takes.
+Inputs: TypeAlias = tf.Tensor | Sequence[tf.Tensor] | Mapping[str, tf.Tensor]
 
 
 class TrainingOutputs(NamedTuple):
@@ -55,8 +58,9 @@ class FasterRCNN(LossModel):
         rpn: an `RPN` for `neck.strides["rpn"]` and `neck.channels["rpn"]`.
         box_head: a `BoxHead` for `neck.strides["roi"]` and `neck.channels["roi"]`.
         category_ids: the data set's category ids, one for each class of the head: COCO's 80 ids between 1 and 90.
-        short_side, max_side: image size in pixels that the detector is meant for: the shorter side is resized to the
-            first, the longer never beyond the second. `detect` and the commands use it; a call takes any size.
+        short_side: pixels to which `detect` and the commands resize the shorter side of an image; a call takes any
+            size.
+        max_side: most pixels of the longer side, for which the shorter one becomes smaller where it has to.
 
     Call it on `{"images": (B, H, W, 3), "image_sizes": (B, 2)}`, or on `(images, image_sizes)`: RGB images with values
     0..255, padded at the bottom and right, and the true (height, width) of each in pixels; without sizes the images are
@@ -181,7 +185,21 @@ class FasterRCNN(LossModel):
         """The data set's category ids, in the order of the classifier's outputs."""
         return self._categories.ids
 
-    def call(self, inputs, image_sizes=None, training=False) -> dict[str, tf.Tensor]:
+    def call(
+        self, inputs: Inputs, image_sizes: tf.Tensor | None = None, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Detects objects on a batch of images; the class documents what is returned.
+
+        Args:
+            inputs: images `(B, H, W, 3)`, RGB in 0..255 and padded at the bottom and right; or
+                `(images, image_sizes)`, or `{"images": ..., "image_sizes": ...}`.
+            image_sizes: `(B, 2)` true (height, width) in pixels, where `inputs` has none; by default that of the
+                images.
+            training: whether normalisations use, and learn from, the statistics of the batch.
+
+        Raises:
+            ValueError: the images are not of the shape `(B, H, W, 3)`.
+        """
         images, image_sizes = _unpack(inputs, image_sizes)
         features = self.extract(self.prepare(images, image_sizes), training=training)
         logits, deltas = self.rpn(features["rpn"])
@@ -204,7 +222,8 @@ class FasterRCNN(LossModel):
         Args:
             images: one image or a list of them, each the path of a file, or an RGB array or tensor `(H, W, 3)` with
                 values 0..255. They are resized for the network one by one.
-            short_side, max_side: the network's image size in pixels; by default the detector's own.
+            short_side: pixels to which the shorter side of an image is resized; by default the detector's own.
+            max_side: most pixels of the longer side; by default the detector's own.
             upright: whether files are turned as their EXIF orientation says.
 
         Returns:
@@ -233,7 +252,7 @@ class FasterRCNN(LossModel):
             "num_detections": found.count,
         }
 
-    def quantize(self, *arguments, **named_arguments) -> None:
+    def quantize(self, *arguments: Any, **named_arguments: Any) -> None:
         """Refused: a configuration does not say which layers are quantised, so that the file would not load.
 
         Raises:
@@ -261,10 +280,15 @@ class FasterRCNN(LossModel):
         """
         return self.neck(self.backbone(prepared_images, training=training), training=training)
 
-    def compute_losses(self, inputs, targets, training=True) -> dict[str, tf.Tensor]:
+    def compute_losses(
+        self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool = True
+    ) -> dict[str, tf.Tensor]:
+        """The losses of `training_outputs` alone: scalars by the names in `loss_terms`."""
         return self.training_outputs(inputs, targets, training).losses
 
-    def training_outputs(self, inputs: dict, targets: dict, training: bool = True) -> TrainingOutputs:
+    def training_outputs(
+        self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool = True
+    ) -> TrainingOutputs:
         """Losses of a batch, with the sampled RoIs and their features for those who build on them.
 
         Args:
@@ -289,7 +313,7 @@ class FasterRCNN(LossModel):
         }
         return TrainingOutputs(losses, images, rois, roi_features, features["roi"])
 
-    def _objects(self, targets: dict) -> tuple[tf.Tensor, tf.Tensor]:
+    def _objects(self, targets: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes `(B, M, 4)` and labels `(B, M)` of the objects, without the slots that no image of the batch uses."""
         labels = self._categories.labels(targets["classes"])
         if "crowd" in targets:
@@ -299,7 +323,8 @@ class FasterRCNN(LossModel):
         used = tf.maximum(tf.reduce_max(tf.where(labels > 0, slots, 0)), 1)
         return tf.cast(targets["boxes"], tf.float32)[:, :used], labels[:, :used]
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.parts}
         return {
             **parts,
@@ -310,12 +335,13 @@ class FasterRCNN(LossModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "FasterRCNN":
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> "FasterRCNN":
+        """Makes the detector of a configuration, with new weights."""
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.parts}
         return cls(**{**config, **parts})
 
 
-def _unpack(inputs, image_sizes) -> tuple[tf.Tensor, tf.Tensor]:
+def _unpack(inputs: Inputs, image_sizes: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     if isinstance(inputs, Mapping):
         inputs, image_sizes = inputs["images"], inputs.get("image_sizes", image_sizes)
     elif isinstance(inputs, (tuple, list)):

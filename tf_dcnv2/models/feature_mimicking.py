@@ -1,12 +1,13 @@
 """R-CNN feature mimicking: training a detector to see RoIs as if cut out of the image (paper sec. 4.3, eq. 3)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tf_dcnv2.models.config import MimicConfig
-from tf_dcnv2.models.faster_rcnn import FasterRCNN, TrainingOutputs
+from tf_dcnv2.models.faster_rcnn import FasterRCNN, Inputs, TrainingOutputs
 from tf_dcnv2.models.loss_model import LossModel
 from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.ops import deform_roi_pool
@@ -20,7 +21,8 @@ class MimicOutputs(NamedTuple):
         image_indices: int32 `(N,)`, the image each RoI is in.
         rois: `(N, 4)` in pixels.
         patches: `(N, P, P, 3)` crops as the backbone saw them.
-        rcnn_features, detector_features: f_RCNN and f_FRCNN, `(N, units)`.
+        rcnn_features: f_RCNN, `(N, units)`.
+        detector_features: f_FRCNN, `(N, units)`.
     """
 
     losses: dict[str, tf.Tensor]
@@ -94,10 +96,16 @@ class FeatureMimicking(LossModel):
         self._level = min(range(len(strides)), key=lambda level: abs(strides[level] - 16))
         self.built = True
 
-    def call(self, inputs, image_sizes=None, training=False):
+    def call(
+        self, inputs: Inputs, image_sizes: tf.Tensor | None = None, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """The detections of `detector`, as of `FasterRCNN.call`."""
         return self.detector(inputs, image_sizes, training=training)
 
-    def compute_losses(self, inputs, targets, training=True) -> dict[str, tf.Tensor]:
+    def compute_losses(
+        self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool = True
+    ) -> dict[str, tf.Tensor]:
+        """The losses of `detector`, and those of the R-CNN branch: "mimic_loss" and "rcnn_class_loss"."""
         outputs = self.detector.training_outputs(inputs, targets, training)
         return {**outputs.losses, **self.mimic(outputs).losses}
 
@@ -160,7 +168,8 @@ class FeatureMimicking(LossModel):
         level = tf.fill(tf.shape(boxes)[:2], self._level)
         return self.detector.box_head.features(levels, boxes, level)[:count, 0]
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {
             "detector": keras.saving.serialize_keras_object(self.detector),
             **self.config.to_dict(),
@@ -168,7 +177,10 @@ class FeatureMimicking(LossModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "FeatureMimicking":
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "FeatureMimicking":
+        """Makes the model of a configuration, and its detector, with new weights."""
         return cls(**{**config, "detector": keras.saving.deserialize_keras_object(config["detector"])})
 
 
@@ -176,8 +188,10 @@ def crop(images: tf.Tensor, boxes: tf.Tensor, image_indices: tf.Tensor, size: in
     """Cuts boxes out of images and resizes them bilinearly to `size` x `size` pixels.
 
     Args:
-        images: `(B, H, W, C)`; boxes: `(N, 4)` in pixels, whose edges become the edges of the crop.
-        image_indices: int32 `(N,)`.
+        images: `(B, H, W, C)`.
+        boxes: `(N, 4)` in pixels, whose edges become the edges of the crop.
+        image_indices: int32 `(N,)`, the image of each box.
+        size: rows and columns of a crop in pixels.
 
     Returns:
         `(N, size, size, C)`.

@@ -31,7 +31,10 @@ def box_head_losses(
     """Classification and class-specific box losses, both divided by the number of sampled RoIs.
 
     Args:
-        class_logits: `(B, S, C + 1)`; class_deltas: `(B, S, C, 4)`.
+        class_logits: `(B, S, C + 1)` outputs for the sampled RoIs; class 0 is background.
+        class_deltas: `(B, S, C, 4)`, of which those of an RoI's own class count.
+        rois: the RoIs and what they should predict.
+        box_weights: factors of (dy, dx, dh, dw) in the encoding of a box.
     """
     valid = tf.cast(rois.valid, tf.float32)
     count = tf.maximum(tf.reduce_sum(valid), 1.0)
@@ -51,7 +54,8 @@ def mask_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy of every pixel, averaged over the RoIs and their pixels; 0 without RoIs.
 
     Args:
-        logits, targets: `(N, S, S)`, of each RoI's own class.
+        logits: `(N, S, S)`, of each RoI's own class.
+        targets: `(N, S, S)`, 1 on the object and 0 elsewhere.
     """
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
     return tf.math.divide_no_nan(tf.reduce_sum(cross_entropy), tf.cast(tf.size(logits), tf.float32))

@@ -1,6 +1,6 @@
 """Mask R-CNN with deformable convolutions and deformable RoI pooling (paper sec. 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -33,9 +33,13 @@ class MaskRCNN(FasterRCNN):
     an object, and from the mask of its class only.
 
     Args:
-        backbone, neck, rpn, box_head: as of a `FasterRCNN`.
+        backbone: as of a `FasterRCNN`, like the neck, the RPN and the box head.
+        neck: see above.
+        rpn: see above.
+        box_head: see above.
         mask_head: a `MaskHead` for `neck.strides["roi"]` and `neck.channels["roi"]`.
-        category_ids, short_side, max_side: as of a `FasterRCNN`.
+        category_ids: the data set's category ids, as of a `FasterRCNN`.
+        **kwargs: `short_side`, `max_side` and `name`, as of a `FasterRCNN`.
 
     Example:
         >>> detector = MaskRCNN.from_preset("mask_rcnn_small_dcnv2", num_classes=3)
@@ -75,7 +79,9 @@ class MaskRCNN(FasterRCNN):
         masks = tf.ensure_shape(tf.scatter_nd(where, masks, shape), [None, most, side, side])
         return {**super()._outputs(found, levels), "masks": masks}
 
-    def training_outputs(self, inputs: dict, targets: dict, training: bool = True) -> TrainingOutputs:
+    def training_outputs(
+        self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool = True
+    ) -> TrainingOutputs:
         """As for `FasterRCNN`; `targets` also holds `masks` `(B, M, R, R)` in frames `mask_boxes` `(B, M, 4)`."""
         for name in ("masks", "mask_boxes"):
             if name not in targets:
@@ -86,7 +92,7 @@ class MaskRCNN(FasterRCNN):
         outputs = super().training_outputs(inputs, targets, training)
         return outputs._replace(losses={**outputs.losses, "mask_loss": self._mask_loss(outputs, targets)})
 
-    def _mask_loss(self, outputs: TrainingOutputs, targets: dict) -> tf.Tensor:
+    def _mask_loss(self, outputs: TrainingOutputs, targets: Mapping[str, tf.Tensor]) -> tf.Tensor:
         rois = outputs.rois
         # An empty mask stands for one that is not known: its object teaches boxes and classes only.
         known = tf.gather(tf.reduce_any(targets["masks"] > 0, axis=[2, 3]), rois.objects, batch_dims=1)

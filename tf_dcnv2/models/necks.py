@@ -39,10 +39,12 @@ class Neck(keras.layers.Layer):
 
     @property
     def strides(self) -> dict[str, tuple[int, ...]]:
+        """Pixels per feature cell of each level, finest first: `{"rpn": (...), "roi": (...)}`."""
         raise NotImplementedError(f"{type(self).__name__} must define strides")
 
     @property
     def channels(self) -> dict[str, int]:
+        """Channels of all levels of each list: `{"rpn": ..., "roi": ...}`."""
         raise NotImplementedError(f"{type(self).__name__} must define channels")
 
     def _convolution(self, size: int, name: str, **arguments: Any) -> keras.layers.Conv2D:
@@ -64,7 +66,8 @@ class Neck(keras.layers.Layer):
                 f"Received: in_strides={self.in_strides}"
             )
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {
             **super().get_config(),
             "in_strides": dict(self.in_strides),
@@ -92,16 +95,20 @@ class C5Neck(Neck):
 
     @property
     def strides(self) -> dict[str, tuple[int, ...]]:
+        """Pixels per feature cell of each level, finest first: `{"rpn": (...), "roi": (...)}`."""
         return {"rpn": (self.in_strides["C4"],), "roi": (self.in_strides["C5"],)}
 
     @property
     def channels(self) -> dict[str, int]:
+        """Channels of all levels of each list: `{"rpn": ..., "roi": ...}`."""
         return {"rpn": self.in_channels["C4"], "roi": self.out_channels}
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         self._reduce.build((None, None, None, self.in_channels["C5"]))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
+        """C4 for the RPN and the reduced C5 for the RoI heads, from the levels of a backbone by name."""
         return {"rpn": [features["C4"]], "roi": [self._reduce(features["C5"])]}
 
 
@@ -146,21 +153,25 @@ class FeaturePyramid(Neck):
 
     @property
     def strides(self) -> dict[str, tuple[int, ...]]:
+        """Pixels per feature cell of each level, finest first: `{"rpn": (...), "roi": (...)}`."""
         return {name: tuple(2**level for level in levels) for name, levels in self._pooled_levels().items()}
 
     @property
     def channels(self) -> dict[str, int]:
+        """Channels of all levels of each list: `{"rpn": ..., "roi": ...}`."""
         return {"rpn": self.out_channels, "roi": self.out_channels}
 
     def _pooled_levels(self) -> dict[str, Sequence[int]]:
         return {"rpn": self.levels, "roi": self._lateral_levels}
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         for level, lateral, output in zip(self._lateral_levels, self._laterals, self._outputs, strict=True):
             lateral.build((None, None, None, self.in_channels[f"C{level}"]))
             output.build((None, None, None, self.out_channels))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
+        """The pyramid levels for the RPN and for the RoI heads, from the levels of a backbone by name."""
         merged = [
             lateral(features[f"C{level}"]) for level, lateral in zip(self._lateral_levels, self._laterals, strict=True)
         ]
@@ -170,7 +181,8 @@ class FeaturePyramid(Neck):
         coarsest = [roi[-1][:, ::2, ::2]] if 6 in self.levels else []
         return {"rpn": roi + coarsest, "roi": roi}
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {**super().get_config(), "levels": list(self.levels)}
 
 

@@ -13,7 +13,13 @@ from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
 
 
 class AnchorTargets(NamedTuple):
-    """`positive` and `sampled`: bool `(B, A)`; `deltas`: `(B, A, 4)` encoded box of the matched object."""
+    """What the RPN should predict for each anchor.
+
+    Attributes:
+        positive: bool `(B, A)`, the anchor is on an object.
+        sampled: bool `(B, A)`, it enters the losses.
+        deltas: `(B, A, 4)`, the encoded box of the matched object, zeros where `positive` is false.
+    """
 
     positive: tf.Tensor
     sampled: tf.Tensor
@@ -47,8 +53,17 @@ def overlaps(boxes: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor
 def label_anchors(
     anchors: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: RPNConfig
 ) -> AnchorTargets:
-    """Positive: IoU >= `positive_iou` with some object, or no anchor overlaps that object more. Negative: IoU below
-    `negative_iou` with all. `samples` of them enter the loss, at most half of them positive."""
+    """Which anchors are on objects, and which enter the loss: `config.samples` an image, at most half of them positive.
+
+    Positive: IoU >= `positive_iou` with some object, or no anchor overlaps that object more. Negative: IoU below
+    `negative_iou` with all.
+
+    Args:
+        anchors: `(A, 4)` boxes in pixels, the same for all images.
+        object_boxes: `(B, M, 4)` in pixels.
+        object_labels: `(B, M)`, 0 in unused slots.
+        config: thresholds and number of samples.
+    """
     batch = tf.shape(object_boxes)[0]
     anchors = tf.repeat(anchors[None], batch, axis=0)
     iou = overlaps(anchors, object_boxes, object_labels)
@@ -76,7 +91,7 @@ def sample_rois(
     sampled = _sample(positive, negative, config.samples, config.positive_fraction)
     indices = tf.math.top_k(tf.cast(sampled, tf.int32), tf.minimum(config.samples, tf.shape(sampled)[1])).indices
 
-    def sample(values):
+    def sample(values: tf.Tensor) -> tf.Tensor:
         return tf.gather(values, indices, batch_dims=1)
 
     match = sample(tf.argmax(iou, axis=2, output_type=tf.int32))
@@ -97,6 +112,7 @@ def mask_targets(boxes: tf.Tensor, masks: tf.Tensor, frames: tf.Tensor, size: in
         boxes: `(N, 4)`, N RoIs in pixels.
         masks: uint8 `(N, R, R)`, the object of each, sampled in R x R equal cells of a frame; zero outside.
         frames: `(N, 4)`, these frames in pixels.
+        size: cells along each axis of an RoI.
 
     Returns:
         float32 `(N, size, size)`, 1 where at least half of a cell is covered, 0 elsewhere.
@@ -109,10 +125,9 @@ def mask_targets(boxes: tf.Tensor, masks: tf.Tensor, frames: tf.Tensor, size: in
 
 
 def _shared_lengths(boxes: tf.Tensor, frames: tf.Tensor, axis: int, size: int, resolution: tf.Tensor) -> tf.Tensor:
-    """`(N, size, resolution)`: the part of each of `size` cells of a box that lies in each cell of its frame, along an
-    axis."""
+    """`(N, size, resolution)`: the part of each cell of a box that lies in each cell of its frame, along an axis."""
 
-    def edges(corners, cells):
+    def edges(corners: tf.Tensor, cells: int | tf.Tensor) -> tf.Tensor:
         near, far = corners[:, axis, None], corners[:, axis + 2, None]
         return near + (far - near) * tf.range(cells + 1, dtype=tf.float32) / tf.cast(cells, tf.float32)
 

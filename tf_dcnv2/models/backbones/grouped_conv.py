@@ -13,7 +13,8 @@ class GroupedConv2D(keras.layers.Conv2D):
     kernels have them now. Their gradients on a CPU are oneDNN's, which is on by default on x86.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Convolves `(B, H, W, C)` with `(kh, kw, C // groups, O)`; the layer adds bias and activation."""
         return tf.nn.conv2d(
             tf.convert_to_tensor(inputs),
             tf.convert_to_tensor(kernel),

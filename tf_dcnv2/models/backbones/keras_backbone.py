@@ -69,10 +69,12 @@ class KerasBackbone(keras.Model):
         """The functional model from preprocessed images to the feature maps, with the layers of the given one."""
         return self._network
 
-    def call(self, images, training=False) -> dict[str, tf.Tensor]:
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """Feature maps by level of preprocessed images `(B, H, W, 3)`."""
         return self._network(images, training=training)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {
             "model": keras.saving.serialize_keras_object(self._network),
             "features": dict(self.features),
@@ -81,7 +83,8 @@ class KerasBackbone(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "KerasBackbone":
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> "KerasBackbone":
+        """Makes the backbone of a configuration, with the layers of its model but not their weights."""
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
 
 

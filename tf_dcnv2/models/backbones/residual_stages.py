@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
 from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
 from tf_dcnv2.models.backbones.grouped_conv import GroupedConv2D
@@ -21,23 +22,23 @@ class ResidualStages:
         self._dtype = {"dtype": dtype}
         self._convolution = {"kernel_regularizer": kernel_regularizer, "dtype": dtype}
 
-    def stem(self, x):
-        """A 7x7 convolution and pooling, both with stride 2."""
+    def stem(self, x: KerasTensor) -> KerasTensor:
+        """A 7x7 convolution and pooling, both with stride 2, of images `(B, H, W, 3)`."""
         x = keras.layers.ZeroPadding2D(3, name="conv1_pad", **self._dtype)(x)
         x = keras.layers.Conv2D(self._config.stem_width, 7, strides=2, name="conv1_conv", **self._convolution)(x)
         x = self._norm_relu(x, "conv1")
         x = keras.layers.ZeroPadding2D(1, name="pool1_pad", **self._dtype)(x)
         return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool", **self._dtype)(x)
 
-    def stage(self, x, stage: int):
-        """Stage 2 to 5."""
+    def stage(self, x: KerasTensor, stage: int) -> KerasTensor:
+        """The blocks of stage 2, 3, 4 or 5, the first of which has the stage's stride."""
         dilation = 2 if stage == 5 and self._config.dilated_c5 else 1
         stride = 1 if stage == 2 or dilation == 2 else 2
         for block in range(1, self._config.depths[stage - 2] + 1):
             x = self._block(x, stage, f"conv{stage}_block{block}", stride if block == 1 else 1, dilation, block == 1)
         return x
 
-    def _block(self, x, stage: int, name: str, stride: int, dilation: int, project: bool):
+    def _block(self, x: KerasTensor, stage: int, name: str, stride: int, dilation: int, project: bool) -> KerasTensor:
         config = self._config
         width = config.widths[stage - 2]
         spatial_width = width * config.width_per_group // 64 * config.groups
@@ -52,11 +53,11 @@ class ResidualStages:
         x = keras.layers.Add(name=f"{name}_add", **self._dtype)([shortcut, x])
         return keras.layers.Activation("relu", name=f"{name}_out", **self._dtype)(x)
 
-    def _pointwise(self, x, channels: int, name: str, stride: int):
+    def _pointwise(self, x: KerasTensor, channels: int, name: str, stride: int) -> KerasTensor:
         x = keras.layers.Conv2D(channels, 1, strides=stride, name=f"{name}_conv", **self._convolution)(x)
         return make_normalization(self._config, channels, name=f"{name}_bn", **self._dtype)(x)
 
-    def _spatial(self, x, stage: int, width: int, name: str, stride: int, dilation: int):
+    def _spatial(self, x: KerasTensor, stage: int, width: int, name: str, stride: int, dilation: int) -> KerasTensor:
         config = self._config
         arguments = {"strides": stride, "dilation_rate": dilation, "groups": config.groups, **self._convolution}
         if stage in (config.dcn_stages or ()):
@@ -74,8 +75,8 @@ class ResidualStages:
         convolution = keras.layers.Conv2D if config.groups == 1 else GroupedConv2D
         return convolution(width, 3, padding="valid" if stride > 1 else "same", name=f"{name}_conv", **arguments)(x)
 
-    def _norm_relu(self, x, name: str):
+    def _norm_relu(self, x: KerasTensor, name: str) -> KerasTensor:
         return self._relu(make_normalization(self._config, x.shape[-1], name=f"{name}_bn", **self._dtype)(x), name)
 
-    def _relu(self, x, name: str):
+    def _relu(self, x: KerasTensor, name: str) -> KerasTensor:
         return keras.layers.Activation("relu", name=f"{name}_relu", **self._dtype)(x)

@@ -1,5 +1,6 @@
 """Bottleneck ResNets and ResNeXts with deformable 3x3 convolutions (paper sec. 4.1 and 5)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -100,7 +101,8 @@ class ResNetBackbone(keras.Model):
         """RGB images `(B, H, W, 3)` in 0..255 as a call takes them: see `BackboneConfig.preprocessing`."""
         return preprocess(images, self.config.preprocessing)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {
             **self.config.to_dict(),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
@@ -109,5 +111,8 @@ class ResNetBackbone(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None) -> "ResNetBackbone":
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "ResNetBackbone":
+        """Makes the backbone of a configuration, with new weights."""
         return cls(**config)

@@ -72,7 +72,8 @@ class BoxHead(RoIHead):
             **arguments,
         )
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         super().build()
         self.fc1.build((None, self.config.pool_size**2 * self.in_channels))
         for layer in (self.fc2, self.classifier, self.regressor):
@@ -101,6 +102,7 @@ class BoxHead(RoIHead):
         return self.classifier(features), tf.reshape(deltas, [shape[0], shape[1], self.num_classes, 4])
 
     def call(self, levels: list[tf.Tensor], boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Class logits `(B, R, C + 1)` and box deltas `(B, R, C, 4)` of boxes `(B, R, 4)` in pixels."""
         return self.predict(self.features(levels, boxes))
 
     def detections(
@@ -110,7 +112,8 @@ class BoxHead(RoIHead):
 
         Args:
             boxes: RoIs `(B, R, 4)`, zeros where there is none.
-            class_logits, class_deltas: outputs for them.
+            class_logits: `(B, R, C + 1)` outputs for them.
+            class_deltas: `(B, R, C, 4)` outputs for them.
             image_sizes: `(B, 2)` true height and width, to which boxes are clipped.
         """
         config = self.config

@@ -3,6 +3,8 @@
 Shapes: N RoIs of all images, P x P bins, C classes (without background).
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -53,7 +55,8 @@ class MaskHead(RoIHead):
             name="classifier",
         )
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         super().build()
         side, channels = self.config.pool_size, self.in_channels
         for layer in self.convolutions:

@@ -73,7 +73,8 @@ class RoIHead(keras.layers.Layer):
         kind = DeformableRoIPooling if self.config.pooling == "v1" else ModulatedDeformableRoIPooling
         return kind(hidden_units=self.config.pool_branch_units, kernel_regularizer=self.kernel_regularizer, **arguments)
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         self.pooling.build([(None, None, None, self.in_channels)] * len(self.strides))
 
     def pool(
@@ -87,7 +88,8 @@ class RoIHead(keras.layers.Layer):
 
         Args:
             levels: RoI features, finest first.
-            boxes: `(N, 4)` in pixels of the network image; image_indices: int32 `(N,)`, the image of each.
+            boxes: `(N, 4)` in pixels of the network image.
+            image_indices: int32 `(N,)`, the image of each.
             level_indices: int32 `(N,)`, the level of each; by default the FPN rule.
         """
         if level_indices is None:
@@ -95,7 +97,8 @@ class RoIHead(keras.layers.Layer):
             level_indices = fpn_levels(boxes, len(self.strides), finest=finest, canonical_size=self.canonical_size)
         return self.pooling(levels, boxes, image_indices, levels=level_indices)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {
             **super().get_config(),
             "num_classes": self.num_classes,

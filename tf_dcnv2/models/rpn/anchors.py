@@ -1,5 +1,6 @@
 """Anchor boxes of every cell of a feature map of any size."""
 
+import numpy as np
 import tensorflow as tf
 from official.vision.ops import anchor_generator
 
@@ -35,7 +36,7 @@ class Anchors:
         ]
 
     @staticmethod
-    def _level(height, width, stride, cell):
+    def _level(height: tf.Tensor, width: tf.Tensor, stride: int, cell: np.ndarray) -> tf.Tensor:
         rows = tf.cast(tf.range(height) * stride, tf.float32)
         columns = tf.cast(tf.range(width) * stride, tf.float32)
         rows, columns = tf.meshgrid(rows, columns, indexing="ij")

@@ -76,12 +76,14 @@ class RPN(keras.layers.Layer):
             **arguments,
         )
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         self.shared.build((None, None, None, self.in_channels))
         for layer in (self.objectness, self.boxes):
             layer.build((None, None, None, self.config.channels))
 
     def call(self, levels: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Objectness logits `(B, H*W*K)` and box deltas `(B, H*W*K, 4)` of each level `(B, H, W, C)`."""
         logits, deltas = [], []
         for level in levels:
             batch = tf.shape(level)[0]
@@ -105,7 +107,9 @@ class RPN(keras.layers.Layer):
         """The best boxes of each image after non-maximum suppression within each level.
 
         Args:
-            logits, deltas: outputs; anchors: of `anchors`.
+            logits: `(B, H*W*K)` of each level, as a call returns them.
+            deltas: `(B, H*W*K, 4)` of each level, as a call returns them.
+            anchors: `(H*W*K, 4)` of each level, as `anchors` returns them.
             image_sizes: `(B, 2)` true height and width, to which boxes are clipped.
             training: whether the first or the second count of `config.pre_nms` and `config.proposals` applies.
 
@@ -143,16 +147,20 @@ class RPN(keras.layers.Layer):
         object_boxes: tf.Tensor,
         object_labels: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """ "rpn_class_loss" and "rpn_box_loss" of a random sample of anchors.
+        """The terms "rpn_class_loss" and "rpn_box_loss" of a random sample of anchors.
 
         Args:
-            logits, deltas: outputs; anchors: of `anchors`.
-            object_boxes: `(B, M, 4)` in pixels; object_labels: `(B, M)`, 0 in unused slots.
+            logits: `(B, H*W*K)` of each level, as a call returns them.
+            deltas: `(B, H*W*K, 4)` of each level, as a call returns them.
+            anchors: `(H*W*K, 4)` of each level, as `anchors` returns them.
+            object_boxes: `(B, M, 4)` in pixels.
+            object_labels: `(B, M)`, 0 in unused slots.
         """
         targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config)
         return rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), targets)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments in the form that Keras saves and `from_config` takes."""
         return {
             **super().get_config(),
             "strides": list(self.strides),

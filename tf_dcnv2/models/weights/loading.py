@@ -89,6 +89,7 @@ def load_weights(model: keras.Model, weights: str) -> WeightReport:
     """Loads starting weights into a `ResNetBackbone` or a detector.
 
     Args:
+        model: a backbone or detector, whose weights are set in place.
         weights: "imagenet" (the backbone's, from keras.applications); a `.keras` file of a backbone, of one of
             keras.applications' ResNets or of a whole detector, of which everything that fits is taken; a `.weights.h5`
             file of the same backbone or detector, which has no names and must fit exactly; or a `.pth`, `.pt` or
