@@ -51,7 +51,7 @@ def _sources() -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _load(source: str, size: int):
+def _load(source: str, size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
     from PIL import ImageFont
 
     return ImageFont.truetype(source, size) if source else ImageFont.load_default(size=size)

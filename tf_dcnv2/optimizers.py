@@ -97,12 +97,12 @@ class _ScaledOptimizer(_AnyOptimizer):
     def scale_inner_optimizers(self) -> None:
         """Scales the optimizers that this one delegates to, if there are any."""
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         multiplier = self._multiplier_of(variable)
         if multiplier != 0.0:
             return super().update_step(gradient, variable, learning_rate * multiplier)
 
-    def _apply_weight_decay(self, variables: Sequence[Any]):
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Decoupled decay multiplies by the learning rate too, so each group of variables decays at its own."""
         groups: dict[float, list] = {}
         for variable in variables:
@@ -114,7 +114,7 @@ class _ScaledOptimizer(_AnyOptimizer):
             finally:
                 self._learning_rate_factor = 1.0
 
-    def _get_current_learning_rate(self):
+    def _get_current_learning_rate(self) -> Any:
         learning_rate = super()._get_current_learning_rate()
         # The variable itself when it is not scaled: Keras assigns to it.
         return learning_rate if self._learning_rate_factor == 1.0 else learning_rate * self._learning_rate_factor
@@ -128,7 +128,7 @@ class _ScaledOptimizer(_AnyOptimizer):
 class _ScaledMultiOptimizer(_ScaledOptimizer):
     """Delegates every update, and so scales those it delegates to."""
 
-    def build(self, variables: Sequence[Any]):
+    def build(self, variables: Sequence[Any]) -> None:
         super().build(variables)
         self.scale_inner_optimizers()  # a function that chooses optimizers shows them only here
 

@@ -166,7 +166,9 @@ def _check_shapes(
         raise ValueError(f"masks must be (D, R, R) for {len(boxes)} boxes. Received: masks.shape={np.shape(masks)}")
 
 
-def _with_masks(picture: "Image.Image", boxes: np.ndarray, masks: np.ndarray, classes: np.ndarray, line_px: int):
+def _with_masks(
+    picture: "Image.Image", boxes: np.ndarray, masks: np.ndarray, classes: np.ndarray, line_px: int
+) -> "Image.Image":
     """The picture with each object's pixels tinted and outlined in the colour of its class."""
     from PIL import Image, ImageFilter
 

@@ -114,7 +114,7 @@ def score_detections(
     return metrics
 
 
-def _load_results(ground_truth: "COCO", results: list[dict], iou_type: str):
+def _load_results(ground_truth: "COCO", results: list[dict], iou_type: str) -> "COCO":
     if results:
         # With a box in them, loadRes would take the box's area for the size of a mask. It adds fields to what it gets.
         left_out = {"bbox"} if iou_type == "segm" else {"segmentation"}

@@ -68,7 +68,7 @@ def export_saved_model(
     target = Path(path)
     _refuse_to_lose(target, overwrite)
 
-    def serve(images: tf.Tensor, image_sizes: tf.Tensor):
+    def serve(images: tf.Tensor, image_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
         with portable_ops() if ops == "portable" else contextlib.nullcontext():
             return detector(images, image_sizes, training=False)
 

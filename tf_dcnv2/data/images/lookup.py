@@ -10,6 +10,7 @@ import re
 import threading
 import unicodedata
 import urllib.parse
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tf_dcnv2.data.findings import shorten
@@ -106,7 +107,7 @@ class ImageLookup:
         return dict(paths)
 
 
-def _readings(name: str):
+def _readings(name: str) -> Iterator[tuple[str, str]]:
     """Ways to read a name, the most faithful first, each with its description."""
     yield name, ""
     plain = name.strip()

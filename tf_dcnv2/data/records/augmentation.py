@@ -55,7 +55,9 @@ class Augmentation(Settings):
             example = {**example, "image": _jitter_colors(example["image"], self.color_jitter, seeds[4])}
         return example
 
-    def _rescale(self, example: dict[str, tf.Tensor], scale_seed: tf.Tensor, crop_seed: tf.Tensor):
+    def _rescale(
+        self, example: dict[str, tf.Tensor], scale_seed: tf.Tensor, crop_seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         image = example["image"]
         old_size = tf.cast(tf.shape(image)[:2], tf.float32)
         low, high = (tf.math.log(factor) for factor in self.scale_range)
@@ -79,11 +81,11 @@ class Augmentation(Settings):
         return {**example, **moved, "image": tf.ensure_shape(image, [None, None, 3]), "crowd": crowd}
 
 
-def _maybe_flip(example: dict[str, tf.Tensor], axis: int, seed: tf.Tensor):
+def _maybe_flip(example: dict[str, tf.Tensor], axis: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     flip = tf.random.stateless_uniform([], seed) < 0.5
     side = tf.cast(tf.shape(example["image"])[axis], tf.float32)
 
-    def mirrored(boxes: tf.Tensor):
+    def mirrored(boxes: tf.Tensor) -> tf.Tensor:
         y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
         return tf.stack([y1, side - x2, y2, side - x1] if axis == 1 else [side - y2, x1, side - y1, x2], axis=-1)
 
@@ -94,7 +96,7 @@ def _maybe_flip(example: dict[str, tf.Tensor], axis: int, seed: tf.Tensor):
     return {**example, **changed}
 
 
-def _jitter_colors(image: tf.Tensor, strength: float, seed: tf.Tensor):
+def _jitter_colors(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
     image = tf.image.convert_image_dtype(image, tf.float32)
     image = tf.image.stateless_random_brightness(image, 0.25 * strength, seeds[0])
@@ -104,5 +106,5 @@ def _jitter_colors(image: tf.Tensor, strength: float, seed: tf.Tensor):
     return tf.image.convert_image_dtype(tf.clip_by_value(image, 0.0, 1.0), tf.uint8)
 
 
-def _area(boxes: tf.Tensor):
+def _area(boxes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)

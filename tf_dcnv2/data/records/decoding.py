@@ -36,7 +36,7 @@ def make_decoder(
     category_id = _id_map({name: changed.categories for name, changed in renumbering.items()})
     image_id = _id_map({name: changed.images for name, changed in renumbering.items()})
 
-    def decode(record: tf.Tensor, data_set: tf.Tensor):
+    def decode(record: tf.Tensor, data_set: tf.Tensor) -> dict[str, tf.Tensor]:
         fields = decoder.decode(record)
         original_size = tf.shape(fields["image"])[:2]
         shape = resized_shape(
@@ -78,7 +78,7 @@ def _id_map(maps: Mapping[str, Mapping[int, int]]) -> Callable[[tf.Tensor, tf.Te
     none = min(pairs.values()) - 1 if min(pairs.values()) > -(2**63) else max(pairs.values()) + 1
     table = tf.lookup.StaticHashTable(entries, none)
 
-    def renumber(data_set: tf.Tensor, ids: tf.Tensor):
+    def renumber(data_set: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         new = table.lookup(tf.strings.join([tf.strings.as_string(ids), " of ", data_set]))
         return tf.where(new == none, ids, new)
 

@@ -29,7 +29,7 @@ def masks_in_boxes(pngs: tf.Tensor, boxes: tf.Tensor, size: int, kept: tf.Tensor
         pngs, boxes = tf.gather(pngs, kept), tf.gather(boxes, kept)
     centres = (tf.range(size, dtype=tf.float32) + 0.5) / size
 
-    def cut(png_and_box: tuple[tf.Tensor, tf.Tensor]):
+    def cut(png_and_box: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         png, box = png_and_box
         mask = tf.io.decode_png(png, channels=1)[..., 0]
         for axis in (0, 1):

@@ -5,7 +5,7 @@ Shapes: B batch, H x W padded image, M boxes per image, R x R samples per mask.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import tensorflow as tf
@@ -168,7 +168,9 @@ def load_records(
     return dataset
 
 
-def _known_length(num_images: int, batch_size: int, drop_remainder: bool, repeat: bool):
+def _known_length(
+    num_images: int, batch_size: int, drop_remainder: bool, repeat: bool
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Tells tf.data how many batches there are, so that `fit` knows from the first epoch on."""
     batches = num_images // batch_size if drop_remainder else -(-num_images // batch_size)
     return tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY if repeat else batches)
@@ -178,18 +180,20 @@ def _shuffle_buffer(info: DatasetInfo | None) -> int:
     return _MAX_SHUFFLE_BUFFER if info is None else max(1, min(info.num_images, _MAX_SHUFFLE_BUFFER))
 
 
-def _padded_shapes(spec: dict[str, tf.TensorSpec], canvas: tuple[int, int] | None, max_boxes: int | None):
+def _padded_shapes(
+    spec: dict[str, tf.TensorSpec], canvas: tuple[int, int] | None, max_boxes: int | None
+) -> dict[str, tf.TensorShape | list[int | None]]:
     shapes = {name: [max_boxes, *item.shape[1:]] for name, item in spec.items() if name in PER_BOX}
     image_shape = [*(canvas or (None, None)), 3]
     return {name: item.shape for name, item in spec.items()} | shapes | {"image": image_shape}
 
 
-def _padding_values(spec: dict[str, tf.TensorSpec]):
+def _padding_values(spec: dict[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
     values = {name: tf.zeros([], item.dtype) for name, item in spec.items()}
     return values | {"classes": tf.constant(-1, tf.int32)}
 
 
-def _as_inputs_and_targets(batch: dict[str, tf.Tensor]):
+def _as_inputs_and_targets(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     inputs = {"images": tf.cast(batch["image"], tf.float32), "image_sizes": tf.cast(batch["size"], tf.float32)}
     targets = {name: batch[name] for name in PER_BOX if name in batch}
     return inputs, targets | {"image_ids": batch["image_id"], "original_sizes": batch["original_size"]}

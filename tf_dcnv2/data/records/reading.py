@@ -11,7 +11,7 @@ def read_records(paths: list[str], shuffle: bool, seed: int | None, labels: list
     sizes = [tf.io.gfile.stat(path).length for path in paths]
     files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(sizes, tf.int64), labels))
 
-    def read(path: tf.Tensor, size: tf.Tensor, label: tf.Tensor):
+    def read(path: tf.Tensor, size: tf.Tensor, label: tf.Tensor) -> tf.data.Dataset:
         return _read_file(path, size).map(lambda record: (record, label))
 
     if not shuffle:
@@ -28,7 +28,7 @@ def _read_file(path: tf.Tensor, size: tf.Tensor) -> tf.data.Dataset:
     framing_bytes = 16  # per record: length, checksum of the length, checksum of the data
     end_marker = tf.constant(b"")
 
-    def account(position: tf.Tensor, record: tf.Tensor):
+    def account(position: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         is_end = tf.equal(record, end_marker)
         problem = " is truncated or corrupt: only {} of its {} bytes can be read."
         message = tf.strings.join([path, tf.strings.format(problem, (position, size))])

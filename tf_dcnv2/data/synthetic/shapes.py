@@ -140,7 +140,7 @@ def _draw_image(rng: np.random.Generator, height: int, width: int, look: _Look) 
     return _to_uint8(rng, image), shapes
 
 
-def _add_object(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape], look: _Look):
+def _add_object(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape], look: _Look) -> np.ndarray:
     """Paints one shape where it hides no earlier one too much; leaves the image alone if it finds no such place."""
     height, width = image.shape[:2]
     for _ in range(10):
@@ -159,7 +159,7 @@ def _add_object(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape
     return image
 
 
-def _add_crowd(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape], look: _Look):
+def _add_crowd(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape], look: _Look) -> np.ndarray:
     """Paints a heap of tiny shapes of one category, annotated as a single crowd."""
     height, width = image.shape[:2]
     category_id = int(rng.choice(list(_SHAPES)))
@@ -176,7 +176,7 @@ def _add_crowd(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape]
     return image
 
 
-def _add_leaf(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape]):
+def _add_leaf(rng: np.random.Generator, image: np.ndarray, shapes: list[_Shape]) -> np.ndarray:
     height, width = image.shape[:2]
     outline = drawing.blade(rng, rng.uniform(0.2, 0.45) * min(height, width))
     alpha = drawing.coverage([outline + rng.uniform((0, 0), (width, height))], height, width)
