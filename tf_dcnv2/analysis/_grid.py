@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ class Grid:
         """Positions `(..., 2)` in cells of positions in pixels."""
         return (pixels - np.asarray(self.origin)) / np.asarray(self.step)
 
-    def resampled(self, size: Sequence[int], first: Sequence[float], every: Sequence[float]) -> "Grid":
+    def resampled(self, size: Sequence[Any], first: Sequence[float], every: Sequence[float]) -> "Grid":
         """The grid whose cells lie at `first + every * (i, j)`, in cells of this one."""
         return Grid(
             (int(size[0]), int(size[1])),
