@@ -75,11 +75,9 @@ def _matching(names: Sequence[str], text: str) -> list[str]:
 
 
 def _row(name: str) -> tuple[str, ...]:
-    from tf_dcnv2.models.cost import total_cost, without_deformation
-    from tf_dcnv2.models.presets import load_preset, paper_ap
+    from tf_dcnv2.models.presets import paper_ap, preset_cost, regular_preset
 
-    config = load_preset(name)
-    cost, regular = total_cost(config), total_cost(without_deformation(config))
+    cost, regular = preset_cost(name), preset_cost(regular_preset(name))
     return (
         name,
         f"{cost.parameters / 1e6:.1f} M",

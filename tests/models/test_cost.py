@@ -1,155 +1,128 @@
-import math
+"""Multiply-adds and weights of any Keras model, compared with counts by hand."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework import op_callbacks
 
-from tests.support.detectors import MASK_HEAD, tiny_config
-from tf_dcnv2.models import DetectorConfig
-from tf_dcnv2.models.cost import Cost, default_image_size, detector_cost, total_cost, without_deformation
-from tf_dcnv2.models.presets import load_preset, preset_names
+from tf_dcnv2.layers import DeformableConv2D, DeformableRoIPooling, ModulatedDeformableConv2D, RoIAlign
+from tf_dcnv2.models import Cost, model_cost, multiply_adds
 
-NUM_CLASSES = 7
+IMAGE = tf.TensorSpec([2, 10, 13, 6])
 
 
-def make_detector(config: DetectorConfig):
-    return config.build(range(1, NUM_CLASSES + 1))
-
-
-def parts_of(detector) -> dict:
-    names = ("backbone", "neck", "rpn", "box_head", "mask_head")
-    return {name: getattr(detector, name) for name in names if hasattr(detector, name)}
+def built(layer, shape=IMAGE.shape):
+    layer.build(tuple(shape))
+    return layer
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("layer", "expected"),
     [
-        *(
-            load_preset(name)
-            for name in (
-                "faster_rcnn_r50_dcnv1",
-                "faster_rcnn_r50_dconv_c2_c5",
-                "faster_rcnn_r50_fpn_dcnv2",
-                "faster_rcnn_small_dcnv1",
-                "mask_rcnn_small_dcnv2",
-                "mask_rcnn_x101_32x4d_dcnv2",
-            )
+        (keras.layers.Conv2D(8, (3, 5), strides=(2, 1)), 2 * (4 * 9) * (3 * 5 * 6 * 8)),
+        (keras.layers.Conv2D(8, 3, padding="same", groups=2, dilation_rate=2), 2 * (10 * 13) * (3 * 3 * 3 * 8)),
+        (keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"), 2 * (10 * 13) * (3 * 3 * 6 * 2)),
+        (
+            keras.layers.SeparableConv2D(8, 3, strides=2, depth_multiplier=2, padding="same"),
+            2 * (5 * 7) * (3 * 3 * 6 * 2 + 6 * 2 * 8),
         ),
-        tiny_config("c5", **{"backbone.norm": "group", "backbone.deformable_groups": 2, "mask_head": MASK_HEAD}),
-        tiny_config("fpn", dcn="none", **{"backbone.groups": 2, "backbone.width_per_group": 32}),
+        (keras.layers.Conv2DTranspose(8, 3, strides=2, padding="same"), 2 * (10 * 13) * (3 * 3 * 6 * 8)),
+        (keras.layers.Dense(8), 2 * (10 * 13) * (6 * 8)),
+        (keras.layers.BatchNormalization(), 0),
+        (
+            DeformableConv2D(8, 3, strides=2, padding=1),
+            2 * (5 * 7) * (9 * 6 * 8 + 9 * 6 * (2 * 9) + 4 * 9 * 6),  # convolution, offsets, samples
+        ),
+        (
+            ModulatedDeformableConv2D(8, 3, padding="same", groups=2, deformable_groups=3),
+            2 * (10 * 13) * (9 * 3 * 8 + 9 * 6 * (3 * 3 * 9) + 4 * 9 * 6),
+        ),
     ],
+    ids=lambda value: value.name if isinstance(value, keras.Layer) else "",
 )
-def test_parameters_of_every_part_are_those_of_the_layers(config):
-    parts = parts_of(make_detector(config))
-    expected = {name: part.count_params() for name, part in parts.items()}
-    assert {name: cost.parameters for name, cost in detector_cost(config, NUM_CLASSES).items()} == expected
+def test_multiply_adds_of_a_layer(layer, expected):
+    layer = built(layer)
+    assert model_cost(layer, IMAGE) == Cost(layer.count_params(), expected)
 
 
-class MultiplyAdds:
-    """Adds up the multiply-adds of the ops that run, from the shapes they run with."""
-
-    def __init__(self):
-        self.total = 0
-        self.seen = set()
-
-    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
-        op_type = op_type.decode() if isinstance(op_type, bytes) else op_type
-        count = getattr(self, "_" + op_type.rpartition(">")[2], None)
-        if count is not None:
-            self.seen.add(op_type)
-            self.total += count([tuple(tensor.shape) for tensor in inputs], tuple(outputs[0].shape))
-
-    def _Conv2D(self, inputs, output):
-        return math.prod(output[:3]) * math.prod(inputs[1])
-
-    def _Conv2DBackpropInput(self, inputs, output):  # a transposed convolution
-        return math.prod(inputs[2][:3]) * math.prod(inputs[1])
-
-    def _MatMul(self, inputs, output):
-        return math.prod(inputs[0]) * inputs[1][1]
-
-    def _DeformConv2D(self, inputs, output):
-        x, kernel = inputs[:2]
-        return math.prod(output[:3]) * (math.prod(kernel) + 4 * math.prod(kernel[:2]) * x[3])
-
-    def _DeformRoiPool(self, inputs, output):
-        return math.prod(output) * 4 * 4
+def test_multiply_adds_of_roi_pooling():
+    features = [tf.TensorSpec([1, 10, 13, 6]), tf.TensorSpec([1, 5, 7, 6])]
+    boxes, indices = tf.TensorSpec([20, 4]), tf.TensorSpec([20], tf.int32)
+    bins, scales = 3 * 4, [1 / 4, 1 / 8]
+    align = built(RoIAlign((3, 4), spatial_scale=scales, sampling_ratio=3), [(1, 10, 13, 6), (1, 5, 7, 6)])
+    assert model_cost(align, features, boxes, indices).multiply_adds == 20 * bins * 6 * 9 * 4
+    layer = DeformableRoIPooling((3, 4), spatial_scale=scales, hidden_units=5)
+    deformable = built(layer, [(1, 10, 13, 6), (1, 5, 7, 6)])
+    branch = (bins * 6) * 5 + 5 * 5 + 5 * (2 * bins)
+    assert model_cost(deformable, features, boxes, indices).multiply_adds == 20 * (2 * bins * 6 * 4 * 4 + branch)
 
 
-def executed(function, *arguments) -> tuple[MultiplyAdds, object]:
-    counter = MultiplyAdds()
-    op_callbacks.add_op_callback(counter)
-    try:
-        return counter, function(*arguments)
-    finally:
-        op_callbacks.remove_op_callback(counter)
+def test_roi_pooling_with_as_many_samples_as_a_bin_has_pixels_cannot_be_counted():
+    align = built(RoIAlign(7, spatial_scale=1.0, sampling_ratio=0))
+    with pytest.raises(ValueError, match="sampling_ratio=0"):
+        model_cost(align, IMAGE, tf.TensorSpec([20, 4]), tf.TensorSpec([20], tf.int32))
 
 
-@pytest.mark.parametrize(
-    ("config", "image_size"),
-    [
-        # Sizes at which the maps of a dilated stage are even: TensorFlow pads others before it dilates.
-        (load_preset("faster_rcnn_r50_dcnv1"), (96, 160)),
-        (load_preset("mask_rcnn_r50_c5_dcnv2"), (96, 128)),
-        (load_preset("mask_rcnn_r50_dconv_c3_c5"), (97, 131)),
-        (load_preset("faster_rcnn_x101_32x4d_regular"), (96, 128)),
-        (load_preset("mask_rcnn_small_dcnv1"), (171, 133)),
-        (tiny_config("fpn", **{"backbone.stride_in": "3x3", "backbone.deformable_groups": 2}), (77, 101)),
-    ],
-)
-def test_multiply_adds_of_every_part_are_those_of_the_ops_that_run(native_ops, config, image_size):
-    config = config.replace(**{"rpn.proposals": [20, 20], "box_head.max_detections": 5})
-    detector = make_detector(config)
-    counts, seen = {}, set()
-
-    def count(name, function, *arguments):
-        counter, result = executed(function, *arguments)
-        counts[name] = counter.total
-        seen.update(counter.seen)
-        return result
-
-    features = count("backbone", detector.backbone, tf.zeros([1, *image_size, 3]))
-    features = count("neck", detector.neck, features)
-    count("rpn", detector.rpn, features["rpn"])
-    boxes = np.random.default_rng(0).uniform(0, 40, [1, 20, 4]).astype("float32")
-    boxes[..., 2:] += 50
-    count("box_head", detector.box_head, features["roi"], tf.constant(boxes))
-    if config.mask_head is not None:
-        count("mask_head", detector.mask_head, features["roi"], tf.constant(boxes[0, :5]), tf.zeros([5], tf.int32))
-    costs = detector_cost(config, NUM_CLASSES, image_size)
-    assert {name: cost.multiply_adds for name, cost in costs.items()} == counts
-    assert {"Conv2D", "MatMul", "Dcnv2>DeformRoiPool"} <= seen
-    assert ("Dcnv2>DeformConv2D" in seen) == (config.backbone.dcn != "none")
+def test_a_model_is_counted_as_often_as_it_is_called_and_its_weights_once():
+    shared = keras.Sequential([keras.Input((None, None, 6)), keras.layers.Conv2D(6, 1, name="convolution")])
+    image = keras.Input((None, None, 6))
+    once = shared(image)
+    network = keras.Model(image, [once, shared(keras.layers.MaxPooling2D(2)(once))])
+    assert model_cost(network, IMAGE) == Cost(6 * 6 + 6, 2 * (10 * 13 + 5 * 6) * 6 * 6)
 
 
-def test_the_cost_is_that_of_an_image_of_four_by_three_at_the_presets_size():
-    config = load_preset("faster_rcnn_r50_dcnv2")
-    assert default_image_size(config) == (1000, 1333)
-    assert default_image_size(config.replace(max_side=1200)) == (1000, 1200)
-    assert detector_cost(config) == detector_cost(config, 80, (1000, 1333))
-    assert total_cost(load_preset("faster_rcnn_r50_dcnv2_800")).multiply_adds < total_cost(config).multiply_adds
+def test_mobilenet_v2_costs_what_its_paper_says():
+    """arXiv:1801.04381, table 4: 300 M multiply-adds; and what Keras' documentation says: 3.5 M parameters."""
+    cost = model_cost(keras.applications.MobileNetV2(weights=None), tf.TensorSpec([1, 224, 224, 3]))
+    assert cost.multiply_adds == pytest.approx(300e6, rel=0.01)
+    assert cost.parameters == pytest.approx(3.5e6, rel=0.02)
 
 
-def test_every_preset_has_a_cost_and_mimicking_adds_nothing_to_it():
-    for name in preset_names():
-        config = load_preset(name)
-        assert ("mask_head" in detector_cost(config)) == name.startswith("mask_rcnn")
-        assert total_cost(config) == total_cost(config.replace(**{"mimic.rois": "none"}))
+def test_a_model_is_as_before_when_it_has_been_counted():
+    network = built(keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(2)]))
+    image = np.ones(IMAGE.shape, "float32")
+    before = network(image)
+    model_cost(network, IMAGE)
+    with pytest.raises(ValueError, match="incompatible"):
+        model_cost(network, tf.TensorSpec([2, 10, 14, 6]))
+    np.testing.assert_array_equal(network(image), before)
+    assert not any("call" in vars(layer) for layer in (network, *network.layers))
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn_r50", "mask_rcnn_r50", "mask_rcnn_x101_64x4d"])
-def test_a_detector_without_its_deformable_layers_is_the_regular_preset(name):
-    dcnv2 = load_preset(f"{name}_dcnv2").replace(**{"mimic.rois": "none"})
-    assert without_deformation(dcnv2) == load_preset(f"{name}_regular")
+class Mixing(keras.layers.Layer):
+    """A layer of one's own with a kernel."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], input_shape[-1]))
+
+    def call(self, x):
+        return tf.matmul(x, tf.convert_to_tensor(self.kernel))
 
 
-def test_deformable_convolutions_add_little():
-    """Paper sec. 5.2: "the added parameters and FLOPs [...] are minor"."""
-    for detector in ("faster_rcnn", "mask_rcnn"):
-        regular, deformable = (total_cost(load_preset(f"{detector}_r50_{row}")) for row in ("regular", "dconv_c3_c5"))
-        assert regular.parameters < deformable.parameters < 1.02 * regular.parameters
-        assert regular.multiply_adds < deformable.multiply_adds < 1.03 * regular.multiply_adds
+def test_a_layer_with_a_kernel_of_an_unknown_kind_is_refused_until_it_is_defined():
+    network = keras.Sequential([keras.Input(IMAGE.shape[1:]), Mixing(name="mixing")])
+    with pytest.raises(ValueError, match=r"multiply_adds\.register\(Mixing\).*'mixing' with kernel"):
+        model_cost(network, IMAGE)
+    multiply_adds.register(Mixing, lambda layer, inputs, outputs: outputs.shape.num_elements() * 6)
+    assert model_cost(network, IMAGE).multiply_adds == 2 * 10 * 13 * 6 * 6
+
+
+def test_sizes_must_be_known():
+    with pytest.raises(ValueError, match=r"all sizes.*Received: .*\(None, 8, 11, 4\)"):
+        model_cost(built(keras.layers.Conv2D(4, 3)), tf.TensorSpec([None, 10, 13, 6]))
+
+
+def test_a_model_must_be_built():
+    with pytest.raises(ValueError, match="must be built"):
+        model_cost(keras.layers.Conv2D(4, 3), IMAGE)
+
+
+def test_a_quantised_model_is_refused():
+    network = keras.Sequential([keras.layers.Dense(4)])
+    network(tf.zeros(IMAGE.shape))
+    network.quantize("int8")
+    with pytest.raises(ValueError, match="must not be quantised"):
+        model_cost(network, IMAGE)
 
 
 def test_costs_add_up():

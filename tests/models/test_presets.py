@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from tf_dcnv2.models import DetectorConfig, FasterRCNN
-from tf_dcnv2.models.presets import load_preset, paper_ap, preset_names
+from tf_dcnv2.models.presets import load_preset, paper_ap, preset_names, regular_preset
 
 # Stages and kind of the deformable convolutions and the RoI pooling of each row of tables 1 and 2.
 ROWS = {
@@ -111,3 +111,17 @@ def test_the_papers_results_are_those_its_text_states():
     stated = {load_preset(name) for name in preset_names() if paper_ap(name)}
     assert len(stated) == 6
     assert {config.short_side for config in stated} == {1000}
+
+
+def test_the_regular_preset_is_the_same_detector_without_deformable_layers_and_mimicking():
+    for name in preset_names():
+        config = load_preset(name)
+        overrides = {
+            "backbone.dcn": "none",
+            "backbone.dcn_stages": (),
+            "box_head.pooling": "none",
+            "mimic.rois": "none",
+        }
+        if config.mask_head is not None:
+            overrides["mask_head.pooling"] = "none"
+        assert load_preset(regular_preset(name)) == config.replace(**overrides)

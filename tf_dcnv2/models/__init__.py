@@ -10,7 +10,8 @@ from tf_dcnv2.models.config import (
     NeckConfig,
     RPNConfig,
 )
-from tf_dcnv2.models.cost import Cost, detector_cost
+from tf_dcnv2.models.cost import Cost, model_cost, multiply_adds
+from tf_dcnv2.models.detector_cost import detector_cost, parts_cost
 from tf_dcnv2.models.faster_rcnn import FasterRCNN
 from tf_dcnv2.models.feature_mimicking import FeatureMimicking, crop
 from tf_dcnv2.models.heads import BoxHead, MaskHead
@@ -46,5 +47,8 @@ __all__ = [
     "detector_cost",
     "load_preset",
     "load_weights",
+    "model_cost",
+    "multiply_adds",
+    "parts_cost",
     "preset_names",
 ]

@@ -1,5 +1,5 @@
 """Named detector configurations: every row of the paper's tables, and small ones."""
 
-from tf_dcnv2.models.presets.loading import load_preset, paper_ap, preset_names
+from tf_dcnv2.models.presets.loading import load_preset, paper_ap, preset_cost, preset_names, regular_preset
 
-__all__ = ["load_preset", "paper_ap", "preset_names"]
+__all__ = ["load_preset", "paper_ap", "preset_cost", "preset_names", "regular_preset"]

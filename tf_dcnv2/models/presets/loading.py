@@ -11,6 +11,7 @@ from typing import Any
 
 from tf_dcnv2._core.misspelt_names import did_you_mean
 from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.cost import Cost
 
 # The parts of a name in their order, with what stands before each. A later fragment overrides an earlier one.
 _PARTS = {"detector": "", "backbone": "_", "neck": "_", "setting": "_", "mimic": "_mimic_", "size": "_"}
@@ -41,6 +42,24 @@ def load_preset(name: str) -> DetectorConfig:
     for fragment in _fragments()[name]:
         _apply(fragment, values)
     return DetectorConfig.from_dict(values)
+
+
+def preset_cost(name: str) -> Cost:
+    """The cost of the detector of preset `name`, for COCO's 80 classes and one image of 4:3 at the preset's size.
+
+    Counted beforehand by tools/preset_costs.py; `tf_dcnv2.models.detector_cost` counts any configuration.
+    """
+    return Cost(**_read("costs")[name])
+
+
+def regular_preset(name: str) -> str:
+    """The preset of the same detector with regular convolutions and regular RoI pooling, trained without mimicking."""
+    regular = tuple(
+        "setting/regular" if fragment.startswith("setting/") else fragment
+        for fragment in _fragments()[name]
+        if not fragment.startswith("mimic/")
+    )
+    return next(other for other, fragments in _fragments().items() if fragments == regular)
 
 
 def paper_ap(name: str) -> dict[str, float]:
