@@ -7,6 +7,7 @@
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
 #   make mutate     plants faults in the package and lists those that no test notices (a minute or more for each)
 #   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
+#   make docs       the documentation site in build/site, without network; open build/site/index.html
 #   make lint       ruff, mypy and clang-format
 #   make install    only the virtual environment with the package in it
 #
@@ -38,7 +39,7 @@ SOURCE_ONLY_REQUIREMENTS := seqeval
 OP_SOURCES := setup.py $(addprefix tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
   $(shell find cc/kernels cc/lib cc/ops -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
-.PHONY: install demo test test-all test-matrix test-headers sanitize mutate bench lint format clean
+.PHONY: install demo test test-all test-matrix test-headers sanitize mutate bench docs lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -79,6 +80,9 @@ mutate: install
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.cpu $(BENCH)
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -115,4 +119,9 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml $(OP_SOURCES)
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "Installing what the benchmark compares with into $(VENV)"
 	@$(PIP) install --quiet --no-build-isolation -e '.[detection,bench]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	@echo "Installing what the documentation site is built with into $(VENV)"
+	@$(PIP) install --quiet --no-build-isolation -e '.[docs]'
 	@touch $@
