@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import docs_site
+import draw_offset_layout
 import pytest
 import yaml
 
@@ -107,3 +108,23 @@ def test_the_site_has_a_page_for_each_file_that_is_linked_to():
     assert pages["repository/CHANGELOG.md"] == "CHANGELOG.md"
     assert "repository/examples/overfit_four_images.py.md" in pages  # linked from a page in docs/
     assert not any(file.startswith("docs/") for file in pages.values())
+
+
+def test_the_picture_of_the_offsets_is_what_its_script_draws():
+    assert draw_offset_layout.PICTURE.read_text() == draw_offset_layout.draw()
+
+
+def test_the_picture_of_the_offsets_numbers_the_channels_in_their_order():
+    """Channel 2 * (group * K + tap) of the offset is a tap's vertical displacement, the next one the horizontal."""
+    texts = re.findall(r">([^<>]+)</text>", draw_offset_layout.draw())
+    for sample in range(18):
+        channels = [
+            f"{2 * sample}",
+            "Δy",
+            f"{2 * sample + 1}",
+            "Δx",
+            f"tap {sample % 9}",
+            f"{sample}",
+            f"Δm {sample % 9}",
+        ]
+        assert any(texts[start : start + 7] == channels for start in range(len(texts)))
