@@ -207,11 +207,11 @@ def test_the_package_requires_the_tensorflow_that_its_ops_are_compiled_against()
     assert tensorflow_release.installed_version() == tf.__version__
 
 
-def test_the_readme_shows_the_commands_of_the_blood_cell_example():
+def test_the_page_on_blood_cells_shows_the_commands_of_their_example():
     script = (ROOT / "examples" / "train_bccd.sh").read_text()
     commands = script.partition("output=${2:-runs/bccd}\n")[2].strip()
     shown = commands.replace('"', "").replace("$data", "bccd").replace("$output", "runs/bccd")
-    assert shown in (ROOT / "README.md").read_text()
+    assert shown in (ROOT / "docs" / "blood-cells.md").read_text()
 
 
 def test_every_command_of_the_blood_cell_example_parses():
