@@ -57,14 +57,20 @@ def test_links_within_the_repository_lead_to_files_and_headings(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_lists_are_written_as_every_markdown_reads_them(page):
-    """MkDocs' Markdown wants an empty line before a list and four spaces before what is inside an item."""
+    """MkDocs' Markdown wants an empty line before a list, and four spaces before what is inside an item.
+
+    An item after a further paragraph of the one before it needs an empty line, too.
+    """
     lines = text_of(page).splitlines()
+    paragraph_in_item = False
     for before, line in zip(lines, lines[1:], strict=False):
         if re.match(r"[*-] ", line):
-            assert not before or re.match(r"[*-] |[ #]", before), f"{page}: an empty line is missing before {line!r}"
+            follows_item = re.match(r"[*-] |[ #]", before) and not paragraph_in_item
+            assert not before or follows_item, f"{page}: an empty line is missing before {line!r}"
         assert not re.match(r" {1,3}[*-] ", line), f"{page}: four spaces are missing before {line!r}"
-        paragraph_in_item = not before and re.match(r" {1,3}\S", line)
-        assert not paragraph_in_item, f"{page}: four spaces are missing before {line!r}"
+        assert before or not re.match(r" {1,3}\S", line), f"{page}: four spaces are missing before {line!r}"
+        if not before:
+            paragraph_in_item = bool(re.match(r" +[^ *-]", line))
 
 
 def test_every_public_module_has_a_page_in_the_reference():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pycocotools.coco import COCO
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCO's twelve numbers, in the order of pycocotools."""
 
 
 def ground_truth_of(content: CocoAnnotations) -> "COCO":
