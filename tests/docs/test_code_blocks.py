@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -78,10 +79,11 @@ def workplace(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page not in QUICK])
-def test_the_examples_of_a_page_run(page, workplace):
+def test_the_examples_of_a_page_run(page, workplace, tmp_path):
+    folder = shutil.copytree(workplace, tmp_path / "workplace")
     done = subprocess.run(
         [sys.executable, "-c", program(page)],
-        cwd=workplace,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
         text=True,
