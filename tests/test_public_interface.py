@@ -10,7 +10,18 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PUBLIC_MODULES = ("ops", "layers", "optimizers", "models", "data", "training", "evaluation", "export", "visualization")
+PUBLIC_MODULES = (
+    "ops",
+    "layers",
+    "optimizers",
+    "models",
+    "data",
+    "training",
+    "evaluation",
+    "export",
+    "analysis",
+    "visualization",
+)
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py")])
 
 
