@@ -11,8 +11,7 @@ from safetensors.numpy import save_file
 from tests.support.reference_vectors import GOLDEN
 from tf_dcnv2.layers import ModulatedDeformableConv2D
 from tf_dcnv2.models import BackboneConfig, ResNetBackbone
-from tf_dcnv2.models.weights import load_weights
-from tf_dcnv2.models.weights.pytorch_weights import convert_pytorch_backbone, read_checkpoint
+from tf_dcnv2.models.weights import convert_pytorch_backbone, load_weights, read_checkpoint
 from tf_dcnv2.ops import deform_conv2d
 
 WIDTH, DEPTHS = 16, (1, 2, 1, 1)

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from tf_dcnv2.models.config import BackboneConfig
-from tf_dcnv2.models.weights.pytorch_weights import PYTORCH_SUFFIXES, convert_pytorch_backbone, read_checkpoint
+from tf_dcnv2.models.weights.checkpoint_files import read_checkpoint
+from tf_dcnv2.models.weights.pytorch_weights import PYTORCH_SUFFIXES, convert_pytorch_backbone
 
 _log = logging.getLogger(__name__)
 _FILES = "a .keras, .weights.h5, .pth, .pt or .safetensors file"
@@ -120,7 +121,7 @@ def load_weights(model: keras.Model, weights: str) -> WeightReport:
     elif weights.endswith(PYTORCH_SUFFIXES):
         backbone = getattr(model, "backbone", model)
         config = _resnet_config(backbone, weights)
-        values, unused = convert_pytorch_backbone(read_checkpoint(weights))
+        values, unused = convert_pytorch_backbone(read_checkpoint(weights).weights)
         report = assign_weights(values, backbone, repr(weights))
         _warn_of_applications_layout(weights, config)
         report = dataclasses.replace(report, skipped={**report.skipped, **dict.fromkeys(unused, "not of the backbone")})

@@ -14,7 +14,6 @@ The channels of an offset branch need no reordering: there too they are (deforma
 the logits of the modulation as (deformable group, tap).
 """
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,6 @@ import numpy as np
 PYTORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 _ANCHOR = "layer1.0.conv1.weight"  # every ResNet has it
-_CONTAINERS = ("state_dict", "model", "model_state_dict")
 
 _LAYER = re.compile(
     r"""(?:layer(?P<stage>[1-4])\.(?P<block>\d+)\.)?      # the stem has neither
@@ -36,37 +34,6 @@ _LAYER = re.compile(
 )
 _NORM_WEIGHTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _CONV_WEIGHTS = {"weight": "kernel", "bias": "bias"}
-
-
-def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth`, `.pt` or `.safetensors` file by name, without the containers around them.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ImportError: the package that reads such files is not installed.
-        ValueError: the file holds no tensors by name.
-    """
-    path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"weights: no file {path!r}.")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.numpy import load_file
-
-            return load_file(path)
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"Reading {path!r} needs the package {error.name!r}: pip install {error.name}. Or give the state dict "
-            "itself, a mapping of names to arrays, to convert_pytorch_backbone."
-        ) from error
-    # Only tensors and plain containers are unpickled: a checkpoint must not be able to run code.
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    while isinstance(content, Mapping) and any(isinstance(content.get(name), Mapping) for name in _CONTAINERS):
-        content = next(content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping))
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path!r} holds a {type(content).__name__}, not a state dict.")
-    return {name: value.float().numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
 def convert_pytorch_backbone(
@@ -96,7 +63,7 @@ def convert_pytorch_backbone(
     for name, value in state_dict.items():
         if name.endswith(".num_batches_tracked"):
             continue
-        target = _translate(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        target = translate_resnet_name(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if target is None:
             unused.append(name)
         else:
@@ -118,8 +85,8 @@ def _find_prefix(state_dict: Mapping[str, Any]) -> str:
     return prefixes[0]
 
 
-def _translate(name: str) -> str | None:
-    """`layer/weight` of a PyTorch name; None for what is no part of a ResNet's stages."""
+def translate_resnet_name(name: str) -> str | None:
+    """The path here of a weight of a PyTorch ResNet, such as `layer1.0.conv2.weight`; `None` for what is none."""
     match = _LAYER.fullmatch(name)
     if match is None or (match["stage"] is None and (match["part"] or match["number"] != "1")):
         return None
