@@ -41,7 +41,9 @@ def empty_rle(height: int, width: int) -> dict:
     return {"size": [height, width], "counts": [height * width]}
 
 
-def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
+def paste_mask(
+    mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5, *, whole_pixels: bool = False
+) -> np.ndarray:
     """Enlarges a mask to its box and puts it into an image.
 
     The mask's values are those at the centres of equal cells of the box. Between them it is bilinear, beyond them it
@@ -53,6 +55,8 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
         height: of the image in pixels.
         width: of the image in pixels.
         threshold: value from which on a pixel belongs to the object.
+        whole_pixels: whether the mask, with a cell of zeros around it, is enlarged to whole pixels, as in torchvision,
+            which moves its outline by up to half a pixel.
 
     Returns:
         `(height, width)` uint8, 1 on the object and 0 elsewhere.
@@ -62,11 +66,20 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
         >>> paste_mask(detections["masks"][0, 0].numpy(), detections["boxes"][0, 0].numpy(), 480, 640).sum()
         11730
     """
+    if whole_pixels:
+        mask, box = np.pad(mask, 1), _whole_pixels(box, mask.shape[0])
     pasted = np.zeros((height, width), np.uint8)
     rows, row_weights = _interpolation(box[0], box[2], height, mask.shape[0])
     columns, column_weights = _interpolation(box[1], box[3], width, mask.shape[1])
     pasted[rows, columns] = row_weights @ np.asarray(mask, np.float64) @ column_weights.T >= threshold
     return pasted
+
+
+def _whole_pixels(box: np.ndarray, cells: int) -> np.ndarray:
+    """The frame of a mask of `cells` cells and one more on each side, from its first to the end of its last pixel."""
+    low, high = np.asarray(box[:2], np.float64), np.asarray(box[2:], np.float64)
+    centre, half = (low + high) / 2, (high - low) / 2 * (cells + 2) / cells
+    return np.concatenate([np.trunc(centre - half), np.trunc(centre + half) + 1])
 
 
 def _interpolation(start: float, end: float, side: int, cells: int) -> tuple[slice, np.ndarray]:

@@ -159,7 +159,14 @@ def _write_results(
 class _EvaluatedImage:
     """One image with its annotated and detected boxes, in COCO's terms: original pixels, [x, y, width, height]."""
 
-    def __init__(self, size: np.ndarray, targets: dict[str, np.ndarray], detections: dict[str, np.ndarray]):
+    def __init__(
+        self,
+        size: np.ndarray,
+        targets: dict[str, np.ndarray],
+        detections: dict[str, np.ndarray],
+        whole_pixel_masks: bool = False,
+    ):
+        self._whole_pixel_masks = whole_pixel_masks
         self.image_id = int(targets["image_ids"])
         self._size = size
         self._original_size = targets["original_sizes"]
@@ -215,7 +222,9 @@ class _EvaluatedImage:
             return {"segmentation": None}
         frame = self._in_original(objects[frames][index])
         height, width = self._original_size.astype(int).tolist()
-        return {"segmentation": compressed_rle(paste_mask(objects["masks"][index], frame, height, width))}
+        whole_pixels = self._whole_pixel_masks and objects is self._detections
+        mask = paste_mask(objects["masks"][index], frame, height, width, whole_pixels=whole_pixels)
+        return {"segmentation": compressed_rle(mask)}
 
     def _coco_boxes(self, boxes: np.ndarray) -> np.ndarray:
         y1, x1, y2, x2 = self._in_original(boxes).T
@@ -242,7 +251,8 @@ def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[_Evalua
             content = _fingerprint(inputs, targets, index)
             if image_id not in seen:
                 seen[image_id] = content
-                yield _EvaluatedImage(size, _pick(targets, index), _pick(detections, index))
+                whole_pixels = getattr(detector, "whole_pixel_masks", False)
+                yield _EvaluatedImage(size, _pick(targets, index), _pick(detections, index), whole_pixels)
             elif seen[image_id] != content:
                 raise ValueError(
                     f"Two different images have the id {image_id}. Load the data sets with one call of load_records, "

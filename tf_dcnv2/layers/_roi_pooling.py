@@ -14,6 +14,7 @@ from tf_dcnv2.layers._observation import as_observed
 from tf_dcnv2.layers._types import DTypePolicy, Features, IntPair, Regularizer, Shape, Shapes
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.deform_roi_pool import pool
+from tf_dcnv2.ops.fpn import fpn_levels
 from tf_dcnv2.ops.implementation import IMPLEMENTATIONS
 from tf_dcnv2.ops.roi_grid import RoiGrid
 from tf_dcnv2.ops.shapes import after, require
@@ -28,6 +29,7 @@ class RoIPoolingBase(keras.layers.Layer):
         *,
         spatial_scale: float | Sequence[float],
         sampling_ratio: int = 2,
+        aligned: bool = True,
         implementation: str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -40,6 +42,7 @@ class RoIPoolingBase(keras.layers.Layer):
         self.spatial_scale = spatial_scale
         self.sampling_ratio = self._grid.sampling_ratio
         self.gamma = self._grid.gamma  # of offsets that an observer gives to a layer without
+        self.aligned = aligned
         self.implementation = implementation
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}. Received: {implementation!r}.")
@@ -81,6 +84,8 @@ class RoIPoolingBase(keras.layers.Layer):
         mask: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """`(N, P, Q, C)` from boxes `(N, 4)`."""
+        if not self.aligned:
+            boxes, levels = _as_aligned(boxes, levels, self._grid.spatial_scales)
         return pool(features, boxes, box_indices, levels, offset, mask, self._grid, self.implementation)
 
     def compute_output_shape(
@@ -98,6 +103,7 @@ class RoIPoolingBase(keras.layers.Layer):
             "output_size": self.output_size,
             "spatial_scale": self.spatial_scale,
             "sampling_ratio": self.sampling_ratio,
+            "aligned": self.aligned,
             "implementation": self.implementation,
         }
 
@@ -116,6 +122,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         *,
         spatial_scale: float | Sequence[float],
         sampling_ratio: int = 2,
+        aligned: bool = True,
         gamma: float = 0.1,
         hidden_units: int = 1024,
         kernel_regularizer: Regularizer = None,
@@ -127,6 +134,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             output_size,
             spatial_scale=spatial_scale,
             sampling_ratio=sampling_ratio,
+            aligned=aligned,
             implementation=implementation,
             **kwargs,
         )
@@ -217,6 +225,21 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             "branch_dtypes": list(map(keras.dtype_policies.serialize, policies)) if quantised else None,
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _as_aligned(
+    boxes: tf.Tensor, levels: tf.Tensor | None, spatial_scales: Sequence[float]
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """The boxes `(N, 4)` for which aligned pooling gives what pooling without alignment gives for `boxes`.
+
+    They are half a feature pixel further down and right, and at least one feature pixel high and wide.
+    """
+    if levels is None and len(spatial_scales) > 1:
+        levels = fpn_levels(boxes, len(spatial_scales))
+    strides = tf.constant([1.0 / scale for scale in spatial_scales], boxes.dtype)
+    stride = (strides[0] if levels is None else tf.gather(strides, levels))[..., tf.newaxis]
+    low = boxes[:, :2] + 0.5 * stride
+    return tf.concat([low, low + tf.maximum(boxes[:, 2:] - boxes[:, :2], stride)], axis=1), levels
 
 
 def _as_one_list(

@@ -22,6 +22,8 @@ class RoIAlign(RoIPoolingBase):
         output_size: bins an RoI, an integer or a pair (P, Q).
         spatial_scale: feature pixels per image pixel, 1/16 for stride 16; a list with several levels of features.
         sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
+        aligned: whether a RoI is shifted by half a feature pixel, so that pixels are sampled at their centres. `False`
+            is torchvision's default: no shift, and RoIs are at least one feature pixel high and wide.
         implementation: "auto", "native" or "composite", see `tf_dcnv2.ops.deform_roi_pool`.
         **kwargs: `name`, `dtype`. Under a mixed precision policy boxes stay float32.
 

@@ -20,6 +20,7 @@ from tf_dcnv2._core.checked_types import (
     Range,
 )
 from tf_dcnv2._core.settings import Settings
+from tf_dcnv2.data.images.resizing import Resizing
 
 Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
@@ -47,11 +48,15 @@ class BackboneConfig(Settings):
         deformable_groups: offset fields per layer.
         norm: "frozen_batch" when fine-tuning ImageNet weights, "batch" or "group" when training from scratch.
         norm_momentum: of the moving averages of "batch".
-        norm_epsilon: added to variances; keras.applications' value, torchvision's is 1e-5.
+        norm_epsilon: added to variances; keras.applications' value, torchvision's is 1e-5, and 0 in the detectors that
+            it offers trained on COCO.
         dilated_c5: stage 5 keeps stride 16 and dilates its 3x3 convolutions by 2 (paper sec. 3.3).
         frozen_stages: stem and stages 2..frozen_stages do not train; 1 freezes only the stem, 0 nothing.
         preprocessing: "caffe" (BGR, ImageNet mean subtracted, as keras.applications' weights want), "torch" (RGB,
-            ImageNet mean and deviation, as torchvision's want) or "unit" (RGB scaled to [-1, 1]).
+            ImageNet mean and deviation, as torchvision's want), "unit" (RGB scaled to [-1, 1]), or "rgb" and "bgr"
+            (`pixel_mean` subtracted, then divided by `pixel_deviation`, in this order of channels).
+        pixel_mean: of each channel, 0..255; for "rgb" and "bgr" only.
+        pixel_deviation: of each channel, likewise.
     """
 
     depths: PerStage = (3, 4, 6, 3)
@@ -65,13 +70,21 @@ class BackboneConfig(Settings):
     deformable_groups: PositiveInt = 1
     norm: Normalization = "frozen_batch"
     norm_momentum: Annotated[float, Range(0, below=1)] = 0.99
-    norm_epsilon: PositiveFloat = 1.001e-5
+    norm_epsilon: NonNegativeFloat = 1.001e-5
     dilated_c5: bool = False
     frozen_stages: Annotated[int, Range(0, 5)] = 0
-    preprocessing: Literal["caffe", "torch", "unit"] = "caffe"
+    preprocessing: Literal["caffe", "torch", "unit", "rgb", "bgr"] = "caffe"
+    pixel_mean: tuple[float, float, float] | None = None
+    pixel_deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("pixel_mean", "pixel_deviation"):
+            self._require(
+                (getattr(self, name) is None) == (self.preprocessing not in ("rgb", "bgr")),
+                name,
+                f"given exactly when preprocessing is 'rgb' or 'bgr' (preprocessing={self.preprocessing!r})",
+            )
         if self.dcn_stages is None:
             object.__setattr__(self, "dcn_stages", {"v1": (5,), "v2": (3, 4, 5)}.get(self.dcn, ()))
         self._require(
@@ -117,17 +130,31 @@ class RPNConfig(Settings):
     Attributes:
         anchor_sizes: side in pixels of the square anchors. "c5": all sizes at the one level; "fpn": one per level.
         aspect_ratios: width / height of each anchor size.
-        channels: of the 3x3 convolution.
+        anchor_offset: where in a cell the centre of its anchors lies, in strides: 0.5 in the middle, 0 at the top left,
+            as in torchvision, detectron2 and mmdetection.
+        anchor_rounding: whether corners of anchors are rounded to whole pixels around the centre, as in torchvision.
+        anchor_stride: from anchor to anchor, "level": the stride of the level; "image": the padded image's size divided
+            by the number of cells and rounded down, as in torchvision, where P6 has less than 64 pixels.
+        convolutions: number of 3x3 convolutions.
+        channels: of each of them.
         positive_iou: overlap from which an anchor is an object.
         negative_iou: overlap below which an anchor is background, at most `positive_iou`; in between it is not sampled.
         samples: anchors per image that enter the loss, at most half of them objects.
         pre_nms: best anchors per level that enter NMS, (training, inference).
         proposals: kept after NMS per image, (training, inference).
         nms_iou: overlap above which the weaker of two proposals is dropped.
+        smallest_side: proposals with a shorter side, in pixels, are dropped, and empty ones always.
+        box_loss_beta: where the smooth L1 loss of boxes becomes linear; 0 is the L1 loss.
+        delta_limits: which predicted log sizes are limited to log(1000 / 16): "above", or "both" those far above and
+            far below 0, as in mmdetection.
     """
 
     anchor_sizes: Annotated[tuple[PositiveFloat, ...], MinLength(1)] = (32, 64, 128, 256, 512)
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], MinLength(1)] = (0.5, 1.0, 2.0)
+    anchor_offset: Annotated[float, Range(0, below=1)] = 0.5
+    anchor_rounding: bool = False
+    anchor_stride: Literal["level", "image"] = "level"
+    convolutions: PositiveInt = 1
     channels: PositiveInt = 512
     positive_iou: IntersectionOverUnion = 0.7
     negative_iou: IntersectionOverUnion = 0.3
@@ -135,6 +162,9 @@ class RPNConfig(Settings):
     pre_nms: TrainingAndInference = (12000, 6000)
     proposals: TrainingAndInference = (2000, 1000)
     nms_iou: IntersectionOverUnion = 0.7
+    smallest_side: NonNegativeFloat = 0.0
+    box_loss_beta: NonNegativeFloat = 1.0 / 9.0
+    delta_limits: Literal["above", "both"] = "above"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,6 +179,8 @@ class BoxHeadConfig(Settings):
         pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
         pool_size: bins per side.
         pool_branch_units: width of the pooling layer's own offset branch.
+        sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
+        aligned: whether RoIs are shifted by half a feature pixel, so that pixels are sampled at their centres.
         units: width of the two fully connected layers.
         samples: RoIs per image that enter the loss.
         positive_fraction: part of these, at most, that are objects.
@@ -157,11 +189,17 @@ class BoxHeadConfig(Settings):
         score_threshold: score that a final detection must exceed.
         nms_iou: overlap above which the weaker of two detections of a class is dropped.
         max_detections: final detections per image, the best ones.
+        smallest_side: detections with a shorter side, in pixels, are dropped, and empty ones always.
+        box_loss_beta: where the smooth L1 loss of boxes becomes linear; 0 is the L1 loss.
+        delta_limits: as in `RPNConfig`.
+        class_agnostic: one box for all classes instead of one for each.
     """
 
     pooling: Deformation = "none"
     pool_size: PositiveInt = 7
     pool_branch_units: PositiveInt = 1024
+    sampling_ratio: NonNegativeInt = 2
+    aligned: bool = True
     units: PositiveInt = 1024
     samples: PositiveInt = 512
     positive_fraction: Annotated[float, Range(above=0, maximum=1)] = 0.25
@@ -170,6 +208,10 @@ class BoxHeadConfig(Settings):
     score_threshold: Annotated[float, Range(0, below=1)] = 0.05
     nms_iou: IntersectionOverUnion = 0.5
     max_detections: PositiveInt = 100
+    smallest_side: NonNegativeFloat = 0.0
+    box_loss_beta: NonNegativeFloat = 1.0
+    delta_limits: Literal["above", "both"] = "above"
+    class_agnostic: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,15 +222,21 @@ class MaskHeadConfig(Settings):
         pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
         pool_size: bins per side; masks have twice as many pixels per side.
         pool_branch_units: width of the pooling layer's own offset branch.
+        sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
+        aligned: whether RoIs are shifted by half a feature pixel, so that pixels are sampled at their centres.
         convolutions: number of 3x3 convolutions.
         channels: of each of them, and of the upsampling.
+        whole_pixels: whether masks are pasted to whole pixels, see `tf_dcnv2.evaluation.paste_mask`.
     """
 
     pooling: Deformation = "none"
     pool_size: PositiveInt = 14
     pool_branch_units: PositiveInt = 1024
+    sampling_ratio: NonNegativeInt = 2
+    aligned: bool = True
     convolutions: NonNegativeInt = 4
     channels: PositiveInt = 256
+    whole_pixels: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +272,7 @@ class DetectorConfig(Settings):
         short_side: pixels to which the shorter side of an image is resized. Data pipelines read it; the network takes
             any size.
         max_side: most pixels of the longer side, for which the shorter one becomes smaller where it has to.
+        resizing: whose arithmetic resizes images, see `tf_dcnv2.data.prepare_image`.
     """
 
     backbone: BackboneConfig = BackboneConfig(dilated_c5=True)
@@ -235,6 +284,7 @@ class DetectorConfig(Settings):
     weight_decay: NonNegativeFloat = 1e-4
     short_side: PositiveInt = 1000
     max_side: PositiveInt = 1666
+    resizing: Resizing = "tensorflow"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """Detection on single images of any size: read, resize, call, and back to the pixels of the image."""
 
 import os
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -26,10 +26,10 @@ class ImageDetection:
             input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([None, 2])],
         )
 
-    def __call__(self, image: Image, *, short_side: int, max_side: int, upright: bool) -> dict[str, np.ndarray]:
+    def __call__(self, image: Image, *, upright: bool, **size: Any) -> dict[str, np.ndarray]:
         """The detections of an image; see `FasterRCNN.detect`."""
         pixels = read_image(image, upright=upright) if isinstance(image, str | os.PathLike) else _as_uint8(image)
-        inputs = prepare_image(pixels, short_side=short_side, max_side=max_side)
+        inputs = prepare_image(pixels, **size)
         detections = {name: value[0].numpy() for name, value in self._function(**inputs).items()}
         count = detections.pop("num_detections")
         detections = {name: values[:count] for name, values in detections.items()}

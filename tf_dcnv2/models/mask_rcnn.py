@@ -69,6 +69,11 @@ class MaskRCNN(FasterRCNN):
         self.mask_head = mask_head
         connect_head("mask_head", mask_head, neck, self.category_ids)
 
+    @property
+    def whole_pixel_masks(self) -> bool:
+        """Whether `masks` are pasted to whole pixels: an argument of `tf_dcnv2.evaluation.paste_mask`."""
+        return self.mask_head.config.whole_pixels
+
     def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         most = found.boxes.shape[1]
         where = tf.where(tf.sequence_mask(found.count, most))  # most of the D slots of an image are empty

@@ -21,7 +21,15 @@ class Kept(NamedTuple):
     count: tf.Tensor
 
 
-def suppress(boxes: tf.Tensor, scores: tf.Tensor, *, count: int, iou: float, min_score: float = 0.0) -> Kept:
+def suppress(
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    *,
+    count: int,
+    iou: float,
+    min_score: float = 0.0,
+    smallest_side: float = 0.0,
+) -> Kept:
     """The best boxes of each image after non-maximum suppression within each class.
 
     Args:
@@ -31,9 +39,11 @@ def suppress(boxes: tf.Tensor, scores: tf.Tensor, *, count: int, iou: float, min
         count: boxes kept of an image.
         iou: overlap above which the weaker of two boxes of a class is dropped.
         min_score: boxes must score higher than this.
+        smallest_side: boxes with a shorter side, in pixels, are left out too.
     """
     # An empty box overlaps nothing, so suppression would never drop it: give it the score of none instead.
-    empty = tf.reduce_any(boxes[..., 2:] <= boxes[..., :2], axis=-1)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    empty = tf.reduce_any((sides <= 0) | (sides < smallest_side), axis=-1)
     kept = tf.image.combined_non_max_suppression(
         boxes,
         tf.where(empty, 0.0, scores),

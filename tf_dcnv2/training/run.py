@@ -222,6 +222,7 @@ def _datasets(
         "batch_size": options.batch_size,
         "short_side": detector.short_side,
         "max_side": detector.max_side,
+        "resizing": detector.resizing,
         "masks": detector.has_mask_head,
         "cache": options.cache,
     }

@@ -3,15 +3,27 @@
 The way back, for boxes, is here too.
 """
 
+from typing import Literal
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 
+# Who resizes: TensorFlow, with values rounded to whole ones; "torchvision": likewise, not rounded; OpenCV, as
+# mmdetection; Pillow, as detectron2, which averages over the pixels that shrink into one.
+Resizing = Literal["tensorflow", "torchvision", "opencv", "pillow"]
+
 
 def resized_shape(
-    height: tf.Tensor, width: tf.Tensor, *, short_side: int, max_side: int, canvas: tuple[int, int] | None = None
+    height: tf.Tensor,
+    width: tf.Tensor,
+    *,
+    short_side: int,
+    max_side: int,
+    canvas: tuple[int, int] | None = None,
+    resizing: Resizing = "tensorflow",
 ) -> tf.Tensor:
     """Size of an image after resizing: shorter side to `short_side`, longer side at most `max_side`.
 
@@ -21,6 +33,7 @@ def resized_shape(
         short_side: wanted length of the shorter side in pixels.
         max_side: upper bound of the longer side; wins over `short_side`.
         canvas: optional `(height, width)` the result must fit into.
+        resizing: "torchvision" rounds sizes down.
 
     Returns:
         `(2,)` int32 tensor `(height, width)`, each at least 1. The aspect ratio is kept up to rounding.
@@ -31,14 +44,47 @@ def resized_shape(
     if canvas is not None:
         limit = tf.constant(canvas, tf.int32)
         scale = tf.minimum(scale, tf.reduce_min(tf.cast(limit, tf.float32) / size))
-    return tf.clip_by_value(tf.cast(tf.round(size * scale), tf.int32), 1, limit)
+    if resizing == "torchvision":
+        # In the precision in which it is done there: a scale that was rounded down may cost a pixel.
+        scaled = tf.floor(tf.cast(size, tf.float64) * tf.cast(scale, tf.float64))
+    else:
+        scaled = tf.round(size * scale)
+    return tf.clip_by_value(tf.cast(scaled, tf.int32), 1, limit)
 
 
-def resize_image(image: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Bilinear resize of an `(H, W, 3)` uint8 image to `shape`, rounded back to uint8."""
-    resized = tf.image.resize(image, shape, method="bilinear")
-    resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+def resize_image(image: tf.Tensor, shape: tf.Tensor, resizing: Resizing = "tensorflow") -> tf.Tensor:
+    """Bilinear resize of an `(H, W, 3)` uint8 image to `shape`.
+
+    Args:
+        image: pixels.
+        shape: int32 `(2,)`, height and width.
+        resizing: whose arithmetic to follow, see `Resizing`.
+
+    Returns:
+        uint8, or float32 0..255 with "torchvision", which does not round.
+    """
+    if resizing in _LIBRARIES:
+        resized = tf.numpy_function(_LIBRARIES[resizing], [image, shape], tf.uint8)
+    else:
+        resized = tf.image.resize(image, shape, method="bilinear")
+        if resizing == "tensorflow":
+            resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
     return tf.ensure_shape(resized, [None, None, 3])
+
+
+def _opencv(image: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(image, (int(shape[1]), int(shape[0])), interpolation=cv2.INTER_LINEAR)
+
+
+def _pillow(image: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((int(shape[1]), int(shape[0])), Image.Resampling.BILINEAR))
+
+
+_LIBRARIES = {"opencv": _opencv, "pillow": _pillow}
 
 
 def pad_to_multiple(image: tf.Tensor, size_multiple: int) -> tf.Tensor:
@@ -55,6 +101,7 @@ def prepare_image(
     short_side: PositiveInt = 800,
     max_side: PositiveInt = 1333,
     size_multiple: PositiveInt = 32,
+    resizing: Resizing = "tensorflow",
 ) -> dict[str, tf.Tensor]:
     """Turns one image into a detector's input, exactly as `load_records` does.
 
@@ -63,6 +110,8 @@ def prepare_image(
         short_side: length of the shorter side after resizing, in pixels.
         max_side: upper bound of the longer side.
         size_multiple: the padded size is a multiple of this.
+        resizing: whose arithmetic resizes: "tensorflow", or for detectors that were trained with it, "torchvision",
+            "opencv" (mmdetection) or "pillow" (detectron2).
 
     Returns:
         `{"images": (1, H', W', 3) float32 0..255, "image_sizes": (1, 2) float32 height and width without padding}`.
@@ -77,8 +126,8 @@ def prepare_image(
     """
     if np.ndim(image) != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"image must be a (height, width, 3) array. Received: shape {np.shape(image)}")
-    shape = resized_shape(image.shape[0], image.shape[1], short_side=short_side, max_side=max_side)
-    resized = resize_image(tf.convert_to_tensor(image, tf.uint8), shape)
+    shape = resized_shape(image.shape[0], image.shape[1], short_side=short_side, max_side=max_side, resizing=resizing)
+    resized = resize_image(tf.convert_to_tensor(image, tf.uint8), shape, resizing)
     padded = tf.cast(pad_to_multiple(resized, size_multiple), tf.float32)
     return {"images": padded[None], "image_sizes": tf.cast(shape, tf.float32)[None]}
 

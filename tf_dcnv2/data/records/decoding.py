@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tf_dcnv2.data.images.resizing import resize_image, resized_shape
+from tf_dcnv2.data.images.resizing import Resizing, resize_image, resized_shape
 from tf_dcnv2.data.records.dataset_info import Renumbering
 from tf_dcnv2.data.records.object_masks import masks_in_boxes
 
@@ -19,8 +19,9 @@ def make_decoder(
     max_boxes: int,
     mask_size: int | None,
     renumbering: Mapping[str, Renumbering],
+    resizing: Resizing = "tensorflow",
 ) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function from one serialised example and its data set to a resized uint8 image and its targets.
+    """Returns the function from one serialised example and its data set to a resized image and its targets.
 
     Args:
         short_side: see `resized_shape`.
@@ -29,6 +30,7 @@ def make_decoder(
         max_boxes: boxes beyond it are dropped, crowd boxes first.
         mask_size: side in samples of the masks; None leaves masks out.
         renumbering: by data set, which ids become others.
+        resizing: see `resize_image`.
     """
     from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
 
@@ -40,12 +42,17 @@ def make_decoder(
         fields = decoder.decode(record)
         original_size = tf.shape(fields["image"])[:2]
         shape = resized_shape(
-            original_size[0], original_size[1], short_side=short_side, max_side=max_side, canvas=canvas
+            original_size[0],
+            original_size[1],
+            short_side=short_side,
+            max_side=max_side,
+            canvas=canvas,
+            resizing=resizing,
         )
         kept = _kept_boxes(fields["groundtruth_is_crowd"], max_boxes)
         normalized_boxes = tf.gather(fields["groundtruth_boxes"], kept)
         example = {
-            "image": resize_image(fields["image"], shape),
+            "image": resize_image(fields["image"], shape, resizing),
             "boxes": normalized_boxes * tf.tile(tf.cast(shape, tf.float32), [2]),
             "classes": tf.cast(category_id(data_set, tf.gather(fields["groundtruth_classes"], kept)), tf.int32),
             "crowd": tf.gather(fields["groundtruth_is_crowd"], kept),

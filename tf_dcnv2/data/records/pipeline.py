@@ -11,7 +11,7 @@ from typing import Annotated
 import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveFloat, PositiveInt, Range, checked_arguments, require
-from tf_dcnv2.data.images.resizing import pad_to_multiple
+from tf_dcnv2.data.images.resizing import Resizing, pad_to_multiple
 from tf_dcnv2.data.records.augmentation import Augmentation
 from tf_dcnv2.data.records.dataset_info import DatasetInfo, describe_shards
 from tf_dcnv2.data.records.decoding import PER_BOX, make_decoder
@@ -33,6 +33,7 @@ def load_records(
     short_side: PositiveInt = 800,
     max_side: PositiveInt = 1333,
     size_multiple: PositiveInt = 32,
+    resizing: Resizing = "tensorflow",
     canvas: tuple[PositiveInt, PositiveInt] | None = None,
     flip: bool | None = None,
     vertical_flip: bool = False,
@@ -61,6 +62,7 @@ def load_records(
         training: chooses the defaults of `flip`, `shuffle` and `drop_remainder`.
         short_side: length of the shorter side in pixels.
         max_side: upper bound of the longer side; wins over `short_side`.
+        resizing: whose arithmetic resizes images, see `prepare_image`; the detector's `resizing`.
         size_multiple: the padded height and width are multiples of this.
         canvas: `(height, width)` to pad every image to, for static shapes; images are shrunk further if they would
             not fit. Default: the largest image of the batch, rounded up to `size_multiple`.
@@ -135,7 +137,7 @@ def load_records(
         )
 
     renumbering = {} if info is None else info.renumbering
-    decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None, renumbering)
+    decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None, renumbering, resizing)
     dataset = read_records(paths, shuffle, seed, labels=[prefix_of(path) or "" for path in paths])
     if cache:
         # Shuffling after the cache, or every pass would replay the first one's order.

@@ -99,7 +99,8 @@ class ResNetBackbone(keras.Model):
 
     def preprocess(self, images: tf.Tensor) -> tf.Tensor:
         """RGB images `(B, H, W, 3)` in 0..255 as a call takes them: see `BackboneConfig.preprocessing`."""
-        return preprocess(images, self.config.preprocessing)
+        config = self.config
+        return preprocess(images, config.preprocessing, config.pixel_mean, config.pixel_deviation)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments in the form that Keras saves and `from_config` takes."""

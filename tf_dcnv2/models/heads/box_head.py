@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from official.vision.ops import box_ops
 
+from tf_dcnv2.models.box_coding import decode_boxes
 from tf_dcnv2.models.config import BoxHeadConfig
 from tf_dcnv2.models.heads.roi_head import RoIHead
 from tf_dcnv2.models.suppression import suppress
@@ -60,7 +60,8 @@ class BoxHead(RoIHead):
         self.fc2 = self._dense(config.units, "fc2", **hidden)
         # float32 outputs: scores are ranked and boxes are coordinates, whatever the compute dtype.
         self.classifier = self._dense(num_classes + 1, "classifier", stddev=0.01, dtype="float32")
-        self.regressor = self._dense(4 * num_classes, "regressor", stddev=0.001, dtype="float32")
+        boxes = 1 if config.class_agnostic else num_classes
+        self.regressor = self._dense(4 * boxes, "regressor", stddev=0.001, dtype="float32")
 
     def _dense(self, units: int, name: str, stddev: float | None = None, **arguments: Any) -> keras.layers.Dense:
         initializer = "glorot_uniform" if stddev is None else keras.initializers.RandomNormal(stddev=stddev)
@@ -98,8 +99,10 @@ class BoxHead(RoIHead):
     def predict(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Class logits and box deltas from the 2-fc features."""
         shape = tf.shape(features)
-        deltas = self.regressor(features)
-        return self.classifier(features), tf.reshape(deltas, [shape[0], shape[1], self.num_classes, 4])
+        deltas = tf.reshape(self.regressor(features), [shape[0], shape[1], -1, 4])
+        if self.config.class_agnostic:
+            deltas = tf.repeat(deltas, self.num_classes, axis=2)
+        return self.classifier(features), deltas
 
     def call(self, levels: list[tf.Tensor], boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Class logits `(B, R, C + 1)` and box deltas `(B, R, C, 4)` of boxes `(B, R, 4)` in pixels."""
@@ -118,9 +121,19 @@ class BoxHead(RoIHead):
         """
         config = self.config
         scores = tf.nn.softmax(class_logits)[..., 1:]
-        decoded = box_ops.decode_boxes(class_deltas, boxes[:, :, None, :], weights=list(config.box_weights))
-        decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, None, :])
+        decoded = decode_boxes(
+            class_deltas,
+            boxes[:, :, None, :],
+            image_sizes,
+            weights=config.box_weights,
+            limits=config.delta_limits,
+        )
         kept = suppress(
-            decoded, scores, count=config.max_detections, iou=config.nms_iou, min_score=config.score_threshold
+            decoded,
+            scores,
+            count=config.max_detections,
+            iou=config.nms_iou,
+            min_score=config.score_threshold,
+            smallest_side=config.smallest_side,
         )
         return Detections(kept.boxes, kept.scores, kept.classes, kept.count)

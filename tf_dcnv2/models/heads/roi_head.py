@@ -65,6 +65,8 @@ class RoIHead(keras.layers.Layer):
         arguments = {
             "output_size": self.config.pool_size,
             "spatial_scale": [1.0 / stride for stride in self.strides],
+            "sampling_ratio": self.config.sampling_ratio,
+            "aligned": self.config.aligned,
             "dtype": self.dtype_policy,
             "name": "pooling",
         }

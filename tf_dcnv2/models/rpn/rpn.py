@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from official.vision.ops import box_ops
 
+from tf_dcnv2.models.box_coding import decode_boxes
 from tf_dcnv2.models.config import RPNConfig
 from tf_dcnv2.models.losses import rpn_losses
 from tf_dcnv2.models.parts import take_settings
@@ -20,7 +20,7 @@ from tf_dcnv2.models.targets import label_anchors
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
 class RPN(keras.layers.Layer):
-    """Region proposal network (Ren et al., arXiv:1506.01497): a 3x3 convolution and two 1x1 ones, shared by all levels.
+    """Region proposal network (Ren et al., arXiv:1506.01497): 3x3 and two 1x1 convolutions, shared by all levels.
 
     Input: a list of `(B, H, W, C)` levels, finest first.
     Output: for each level, objectness logits `(B, H*W*K)` and box deltas `(B, H*W*K, 4)` for K anchors a cell.
@@ -59,8 +59,24 @@ class RPN(keras.layers.Layer):
         self.strides = tuple(strides)
         self.in_channels = in_channels
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self._anchors = Anchors(_sizes_by_level(config, self.strides), config.aspect_ratios, self.strides)
-        self.shared = self._convolution(config.channels, 3, "shared", activation="relu", dtype=self.dtype_policy)
+        self._anchors = Anchors(
+            _sizes_by_level(config, self.strides),
+            config.aspect_ratios,
+            self.strides,
+            offset=config.anchor_offset,
+            rounded=config.anchor_rounding,
+            follow_image=config.anchor_stride == "image",
+        )
+        self.shared = [
+            self._convolution(
+                config.channels,
+                3,
+                "shared" if number == 0 else f"shared{number + 1}",
+                activation="relu",
+                dtype=self.dtype_policy,
+            )
+            for number in range(config.convolutions)
+        ]
         # float32 outputs: scores are ranked and boxes are coordinates, whatever the compute dtype.
         self.objectness = self._convolution(self._anchors.per_cell, 1, "objectness", dtype="float32")
         self.boxes = self._convolution(4 * self._anchors.per_cell, 1, "boxes", dtype="float32")
@@ -78,7 +94,10 @@ class RPN(keras.layers.Layer):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
-        self.shared.build((None, None, None, self.in_channels))
+        channels = self.in_channels
+        for layer in self.shared:
+            layer.build((None, None, None, channels))
+            channels = self.config.channels
         for layer in (self.objectness, self.boxes):
             layer.build((None, None, None, self.config.channels))
 
@@ -87,14 +106,21 @@ class RPN(keras.layers.Layer):
         logits, deltas = [], []
         for level in levels:
             batch = tf.shape(level)[0]
-            hidden = self.shared(level)
+            hidden = level
+            for layer in self.shared:
+                hidden = layer(hidden)
             logits.append(tf.reshape(self.objectness(hidden), [batch, -1]))
             deltas.append(tf.reshape(self.boxes(hidden), [batch, -1, 4]))
         return logits, deltas
 
-    def anchors(self, levels: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Boxes `(H*W*K, 4)` in pixels of each level's anchors, in the order of the outputs."""
-        return self._anchors(levels)
+    def anchors(self, levels: list[tf.Tensor], image_size: tf.Tensor | None = None) -> list[tf.Tensor]:
+        """Boxes `(H*W*K, 4)` in pixels of each level's anchors, in the order of the outputs.
+
+        Args:
+            levels: as for a call.
+            image_size: int32 `(2,)`, height and width of the padded images; needed with `anchor_stride="image"` only.
+        """
+        return self._anchors(levels, image_size)
 
     def propose(
         self,
@@ -122,14 +148,22 @@ class RPN(keras.layers.Layer):
         for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
             candidates = tf.minimum(pre_nms, tf.shape(level_logits)[1])
             best = tf.math.top_k(level_logits, candidates)
-            decoded = box_ops.decode_boxes(
-                tf.gather(level_deltas, best.indices, batch_dims=1), tf.gather(level_anchors, best.indices)
+            decoded = decode_boxes(
+                tf.gather(level_deltas, best.indices, batch_dims=1),
+                tf.gather(level_anchors, best.indices),
+                image_sizes,
+                limits=self.config.delta_limits,
             )
-            decoded = box_ops.clip_boxes(decoded, image_sizes[:, None, :])
             # By their order: logits may be negative, which `suppress` does not take, and probabilities of logits above
             # 17 are all 1.
             order = tf.zeros_like(best.values) + tf.cast(tf.range(candidates, 0, -1), tf.float32)
-            kept = suppress(decoded[:, :, None, :], order[:, :, None], count=count, iou=self.config.nms_iou)
+            kept = suppress(
+                decoded[:, :, None, :],
+                order[:, :, None],
+                count=count,
+                iou=self.config.nms_iou,
+                smallest_side=self.config.smallest_side,
+            )
             place = tf.minimum(candidates - tf.cast(kept.scores, tf.int32), candidates - 1)
             boxes.append(kept.boxes)
             ranks.append(tf.where(kept.scores > 0, tf.gather(best.values, place, batch_dims=1), tf.float32.min))
@@ -157,7 +191,8 @@ class RPN(keras.layers.Layer):
             object_labels: `(B, M)`, 0 in unused slots.
         """
         targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config)
-        return rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), targets)
+        beta = self.config.box_loss_beta
+        return rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), targets, beta=beta)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments in the form that Keras saves and `from_config` takes."""
