@@ -9,6 +9,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 import traceback
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 from tf_dcnv2_cli.console import lasting_output
 from tf_dcnv2_cli.errors import UsageError, describe
 
-_COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "export", "benchmark", "doctor")
+_COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "import", "export", "benchmark", "doctor")
 
 _DESCRIPTION = "Deformable ConvNets v2 object detectors for TensorFlow: convert, train, evaluate, predict, export."
 
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_PrintVersion, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in _COMMANDS:
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.{name}{'_' * keyword.iskeyword(name)}")
         command = commands.add_parser(
             name,
             help=module.SUMMARY,

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any, TypedDict
 
+from tf_dcnv2_cli.errors import UsageError
+
 
 def positive_int(text: str) -> int:
     """An argparse type: an integer of at least 1."""
@@ -61,3 +63,16 @@ def image_size(arguments: argparse.Namespace, detector: Any) -> ImageSize:
         "short_side": arguments.short_side or detector.short_side,
         "max_side": arguments.max_side or detector.max_side,
     }
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Parses `"box_head.samples=128"` to `("box_head.samples", 128)`; the value is YAML."""
+    import yaml
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set takes KEY=VALUE, such as box_head.samples=128. Received: {text!r}")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {key}: the value is not valid YAML. Received: {value!r}") from None

@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         masks=trained.detector.has_mask_head and info.has_masks and not arguments.annotations,
         **image_size(arguments, trained.detector),
+        resizing=trained.detector.resizing,
     )
     log("data", info)
     log("model", trained)

@@ -119,7 +119,8 @@ class _Prediction:
         zoom = _zoom(height, width)
         picture = draw_detections(image, **detections, names=self._names, min_score=self._min_score, zoom=zoom)
         save_image(picture, picture_path, comment=_COMMENT)
-        found = _describe(detections, self._names, self._min_score, height, width)
+        whole_pixels = self._detector.whole_pixel_masks
+        found = _describe(detections, self._names, self._min_score, height, width, whole_pixels)
         entry = {"file_name": str(file), "height": height, "width": width, "detections": found}
         self.entries.append(entry | {"picture": str(picture_path)})
         if time.monotonic() - self._saved > _SECONDS_BETWEEN_REPORTS:
@@ -183,7 +184,9 @@ def _starts_as_ours(path: Path) -> bool:
     return start[:1] == [b"[]"] or start[:3] == [b"[", b"{", b'"file_name":']
 
 
-def _describe(detections: dict, names: dict[int, str], min_score: float, height: int, width: int) -> list[dict]:
+def _describe(
+    detections: dict, names: dict[int, str], min_score: float, height: int, width: int, whole_pixels: bool
+) -> list[dict]:
     """The detections of one image as they are written to detections.json."""
     import numpy as np
 
@@ -203,7 +206,7 @@ def _describe(detections: dict, names: dict[int, str], min_score: float, height:
             }
         )
         if "masks" in detections:
-            mask = paste_mask(detections["masks"][index], box, height, width)
+            mask = paste_mask(detections["masks"][index], box, height, width, whole_pixels=whole_pixels)
             described[-1]["segmentation"] = compressed_rle(mask)
     return described
 

@@ -3,8 +3,8 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
+from tf_dcnv2_cli.arguments import parse_setting
 from tf_dcnv2_cli.console import log
 from tf_dcnv2_cli.errors import UsageError
 
@@ -142,16 +142,3 @@ def _options(arguments: argparse.Namespace):
     except ValueError as error:
         raise UsageError(str(error)) from error
     return options
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Parses `"box_head.samples=128"` to `("box_head.samples", 128)`; the value is YAML."""
-    import yaml
-
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set takes KEY=VALUE, such as box_head.samples=128. Received: {text!r}")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {key}: the value is not valid YAML. Received: {value!r}") from None

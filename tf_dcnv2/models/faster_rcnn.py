@@ -1,5 +1,6 @@
 """Faster R-CNN with deformable convolutions and deformable RoI pooling (paper sec. 3.3 and 5)."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -7,9 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_dcnv2.data.images.resizing import Resizing
 from tf_dcnv2.models.assembly import build_parts
 from tf_dcnv2.models.backbones import Backbone
 from tf_dcnv2.models.categories import CategoryMap, given_category_ids
+from tf_dcnv2.models.checkpoints import import_detector
 from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.connections import connect, connect_head
 from tf_dcnv2.models.heads import BoxHead, Detections
@@ -61,6 +64,7 @@ class FasterRCNN(LossModel):
         short_side: pixels to which `detect` and the commands resize the shorter side of an image; a call takes any
             size.
         max_side: most pixels of the longer side, for which the shorter one becomes smaller where it has to.
+        resizing: whose arithmetic resizes them, see `tf_dcnv2.data.prepare_image`.
 
     Call it on `{"images": (B, H, W, 3), "image_sizes": (B, 2)}`, or on `(images, image_sizes)`: RGB images with values
     0..255, padded at the bottom and right, and the true (height, width) of each in pixels; without sizes the images are
@@ -114,12 +118,13 @@ class FasterRCNN(LossModel):
         category_ids: Sequence[int],
         short_side: int = 800,
         max_side: int = 1333,
+        resizing: Resizing = "tensorflow",
         name: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(loss_names=self.loss_terms, name=name, **kwargs)
         self._categories = CategoryMap(category_ids)
-        self.short_side, self.max_side = short_side, max_side
+        self.short_side, self.max_side, self.resizing = short_side, max_side, resizing
         self.backbone = backbone
         self.neck = neck
         self.rpn = rpn
@@ -162,6 +167,52 @@ class FasterRCNN(LossModel):
         return detector
 
     @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike,
+        *,
+        preset: str | None = None,
+        config: str | os.PathLike | None = None,
+        category_ids: Sequence[int] | None = None,
+        name: str | None = None,
+        **overrides: Any,
+    ) -> "FasterRCNN":
+        """Builds a detector of torchvision, detectron2 or mmdetection from its checkpoint, with its weights.
+
+        Depths, widths, groups and classes are read from the shapes of the weights. What shapes do not tell comes from
+        `overrides`, from the project's configuration, and from `preset` or what the project does by default.
+        `detector.weight_report` says what became of each weight. No code in the files is run, and PyTorch is not
+        needed.
+
+        Args:
+            path: a `.pth`, `.pt`, `.pkl` or `.safetensors` file, as the project saves it.
+            preset: settings by the name of a preset.
+            config: the project's own configuration file: `.yaml` of detectron2, `.py` or `.json` of mmdetection; by
+                default the one inside the checkpoint.
+            category_ids: one for each class; by default COCO's ids where there are 80 classes, and 1, 2, ... otherwise.
+            name: of the model.
+            **overrides: settings of `DetectorConfig`, such as `short_side=600` or `**{"backbone.norm_epsilon": 1e-5}`.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: the file is damaged, would run code, or is of another detector; the message says what it has.
+
+        Example:
+            >>> detector = MaskRCNN.from_checkpoint("mask_rcnn_r50_fpn_mdconv_c3-c5_1x_coco.pth")
+            >>> found = detector.detect("street.jpg")
+        """
+        imported = import_detector(
+            path,
+            base=None if preset is None else load_preset(preset),
+            config=config,
+            category_ids=category_ids,
+            overrides=overrides,
+        )
+        detector = cls.from_settings(imported.config, list(imported.categories), name=name)
+        detector.weight_report = imported.assign(detector)
+        return detector
+
+    @classmethod
     def from_settings(
         cls, config: DetectorConfig, category_ids: Sequence[int], *, name: str | None = None
     ) -> "FasterRCNN":
@@ -178,7 +229,19 @@ class FasterRCNN(LossModel):
                 f"{described}. Received: mask_head={config.mask_head}"
             )
         parts = build_parts(config, len(ids))
-        return cls(**parts, category_ids=ids, short_side=config.short_side, max_side=config.max_side, name=name)
+        return cls(
+            **parts,
+            category_ids=ids,
+            short_side=config.short_side,
+            max_side=config.max_side,
+            resizing=config.resizing,
+            name=name,
+        )
+
+    @property
+    def whole_pixel_masks(self) -> bool:
+        """Whether `masks`, of a detector that has them, are pasted to whole pixels: see `MaskHeadConfig`."""
+        return False
 
     @property
     def category_ids(self) -> tuple[int, ...]:
@@ -203,7 +266,7 @@ class FasterRCNN(LossModel):
         images, image_sizes = _unpack(inputs, image_sizes)
         features = self.extract(self.prepare(images, image_sizes), training=training)
         logits, deltas = self.rpn(features["rpn"])
-        anchors = self.rpn.anchors(features["rpn"])
+        anchors = self.rpn.anchors(features["rpn"], tf.shape(images)[1:3])
         proposals, _ = self.rpn.propose(logits, deltas, anchors, image_sizes, training=False)
         class_logits, class_deltas = self.box_head(features["roi"], proposals)
         found = self.box_head.detections(proposals, class_logits, class_deltas, image_sizes)
@@ -238,7 +301,11 @@ class FasterRCNN(LossModel):
             >>> found = detector.detect("cells.jpg")
             >>> found["boxes"][found["scores"] > 0.5]
         """
-        size = {"short_side": short_side or self.short_side, "max_side": max_side or self.max_side}
+        size = {
+            "short_side": short_side or self.short_side,
+            "max_side": max_side or self.max_side,
+            "resizing": self.resizing,
+        }
         if isinstance(images, list | tuple):
             return [self._image_detection(image, upright=upright, **size) for image in images]
         return self._image_detection(images, upright=upright, **size)
@@ -302,14 +369,15 @@ class FasterRCNN(LossModel):
         images = self.prepare(images, image_sizes)
         features = self.extract(images, training=training)
         logits, deltas = self.rpn(features["rpn"])
-        anchors = self.rpn.anchors(features["rpn"])
+        anchors = self.rpn.anchors(features["rpn"], tf.shape(images)[1:3])
         proposals, _ = self.rpn.propose(logits, deltas, anchors, image_sizes, training=True)
-        rois = sample_rois(proposals, object_boxes, object_labels, self.box_head.config)
+        head = self.box_head.config
+        rois = sample_rois(proposals, object_boxes, object_labels, head)
         roi_features = self.box_head.features(features["roi"], rois.boxes)
         class_logits, class_deltas = self.box_head.predict(roi_features)
         losses = {
             **self.rpn.training_losses(logits, deltas, anchors, object_boxes, object_labels),
-            **box_head_losses(class_logits, class_deltas, rois, self.box_head.config.box_weights),
+            **box_head_losses(class_logits, class_deltas, rois, head.box_weights, beta=head.box_loss_beta),
         }
         return TrainingOutputs(losses, images, rois, roi_features, features["roi"])
 
@@ -331,6 +399,7 @@ class FasterRCNN(LossModel):
             "category_ids": list(self.category_ids),
             "short_side": self.short_side,
             "max_side": self.max_side,
+            "resizing": self.resizing,
             "name": self.name,
         }
 

@@ -7,6 +7,7 @@ there are is in `families.yaml`; every row of the paper's tables 1 to 4 is one.
 import functools
 import itertools
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from tf_dcnv2._core.misspelt_names import did_you_mean
@@ -26,13 +27,33 @@ def preset_names(detector: str | None = None) -> tuple[str, ...]:
     return tuple(name for name in _fragments() if detector is None or name.startswith(f"{detector}_"))
 
 
-@functools.cache
 def load_preset(name: str) -> DetectorConfig:
-    """The configuration of preset `name`.
+    """The configuration of a preset, or of a detector that was trained or imported.
+
+    Args:
+        name: of a preset; or the path of the `config.yaml` that `tf-dcnv2 train` and `tf-dcnv2 import` write.
 
     Raises:
-        ValueError: there is no such preset; the message suggests the nearest.
+        ValueError: there is no such preset, and the message suggests the nearest; or the file describes no detector.
+        FileNotFoundError: the file does not exist.
     """
+    return _of_file(name) if name.endswith(".yaml") else _of_fragments(name)
+
+
+def _of_file(path: str) -> DetectorConfig:
+    import yaml  # part of the [detection] extra: only presets need it
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("detector"), dict):
+        raise ValueError(f"{path} describes no detector: it has no section `detector`.")
+    return DetectorConfig.from_dict(content["detector"])
+
+
+@functools.cache
+def _of_fragments(name: str) -> DetectorConfig:
     if name not in _fragments():
         raise ValueError(
             f"Unknown preset {name!r}.{did_you_mean([name], _fragments())} `tf-dcnv2 presets --all` lists all "
@@ -94,7 +115,7 @@ def _apply(fragment: str, values: dict[str, Any]) -> None:
 
 @functools.cache
 def _read(fragment: str) -> Any:
-    import yaml  # part of the [detection] extra: only presets need it
+    import yaml
 
     path = resources.files("tf_dcnv2.models.presets").joinpath(*f"{fragment}.yaml".split("/"))
     return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,0 +1,145 @@
+"""What is read from a checkpoint and a configuration, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.support import torch_files
+from tests.support.detectors import make_batch
+from tests.support.torch_detectors import torchvision_weights
+from tf_dcnv2.models import FasterRCNN, MaskRCNN
+from tf_dcnv2.models.checkpoints import import_detector
+from tf_dcnv2.models.checkpoints.categories import COCO_CATEGORIES, categories_of
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Writes a checkpoint and returns its path."""
+
+    def write(weights, name="model.pth"):
+        torch_files.save(weights, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_shapes_tell_the_architecture(checkpoint):
+    imported = import_detector(checkpoint(torchvision_weights(num_classes=5)))
+    config = imported.config
+    assert config.backbone.depths == (1, 1, 1, 1) and config.backbone.widths == (8, 8, 8, 8)
+    assert config.backbone.stem_width == 8 and config.backbone.groups == 1 and config.backbone.dcn == "none"
+    assert config.neck.channels == config.rpn.channels == 16 and config.box_head.units == 32
+    assert config.mask_head.convolutions == 2 and config.mask_head.channels == 16
+    assert imported.categories == {number: str(number) for number in range(1, 6)}
+
+
+def test_what_shapes_do_not_tell_is_the_projects_own_way(checkpoint):
+    config = import_detector(checkpoint(torchvision_weights())).config
+    assert config.resizing == "torchvision" and config.backbone.stride_in == "3x3"
+    assert config.backbone.norm_epsilon == 0  # frozen normalisation: trained when it added nothing
+    assert config.rpn.anchor_rounding and config.rpn.anchor_stride == "image" and config.rpn.anchor_offset == 0
+    assert not config.box_head.aligned and config.box_head.sampling_ratio == 2
+
+
+def test_settings_win_over_everything(checkpoint):
+    path = checkpoint(torchvision_weights())
+    detector = MaskRCNN.from_checkpoint(path, short_side=96, **{"backbone.norm_epsilon": 1e-3})
+    assert detector.short_side == 96 and detector.backbone.config.norm_epsilon == 1e-3
+    assert MaskRCNN.from_checkpoint(path, category_ids=(4, 6, 9)).category_ids == (4, 6, 9)
+
+
+def test_an_imported_detector_is_an_ordinary_one(checkpoint, tmp_path, rng):
+    detector = MaskRCNN.from_checkpoint(checkpoint(torchvision_weights()), short_side=96)
+    image = rng.integers(0, 256, [96, 128, 3], dtype=np.uint8)
+    found = detector.detect(image)
+    detector.save(tmp_path / "detector.keras")
+    again = keras.saving.load_model(tmp_path / "detector.keras").detect(image)
+    for name, value in found.items():
+        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_fine_tuning_keeps_all_but_the_classifiers(checkpoint, tmp_path):
+    detector = FasterRCNN.from_checkpoint(checkpoint(torchvision_weights(masks=False)), short_side=96)
+    detector.save(tmp_path / "detector.keras")
+    config = import_detector(tmp_path / "model.pth").config
+    keras.utils.set_random_seed(0)
+    other = config.build((3, 7, 90, 91, 92))
+    from tf_dcnv2.models import load_weights
+
+    report = load_weights(other, str(tmp_path / "detector.keras"))
+    assert {name.split("/")[1] for name in report.new} == {"classifier", "regressor"}
+    other.compile(keras.optimizers.Adam(3e-3))
+    inputs, targets = make_batch()
+    losses = [other.train_on_batch(inputs, targets, return_dict=True)["loss"] for _ in range(12)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+def test_a_part_that_is_missing_is_named(checkpoint):
+    weights = torchvision_weights()
+    del weights["roi_heads.box_head.fc7.weight"]
+    with pytest.raises(ValueError, match=r"model.pth.*no weight for box_head/fc2/kernel"):
+        MaskRCNN.from_checkpoint(checkpoint(weights))
+    del weights["roi_heads.box_predictor.cls_score.weight"]
+    with pytest.raises(ValueError, match=r"no weight for box_head/classifier/kernel"):
+        MaskRCNN.from_checkpoint(checkpoint(weights))
+
+
+def test_weights_of_other_parts_are_named(checkpoint):
+    weights = torchvision_weights() | {"roi_heads.keypoint_head.0.weight": np.zeros([4, 4, 3, 3], np.float32)}
+    with pytest.raises(ValueError, match=r"1 weights belong to no part .* of torchvision .*keypoint_head.0.weight"):
+        MaskRCNN.from_checkpoint(checkpoint(weights))
+
+
+def test_a_weight_of_another_shape_is_named_and_nothing_is_loaded(checkpoint):
+    weights = torchvision_weights()
+    weights["roi_heads.box_head.fc7.bias"] = np.zeros(31, np.float32)
+    with pytest.raises(
+        ValueError, match=r"model.pth: its weight for box_head/fc2/bias has the shape \(31,\).* wants \(32,\)"
+    ):
+        MaskRCNN.from_checkpoint(checkpoint(weights))
+
+
+def test_networks_of_other_kinds_are_refused(checkpoint, tmp_path):
+    vit = {"blocks.0.attn.qkv.weight": np.zeros([12, 4], np.float32)}
+    with pytest.raises(ValueError, match=r"not those of a Faster or Mask R-CNN .*blocks.0.attn.qkv.weight"):
+        FasterRCNN.from_checkpoint(checkpoint(vit))
+    with pytest.raises(ValueError, match="holds no weights by name"):
+        FasterRCNN.from_checkpoint(checkpoint({"epoch": 3}))
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        FasterRCNN.from_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(ValueError, match="is a folder"):
+        FasterRCNN.from_checkpoint(tmp_path)
+
+
+def test_the_other_class_of_detector_says_so(checkpoint):
+    path = checkpoint(torchvision_weights())
+    with pytest.raises(ValueError, match="A FasterRCNN has no mask head, and the configuration describes one"):
+        FasterRCNN.from_checkpoint(path)
+
+
+def test_the_number_of_category_ids_has_to_fit(checkpoint):
+    with pytest.raises(ValueError, match="one for each of the 3 classes. Received: 2 ids"):
+        MaskRCNN.from_checkpoint(checkpoint(torchvision_weights()), category_ids=(1, 2))
+
+
+def test_classes_are_cocos_where_there_are_as_many():
+    assert len(COCO_CATEGORIES) == 80
+    assert categories_of(80, {}) == COCO_CATEGORIES
+    slots = categories_of(90, {})
+    assert list(slots) == list(range(1, 91)) and slots[90] == "toothbrush" and slots[83] == "unused 83"
+    names = {"dataset_meta": {"classes": ["cat", "dog"]}}
+    assert categories_of(2, names) == {1: "cat", 2: "dog"}
+    assert categories_of(2, names, category_ids=[17, 18]) == {17: "cat", 18: "dog"}
+
+
+def test_safetensors(tmp_path):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    weights = torchvision_weights()
+    save_file(weights, tmp_path / "model.safetensors")
+    imported = import_detector(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(
+        imported.weights["rpn/shared/kernel"], weights["rpn.head.conv.0.0.weight"].transpose(2, 3, 1, 0)
+    )
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        import_detector(tmp_path / "cut.safetensors")

@@ -1,0 +1,38 @@
+"""From PyTorch's layouts, and other orders of classes and coordinates, to those of this package."""
+
+import math
+
+import numpy as np
+
+from tf_dcnv2.models.checkpoints.projects import Project
+
+
+def converted(path: str, value: np.ndarray, project: Project, pool_channels: int) -> np.ndarray:
+    """A weight in the layout of the variable `path`.
+
+    Kernels (out, in, h, w) become (h, w, in, out); rows of a first fully connected layer, flattened as (channel, y, x),
+    become (y, x, channel); box deltas (x, y, w, h) become (y, x, h, w); the background is the first class, and has no
+    box and no mask.
+
+    Args:
+        path: of the variable here.
+        value: as the project has it.
+        project: which.
+        pool_channels: channels of what RoI pooling gives.
+    """
+    layer = path.rpartition("/")[0]
+    if layer == "box_head/fc1" and value.ndim == 2:
+        side = math.isqrt(value.shape[1] // pool_channels)
+        value = value.reshape(-1, pool_channels, side, side).transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
+    elif value.ndim in (2, 4):
+        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    if layer in ("rpn/boxes", "box_head/regressor"):
+        value = value.reshape(*value.shape[:-1], -1, 4)[..., [1, 0, 3, 2]]
+        if layer == "box_head/regressor" and project.has_background_boxes and value.shape[-2] > 1:
+            value = value[..., 1:, :]
+        value = value.reshape(*value.shape[:-2], -1)
+    elif layer == "box_head/classifier" and project.background == "last":
+        value = np.roll(value, 1, axis=-1)
+    elif layer == "mask_head/classifier" and project.has_background_boxes:
+        value = value[..., 1:]
+    return np.ascontiguousarray(value)

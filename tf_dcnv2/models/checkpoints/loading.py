@@ -1,0 +1,150 @@
+"""From a checkpoint of another project to what a detector is built from."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tf_dcnv2.models.checkpoints.architecture import class_count, settings_from_shapes
+from tf_dcnv2.models.checkpoints.categories import categories_of
+from tf_dcnv2.models.checkpoints.conventions import settings_from_config, settings_of_project
+from tf_dcnv2.models.checkpoints.layout import converted
+from tf_dcnv2.models.checkpoints.project_configs import parse_python_config, read_project_config
+from tf_dcnv2.models.checkpoints.projects import Project, project_of
+from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.weights import WeightReport
+from tf_dcnv2.models.weights.checkpoint_files import Checkpoint, read_checkpoint
+
+
+class ImportedDetector(NamedTuple):
+    """A detector of another project, ready to be built.
+
+    Attributes:
+        path: of the checkpoint.
+        project: whose it is.
+        config: what describes it here.
+        categories: category id -> name, in the order of the classes.
+        weights: values by the path of the variable here, in its layout.
+        dropped: names of the checkpoint's weights that are not needed, and why.
+    """
+
+    path: str
+    project: Project
+    config: DetectorConfig
+    categories: dict[int, str]
+    weights: dict[str, np.ndarray]
+    dropped: dict[str, str]
+
+    def assign(self, detector: keras.Model) -> WeightReport:
+        """Gives the variables of the detector built from `config` their values.
+
+        Raises:
+            ValueError: a variable has no value, or one of another shape; none has changed then.
+        """
+        values, new = {}, []
+        for variable in detector.weights:
+            path, shape = variable.path, tuple(variable.shape)
+            if path in self.weights:
+                values[path] = self.weights[path]
+            elif path.endswith("_conv/bias"):
+                values[path] = np.zeros(shape, np.float32)  # the projects' convolutions have none
+                new.append(path)
+            else:
+                raise ValueError(f"{self.path} has no weight for {path}: it is incomplete, or of another detector.")
+            if values[path].shape != shape:
+                raise ValueError(
+                    f"{self.path}: its weight for {path} has the shape {values[path].shape}, and the detector that the "
+                    f"settings describe wants {shape}."
+                )
+        if unused := self.weights.keys() - values.keys():
+            places = ", ".join(sorted(unused))
+            raise ValueError(f"{self.path}: the detector that the settings describe has no place for {places}.")
+        for variable in detector.weights:
+            variable.assign(values[variable.path])
+        loaded = tuple(path for path in values if path not in new)
+        return WeightReport(loaded, tuple(new), self.dropped)
+
+
+def import_detector(
+    path: str | os.PathLike,
+    *,
+    base: DetectorConfig | None = None,
+    config: str | os.PathLike | None = None,
+    category_ids: Sequence[int] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ImportedDetector:
+    """Reads a checkpoint of torchvision, detectron2 or mmdetection.
+
+    Args:
+        path: of the checkpoint.
+        base: settings that neither shapes nor a configuration tell; by default those that the project uses.
+        config: the project's own configuration file; by default the one inside the checkpoint, if there is one.
+        category_ids: one for each class; by default COCO's, or 1, 2, ...
+        overrides: settings of `DetectorConfig` by dotted name, which win over everything else.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: the file is no checkpoint of such a detector, or something does not fit; the message names it.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        project = project_of(checkpoint.weights)
+        found, dropped = _translated(checkpoint.weights, project)
+        settings = {
+            **({} if base is not None else settings_of_project(project, checkpoint.weights)),
+            **settings_from_shapes(found, project),
+            **settings_from_config(project, _project_config(checkpoint, config)),
+            **(overrides or {}),
+        }
+        detector_config = _config(base, settings, has_mask_head="mask_head/classifier/kernel" in found)
+        categories = categories_of(class_count(found), checkpoint.meta, category_ids)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    pool_channels = detector_config.neck.channels
+    weights = {target: converted(target, value, project, pool_channels) for target, value in found.items()}
+    return ImportedDetector(os.fspath(path), project, detector_config, categories, weights, dropped)
+
+
+def _translated(weights: Mapping[str, np.ndarray], project: Project) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Weights by the path of their variable here, and those that are not needed with the reason.
+
+    Raises:
+        ValueError: there are others.
+    """
+    found, dropped, unknown = {}, {}, []
+    for name, value in weights.items():
+        target, reason = project.translate(name), project.reason_to_ignore(name)
+        if target is not None:
+            found[target] = value
+        elif reason is not None:
+            dropped[name] = reason
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} weights belong to no part of a Faster or Mask R-CNN of {project.name} that is known here: "
+            f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+        )
+    return found, dropped
+
+
+def _project_config(checkpoint: Checkpoint, path: str | os.PathLike | None) -> dict[str, Any]:
+    if path is not None:
+        return read_project_config(path)
+    text = checkpoint.meta.get("cfg")
+    return parse_python_config(text, "the configuration inside") if isinstance(text, str) else {}
+
+
+def _config(base: DetectorConfig | None, settings: Mapping[str, Any], has_mask_head: bool) -> DetectorConfig:
+    """The configuration with these settings on top of `base`; those of a mask head only if there is one."""
+    nested: dict[str, Any] = {} if base is None else base.to_dict()
+    if not has_mask_head:
+        nested.pop("mask_head", None)
+    for name, value in settings.items():
+        section, _, field = name.rpartition(".")
+        if section == "mask_head" and not has_mask_head:
+            continue
+        (nested.setdefault(section, {}) if section else nested)[field] = value
+    return DetectorConfig.from_dict(nested)
