@@ -227,8 +227,7 @@ def test_prepare_image_and_load_records_agree(coco, prefix):
     [(inputs, _)] = load_records(prefix, batch_size=1, short_side=50, max_side=100)
     prepared = prepare_image(read_image(path), short_side=50, max_side=100)
     np.testing.assert_array_equal(prepared["image_sizes"], inputs["image_sizes"])
-    # Pillow's and TensorFlow's JPEG decoders may differ by a few levels.
-    np.testing.assert_allclose(prepared["images"], inputs["images"], atol=6)
+    np.testing.assert_array_equal(prepared["images"], inputs["images"])
 
 
 def test_records_of_model_gardens_converter_can_be_read(coco, tmp_path):

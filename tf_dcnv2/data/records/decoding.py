@@ -1,6 +1,7 @@
 """One serialised record -> a resized image and its objects."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,9 +33,7 @@ def make_decoder(
         renumbering: by data set, which ids become others.
         resizing: see `resize_image`.
     """
-    from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
-
-    decoder = TfExampleDecoder(include_mask=mask_size is not None)
+    decoder = _example_decoder(include_mask=mask_size is not None)
     category_id = _id_map({name: changed.categories for name, changed in renumbering.items()})
     image_id = _id_map({name: changed.images for name, changed in renumbering.items()})
 
@@ -68,6 +67,24 @@ def make_decoder(
         return example
 
     return decode
+
+
+def _example_decoder(include_mask: bool) -> Any:
+    """Model Garden's decoder, with pixels as `read_image` has them."""
+    from official.vision.dataloaders.tf_example_decoder import TfExampleDecoder
+
+    class Decoder(TfExampleDecoder):
+        def _decode_image(self, parsed_tensors: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            encoded = parsed_tensors["image/encoded"]
+            # TensorFlow's default for JPEG is a fast transform, which is off by up to 20 of 255.
+            image = tf.cond(
+                tf.io.is_jpeg(encoded),
+                lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+                lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+            )
+            return tf.ensure_shape(image, [None, None, 3])
+
+    return Decoder(include_mask=include_mask)
 
 
 def _kept_boxes(crowd: tf.Tensor, max_boxes: int) -> tf.Tensor:
