@@ -33,7 +33,7 @@ namespace {
 unsigned char* const shared = dcnv2_emulated_shared_memory_bytes;
 constexpr int kNaNByte = 0xff;  // NaN as a number of any type, and no index of anything
 
-enum class State { kRunning, kAtBarrier, kInCollective, kDone };
+enum class State : unsigned char { kRunning, kAtBarrier, kInCollective, kDone };
 
 struct Copy {
   unsigned char* target;
@@ -54,15 +54,16 @@ struct Thread {
   uint3 index;
   int number;
   int barriers;  // passed so far
-  State state;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> pending;
 
   int lane() const { return number % kWarpSize; }
 };
 
-// The block at work; threads and their stacks are kept for the next one.
+// The block at work; threads and their stacks are kept for the next one. States lie together, since all of them are
+// read whenever threads have come to wait.
 std::vector<std::unique_ptr<Thread>> threads;
+std::vector<State> states;
 std::vector<Warp> warps;
 Thread* current = nullptr;
 const std::function<void()>* work = nullptr;
@@ -72,9 +73,8 @@ std::string failure;
 char block_begins, block_ends, block_barriers[2];
 
 void Wait(State state) {
-  Thread* self = current;
-  self->state = state;
-  self->fiber.Suspend();
+  states[current->number] = state;
+  current->fiber.Suspend();
 }
 
 void RunThread() {
@@ -92,7 +92,7 @@ std::string Place(const Thread& thread) {
 }
 
 const char* Describe(const Thread& thread) {
-  switch (thread.state) {
+  switch (states[thread.number]) {
     case State::kAtBarrier:
       return "waits at __syncthreads";
     case State::kDone:
@@ -119,16 +119,16 @@ const char* Describe(const Thread& thread) {
 std::string DescribeDeadlock(size_t count) {
   const Thread* waiting = nullptr;
   for (size_t i = 0; i < count; ++i) {
-    const Thread& thread = *threads[i];
-    const bool in_collective = thread.state == State::kInCollective;
-    if (thread.state != State::kDone && (waiting == nullptr || in_collective)) waiting = &thread;
+    const bool in_collective = states[i] == State::kInCollective;
+    if (states[i] != State::kDone && (waiting == nullptr || in_collective)) waiting = threads[i].get();
     if (in_collective) break;
   }
-  const bool warp_only = waiting->state == State::kInCollective;
+  const State state = states[waiting->number];
+  const bool warp_only = state == State::kInCollective;
   const size_t first = warp_only ? waiting->number / kWarpSize * kWarpSize : 0;
   const size_t last = warp_only ? first + kWarpSize : count;
   for (size_t i = first; i < last; ++i) {
-    if (threads[i]->state == waiting->state) continue;
+    if (states[i] == state) continue;
     return Place(*waiting) + Describe(*waiting) + " for ever, for " + Place(*threads[i]) + Describe(*threads[i]);
   }
   return Place(*waiting) + Describe(*waiting) + " for ever";
@@ -141,13 +141,13 @@ void Prepare(uint3 index, dim3 size, dim3 grid, size_t shared_bytes) {
   const size_t count = size_t{size.x} * size.y * size.z;
   while (threads.size() < count) threads.push_back(std::make_unique<Thread>());
   warps.assign(count / kWarpSize, Warp());
+  states.assign(count, State::kRunning);
   for (size_t i = 0; i < count; ++i) {
     Thread& thread = *threads[i];
     const auto number = static_cast<unsigned>(i);
     thread.index = {number % size.x, number / size.x % size.y, number / size.x / size.y};
     thread.number = static_cast<int>(i);
     thread.barriers = 0;
-    thread.state = State::kRunning;
     thread.uncommitted.clear();
     thread.pending.clear();
     thread.fiber.Start(&RunThread);
@@ -158,49 +158,49 @@ void Prepare(uint3 index, dim3 size, dim3 grid, size_t shared_bytes) {
 
 // Runs threads that can go on until they wait, in random order. Some blocks let one warp run as far as it can before
 // the next begins; in the others all go in step.
-void RunSome(std::vector<Thread*>& ready, bool warp_by_warp, std::mt19937_64& order) {
+void RunSome(std::vector<int>& ready, bool warp_by_warp, Order& order) {
+  if (warp_by_warp) {
+    const int warp = ready[order() % ready.size()] / kWarpSize;
+    const auto elsewhere = [warp](int number) { return number / kWarpSize != warp; };
+    ready.erase(std::remove_if(ready.begin(), ready.end(), elsewhere), ready.end());
+  }
   std::shuffle(ready.begin(), ready.end(), order);
-  const int warp = ready.front()->number / kWarpSize;
-  for (Thread* thread : ready) {
-    if (warp_by_warp && thread->number / kWarpSize != warp) continue;
-    current = thread;
-    threadIdx = thread->index;
-    thread->fiber.Resume();
+  for (const int number : ready) {
+    current = threads[number].get();
+    threadIdx = current->index;
+    current->fiber.Resume();
     current = nullptr;
     if (!failure.empty()) return;
   }
 }
 
-void RunThreads(size_t count, std::mt19937_64& order) {
+void RunThreads(size_t count, Order& order) {
+  const auto all_are = [count](State state) {
+    return static_cast<size_t>(std::count(states.begin(), states.end(), state)) == count;
+  };
   const bool warp_by_warp = order() % 2 == 0;
-  std::vector<Thread*> ready;
-  while (true) {
+  std::vector<int> ready;
+  while (failure.empty()) {
     ready.clear();
-    size_t at_barrier = 0, done = 0;
     for (size_t i = 0; i < count; ++i) {
-      const State state = threads[i]->state;
-      if (state == State::kRunning) ready.push_back(threads[i].get());
-      at_barrier += state == State::kAtBarrier;
-      done += state == State::kDone;
+      if (states[i] == State::kRunning) ready.push_back(static_cast<int>(i));
     }
-    if (done == count) return;
-    if (at_barrier == count) {
-      for (size_t i = 0; i < count; ++i) threads[i]->state = State::kRunning;
-      continue;
-    }
-    if (ready.empty()) {
-      failure = DescribeDeadlock(count);
+    if (!ready.empty()) {
+      RunSome(ready, warp_by_warp, order);
+    } else if (all_are(State::kAtBarrier)) {
+      states.assign(count, State::kRunning);
+    } else if (all_are(State::kDone)) {
       return;
+    } else {
+      failure = DescribeDeadlock(count);
     }
-    RunSome(ready, warp_by_warp, order);
-    if (!failure.empty()) return;
   }
 }
 
 }  // namespace
 
 std::string RunBlock(const std::function<void()>& thread, uint3 index, dim3 size, dim3 grid, size_t shared_bytes,
-                     std::mt19937_64& order) {
+                     Order& order) {
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMemoryBytes + kWatchedBytes);
 #endif
@@ -273,7 +273,7 @@ const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {
   if (++warp.arrived == kWarpSize) {
     warp.arrived = 0;
     warp.set = 1 - set;
-    for (int i = first; i < first + kWarpSize; ++i) threads[i]->state = State::kRunning;
+    std::fill_n(states.begin() + first, kWarpSize, State::kRunning);
   } else {
     Wait(State::kInCollective);
   }

@@ -98,7 +98,7 @@ cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const s
     launch_failure = "blocks of kernels in cc/lib consist of whole warps";
     return Remember(cudaErrorLaunchFailure);
   }
-  std::mt19937_64 order(CurrentDevice().seed);
+  Order order(CurrentDevice().seed);
   std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
   launches.push_back({blocks.size(), uint64_t{size.x} * size.y * size.z, config.dynamicSmemBytes, 0});
   std::iota(blocks.begin(), blocks.end(), 0);

@@ -30,22 +30,27 @@ struct Fragments {
 inline float TruncateToFloat(double value) {
   const auto rounded = static_cast<float>(value);
   const bool too_far = std::isfinite(rounded) && std::fabs(double{rounded}) > std::fabs(value);
-  return too_far ? std::nextafter(rounded, 0.0f) : rounded;
+  return too_far ? FloatOf(BitsOf(rounded) - 1) : rounded;  // the next number towards zero
 }
 
 // The 16 x 8 sum of products along kDepth. Element k of a row or column g lies in lane 4g + holder(k), as its
-// slot(k)-th.
+// slot(k)-th. Emulated kernels spend a third of their time here: nothing is left to compute for every k, and the checks
+// are for kernels' accesses, not for these.
 template <int kDepth, typename Holder, typename Slot>
-void MultiplyFragments(float (&sum)[4], const Fragments& own, Holder holder, Slot slot) {
+__attribute__((no_sanitize("alignment", "bounds", "null"))) void MultiplyFragments(float (&sum)[4],
+                                                                                   const Fragments& own, Holder holder,
+                                                                                   Slot slot) {
   constexpr int kHeld = kDepth / 4;
   const unsigned char* posts = emulation::Exchange(emulation::Collective::kMultiply, &own, sizeof(own));
-  const auto fragments = [&](int lane) {
+  const auto fragments = [&](int lane) __attribute__((no_sanitize("alignment", "bounds", "null"))) {
     return reinterpret_cast<const Fragments*>(posts + lane * emulation::kPostBytes);
   };
-  const int group = emulation::Lane() / 4;
+  const int lane = emulation::Lane(), group = lane / 4;
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    const int column = emulation::Lane() % 4 * 2 + i % 2;
+    const int column = lane % 4 * 2 + i % 2;
     double total = 0;
+#pragma GCC unroll 16
     for (int k = 0; k < kDepth; ++k) {
       total += double{fragments(4 * group + holder(k))->a[i / 2 * kHeld + slot(k)]} *
                fragments(4 * column + holder(k))->b[slot(k)];
