@@ -32,7 +32,8 @@ def test_windows_fit_every_device(emulated, rng, capability, storage):
     emulated.emulate(capability)
     for name in ("plain", "stride 2", "many taps"):
         problem = conv_problem(rng, storage, GEOMETRIES[name])
-        check_conv_gradients(problem, emulated.processor(), emulated)
+        # Windows are as large for products of float32 that are exact, and take the emulated device twice as long.
+        check_conv_gradients(problem, emulated.processor(), emulated, tf32=True)
 
 
 @pytest.mark.parametrize("storage", ["float32", "float64", "bfloat16"])
@@ -85,30 +86,32 @@ def test_few_tiles_of_pixels_are_divided_by_taps(emulated, rng):
     assert blocks == [4, 36]
 
 
-WANTED = [("x",), ("kernel",), ("offset",), ("x", "offset"), ("kernel", "offset")]
-
-
 @pytest.mark.parametrize("deterministic", [False, True], ids=["atomic", "ordered"])
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("wanted", WANTED, ids="-".join)
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
-def test_gradients_are_computed_alone_as_they_are_together(gpu, rng, storage, wanted, modulated, deterministic):
+def test_gradients_are_computed_alone_as_they_are_together(gpu, rng, storage, modulated, deterministic):
     geometry = ConvGeometry((2, 9, 8, 16), (3, 3, 16, 8), deformable_groups=2)
     problem = conv_problem(rng, storage, geometry, modulated=modulated)
     options = {"allow_tf32": False, "deterministic": deterministic}
     together = gpu.conv_backward(storage, geometry, *problem.stored(), **options)
-    alone = gpu.conv_backward(storage, geometry, *problem.stored(), **options, wanted=wanted)
+    for wanted in [("x",), ("kernel",), ("offset",), ("x", "offset"), ("kernel", "offset")]:
+        alone = gpu.conv_backward(storage, geometry, *problem.stored(), **options, wanted=wanted)
+        check_wanted_alike(storage, wanted, alone, together, modulated, deterministic)
+
+
+def check_wanted_alike(storage, wanted, alone, together, modulated, deterministic):
+    """What is wanted is what is computed, and equals what is computed with all the rest."""
     for name in ConvArrays._fields:
         is_wanted = name in wanted or (name == "mask" and "offset" in wanted and modulated)
         gradient, expected = getattr(alone, name), getattr(together, name)
-        assert (gradient is not None) == is_wanted
+        assert (gradient is not None) == is_wanted, (name, wanted)
         if not is_wanted:
             continue
         if name == "x" and not deterministic:
             # Summed in another order.
             check_stored_alike(storage, gradient, expected)
         else:
-            assert gradient.tobytes() == expected.tobytes(), name
+            assert gradient.tobytes() == expected.tobytes(), (name, wanted)
 
 
 def check_stored_alike(storage, received, expected):
