@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.eagerly import run_eagerly
 from tests.support.reference_vectors import SHARED, deform_conv_vectors, psroi_vectors  # noqa: F401, the fixtures
 from tf_dcnv2.ops import native
 
@@ -53,6 +54,16 @@ def implementation(request) -> str:
 def traced(request):
     """Runs a function as it is, or as a graph: `traced(function)(*arguments)`."""
     return (lambda function: function) if request.param == "eager" else tf.function
+
+
+@pytest.fixture(params=["eager", pytest.param("graph", marks=pytest.mark.slow)])
+def eagerly(request):
+    """For tests of what surrounds a network, which runs as a graph in the slow tests only.
+
+    Tracing the graph takes most of the time of a short training, and of the detection in a few images.
+    """
+    with run_eagerly(request.param == "eager"):
+        yield
 
 
 @pytest.fixture
