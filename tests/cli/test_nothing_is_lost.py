@@ -62,6 +62,7 @@ def test_photographs_are_never_overwritten_by_pictures(run_folder, photos, tmp_p
     assert contents(photos) == before
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_damaged_file_costs_only_itself_and_is_said(run_folder, photos, tmp_path, capsys):
     output = tmp_path / "out"
     (photos / "notes.txt").write_text("no image")
@@ -96,6 +97,7 @@ def test_what_was_found_before_an_interruption_is_written(run_folder, photos, tm
     assert entry["file_name"].endswith("a.jpg")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_images_are_turned_as_the_training_images_were(renamed_run, run_folder, tmp_path):
     image = Image.new("RGB", (64, 48))
     exif = image.getexif()
@@ -165,6 +167,7 @@ def test_other_peoples_reports_and_lists_are_not_replaced(
     assert {path: path.read_text() for path in tmp_path.rglob("*.json")} == before
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_an_interruption_before_the_first_image_keeps_what_was_found_earlier(run_folder, photos, tmp_path, monkeypatch):
     command = ["predict", str(run_folder), "--images", str(photos), "--output", str(tmp_path / "out"), *SIZE]
     assert main(command) == 1
@@ -183,6 +186,7 @@ def test_a_box_format_without_the_annotations_it_is_of_is_a_usage_error(run_fold
     assert "--annotations" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_metrics_are_printed_even_if_the_results_can_no_longer_be_written(
     run_folder, records, tmp_path, capsys, monkeypatch
 ):
@@ -197,6 +201,7 @@ def test_metrics_are_printed_even_if_the_results_can_no_longer_be_written(
     assert re.search(r"^failed +.*results\.json could not be written: No space left", printed, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_classes_are_matched_by_name_and_results_have_the_data_sets_ids(
     renamed_run, run_folder, records, tmp_path, capsys
 ):
@@ -217,6 +222,7 @@ def test_classes_that_the_detector_does_not_know_are_refused_by_name(renamed_run
     assert re.search(r"not trained on these classes.*'star', 'cross' \(known: 'RBC'", capsys.readouterr().err)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_two_validation_sets_with_the_same_ids_are_both_scored(run_folder, tmp_path, capsys):
     for name in ("a", "b"):
         paths = make_synthetic_coco(tmp_path / name, num_images=3, image_size=(96, 128), split=name)
@@ -231,6 +237,7 @@ def test_two_validation_sets_with_the_same_ids_are_both_scored(run_folder, tmp_p
     assert "same id in several data sets" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_segmentations_of_an_annotation_file_are_checked_before_pycocotools_sees_them(
     mask_run_folder, records, synthetic, tmp_path, capsys
 ):
@@ -297,6 +304,7 @@ def test_an_average_precision_of_nothing_is_never_minus_one():
     assert "-1.000" not in _precision({f"val_{name}": -1.0 for name in ("AP", "AP50", "AP75")}, "val_")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_pictures_of_few_or_many_pixels_are_drawn(run_folder, tmp_path):
     images = []
     for name, shape in (

@@ -38,6 +38,7 @@ def test_a_run_reports_its_course_and_leaves_a_detector(records, tmp_path, capsy
     assert trained.detector.box_head.config.units == 32
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_mask_rcnn_reports_its_mask_loss_and_precision(records, tmp_path, capsys):
     head = [word for key, value in MASK_HEAD.items() for word in ("--set", f"mask_head.{key}={value}")]
     preset = ["--preset", "mask_rcnn_small_regular"]
@@ -190,6 +191,7 @@ def test_a_run_that_another_process_trains_is_one_line_and_changes_nothing(recor
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_training_that_diverges_fails_in_one_line(records, tmp_path, capsys):
     arguments = [*PRESET, "--train", records, "--output", str(tmp_path / "run"), "--steps", "20", *SIZE, *SETTINGS]
     assert main(["train", *arguments, "--learning-rate", "1e20", "--warmup-steps", "0"]) == 1

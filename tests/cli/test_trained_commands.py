@@ -28,6 +28,7 @@ def test_evaluation_prints_all_metrics_and_classes_and_writes_results(run_folder
     assert {detection["category_id"] for detection in detections} <= {2, 5, 11, 17}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_evaluation_against_the_annotation_file_of_some_images(run_folder, records, synthetic, tmp_path):
     results = tmp_path / "results.json"
     arguments = ["--annotations", synthetic[1], "--max-images", "2", *SIZE, "--output", str(results)]
@@ -35,6 +36,7 @@ def test_evaluation_against_the_annotation_file_of_some_images(run_folder, recor
     assert len({detection["image_id"] for detection in json.loads(results.read_text())}) == 2
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_predictions_are_drawn_and_written_in_pixels_of_the_file(run_folder, tmp_path, capsys):
     folder = tmp_path / "images"
     folder.mkdir()
@@ -62,6 +64,7 @@ def test_predictions_are_drawn_and_written_in_pixels_of_the_file(run_folder, tmp
         assert {detection["category"] for detection in entry["detections"]} <= {"star", "cross", "moon", "arrow"}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_mask_rcnn_is_scored_by_its_masks_too(mask_run_folder, records, synthetic, tmp_path, capsys):
     for extra in ([], ["--annotations", synthetic[1]]):
         results = tmp_path / "results.json"
@@ -74,6 +77,7 @@ def test_a_mask_rcnn_is_scored_by_its_masks_too(mask_run_folder, records, synthe
         assert all(detection["segmentation"]["size"] == [96, 128] for detection in detections)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_predicted_masks_are_drawn_and_written_in_pixels_of_the_file(mask_run_folder, tmp_path):
     Image.fromarray(np.full([60, 200, 3], 128, np.uint8)).save(tmp_path / "grey.png")
     output = tmp_path / "output"
@@ -125,6 +129,7 @@ def diverged(run_folder, tmp_path):
     return str(tmp_path / "diverged.keras")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_weights_that_are_not_finite_are_used_only_when_asked_for(diverged, records, tmp_path, capsys):
     Image.fromarray(np.zeros([60, 60, 3], np.uint8)).save(tmp_path / "image.png")
     predictions = tmp_path / "predictions"

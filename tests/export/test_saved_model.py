@@ -115,6 +115,7 @@ def test_an_exported_mask_rcnn_gives_the_same_masks_also_where_it_detects_nothin
     assert not np.any(nothing["masks"])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_with_feature_mimicking_exports_the_same_graph(tmp_path):
     plain, mimicking = make_detector(), make_detector()
     data = tf.data.Dataset.from_tensors(make_batch())

@@ -54,6 +54,11 @@ def test_an_image_of_the_wrong_shape_is_refused(detector):
         detector({"images": tf.zeros([1, 64, 64, 1])})
 
 
+@pytest.mark.parametrize(
+    "detector",
+    ["c5", pytest.param("fpn", marks=pytest.mark.slow)],  # as of a Mask R-CNN
+    indirect=True,
+)
 def test_training_lowers_every_loss_and_moves_every_trainable_weight(detector, batch):
     before = [variable.numpy() for variable in detector.trainable_variables]
     detector.compile(keras.optimizers.Adam(3e-3))
@@ -70,6 +75,7 @@ def test_training_lowers_every_loss_and_moves_every_trainable_weight(detector, b
     assert not unmoved
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_single_batches_train_and_evaluate(detector, batch):
     detector.compile(keras.optimizers.SGD(1e-3))
     for step in (detector.train_on_batch, detector.test_on_batch):
@@ -99,6 +105,7 @@ def test_an_unknown_category_id_stops_training_with_its_number(detector, batch):
         detector.compute_losses(inputs, targets)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_evaluating_losses_changes_no_weight(detector, batch):
     before = [variable.numpy() for variable in detector.variables]
     detector.compile("sgd")

@@ -9,7 +9,14 @@ from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, 
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MimicConfig, crop
 
 
-@pytest.fixture(params=["faster_rcnn c5", "faster_rcnn fpn", "mask_rcnn c5", "mask_rcnn fpn"])
+@pytest.fixture(
+    params=[
+        "faster_rcnn c5",
+        pytest.param("faster_rcnn fpn", marks=pytest.mark.slow),
+        pytest.param("mask_rcnn c5", marks=pytest.mark.slow),
+        "mask_rcnn fpn",
+    ]
+)
 def any_detector(request) -> FasterRCNN:
     """A tiny detector of each kind on each neck."""
     kind, neck = request.param.split()
@@ -113,6 +120,7 @@ def test_at_most_the_wanted_number_of_rois_of_an_image_is_drawn(detector, batch)
     np.testing.assert_array_equal(np.bincount(indices), [2, 2])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_without_positive_rois_the_losses_are_zero_and_training_goes_on(detector, batch):
     inputs, targets = batch
     targets = {**targets, "classes": -tf.ones_like(targets["classes"])}
@@ -174,6 +182,7 @@ def test_crops_of_the_images_show_what_the_backbone_saw(detector, batch):
     np.testing.assert_allclose(detector.backbone.preprocess(pictures), mimicked.patches, atol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_inference_is_the_same_graph_before_and_after_training_with_mimicking(any_detector, mask_batch):
     def graph():
         specification = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), mask_batch[0])
@@ -216,6 +225,7 @@ def test_the_class_loss_of_crops_is_a_tenth_of_the_mean_cross_entropy_of_a_softm
     assert mimicked.losses["rcnn_class_loss"].numpy() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_with_mimicking_trains_the_detector_in_place(detector, batch):
     model = FeatureMimicking(detector, MIMIC)
     before = detector.box_head.fc2.kernel.numpy()

@@ -65,6 +65,11 @@ def test_images_without_any_detection_give_empty_masks(neck, batch):
         assert not np.any(detections["masks"])
 
 
+@pytest.mark.parametrize(
+    "detector",
+    [pytest.param("c5", marks=pytest.mark.slow), "fpn"],  # as of a Faster R-CNN
+    indirect=True,
+)
 def test_training_lowers_the_mask_loss_and_moves_every_trainable_weight(detector, batch):
     before = [variable.numpy() for variable in detector.trainable_variables]
     detector.compile(keras.optimizers.Adam(3e-3))
@@ -75,6 +80,8 @@ def test_training_lowers_the_mask_loss_and_moves_every_trainable_weight(detector
     # A loss of ln 2 = 0.693 is that of masks that say nothing; it takes some thirty steps to leave it.
     assert history["mask_loss"][0] < 0.7
     assert history["mask_loss"][-1] < history["mask_loss"][0] - 0.05
+    for name in ("rpn_class_loss", "class_loss", "loss"):
+        assert history[name][-1] < history[name][0], name
     pairs = zip(detector.trainable_variables, before, strict=True)
     assert not [variable.path for variable, value in pairs if np.array_equal(variable.numpy(), value)]
 
@@ -101,6 +108,7 @@ def test_the_mask_loss_sees_the_masks_of_the_own_class_only(detector, batch):
     np.testing.assert_array_equal(tape.gradient(loss, bias).numpy() != 0, [True, False, True])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_batch_without_any_object_has_no_mask_loss_and_trains(detector, batch):
     inputs, targets = batch
     targets = {**targets, "classes": -tf.ones_like(targets["classes"])}
@@ -117,6 +125,7 @@ def test_targets_without_masks_are_refused_with_the_remedy(detector, batch):
         detector.compute_losses(inputs, targets)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_mimicking_trains_a_mask_rcnn_through_its_classification_head(detector, batch):
     model = FeatureMimicking(detector, MIMIC)
     outputs = detector.training_outputs(*batch)

@@ -194,6 +194,7 @@ class SharedNeck(Neck):
         return {"rpn": [level], "roi": [level]}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_backbone_and_a_neck_of_ones_own_train_detect_and_survive_saving(tmp_path):
     keras.utils.set_random_seed(0)
     backbone = StridedBackbone(name="backbone")
