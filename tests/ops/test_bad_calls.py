@@ -1,4 +1,4 @@
-"""Calls with wrong arguments, by the thousand: each is refused by the argument's name, and none breaks the process."""
+"""Calls with wrong arguments, by the hundred: each is refused by the argument's name, and none breaks the process."""
 
 import json
 import os
@@ -31,11 +31,11 @@ def make_bad_calls(first, count, seed, log, seconds):
     return report["endings"]
 
 
-def test_a_thousand_bad_calls_are_refused_by_name(native_ops, tmp_path):
-    endings = make_bad_calls(0, 1000, 0, tmp_path / "call", seconds=300)
+def test_five_hundred_bad_calls_are_refused_by_name(native_ops, tmp_path):
+    endings = make_bad_calls(0, 500, 0, tmp_path / "call", seconds=300)
     # Most are wrong indeed; some happen to be right.
-    assert endings["ValueError"] > 400
-    assert 20 < endings["valid"] < 300
+    assert endings["ValueError"] > 200
+    assert 10 < endings["valid"] < 150
 
 
 @pytest.mark.slow

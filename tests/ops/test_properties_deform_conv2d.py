@@ -152,7 +152,7 @@ def is_defined(case, device):
 
 
 # Sums of up to 200 products of order one.
-@settings(DETERMINISTIC, max_examples=300)
+@settings(DETERMINISTIC, max_examples=150)
 @given(cases())
 def test_implementations_agree_in_values_and_gradients(value_and_gradients, device, case):
     assume(is_defined(case, device))

@@ -149,7 +149,7 @@ def assert_implementations_agree(case, dtype, tolerance, value_and_gradients):
         np.testing.assert_allclose(native, composite, rtol=0, atol=tolerance * scale)
 
 
-@settings(DETERMINISTIC, max_examples=300)
+@settings(DETERMINISTIC, max_examples=150)
 @given(cases())
 def test_implementations_agree_in_values_and_gradients(value_and_gradients, case):
     # Positions of up to 1000 pixels, rounded to 1e-13, times slopes of order one.
