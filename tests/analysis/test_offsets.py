@@ -24,6 +24,16 @@ def test_offsets_and_modulation_come_as_they_were_predicted(sequential, rng):
     np.testing.assert_array_equal(second.outside.mean(axis=(0, 1))[:, 0], [3 / 7, 4 / 6])
 
 
+def test_offsets_tell_how_many_pixels_a_cell_has(sequential, detectors, image, rng):
+    model = sequential(
+        keras.layers.Conv2D(2, 3, strides=(2, 4), padding="same"),
+        DeformableConv2D(2, 3, strides=2, padding="same", name="deformable"),
+    )
+    (layer,) = predicted_offsets(model, rng.uniform(size=[16, 32, 1]))
+    assert layer.pixels == (2, 4)  # of its input, not of its output
+    assert predicted_offsets(detectors["v2"], image)[-1].pixels == (1, 1)  # RoI pooling
+
+
 def test_statistics_of_known_offsets(sequential, rng):
     model = sequential(ModulatedDeformableConv2D(2, 1, deformable_groups=2, name="conv"), channels=2)
     set_offsets(model.layers[0], np.array([[0.0, 3.0], [-4.0, 0.0]]), np.array([0.25, 0.75]))

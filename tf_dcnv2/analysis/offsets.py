@@ -21,12 +21,15 @@ class LayerOffsets(NamedTuple):
         modulation: of a convolution `(Ho, Wo, G, K)`, of RoI pooling `(N, P, Q)`; `None` for a layer without.
         outside: bool, in the shape of the modulation: whether the location is a cell or more beyond the layer's input,
             where it contributes zero, as taps in the padding do. `None` for RoI pooling.
+        pixels: (height, width) in pixels of the image of what the offsets count, a cell of the layer's input; (1, 1)
+            for RoI pooling.
     """
 
     layer: str
     offsets: np.ndarray
     modulation: np.ndarray | None
     outside: np.ndarray | None
+    pixels: tuple[float, float]
 
 
 class OffsetStatistics(NamedTuple):
@@ -107,16 +110,15 @@ def offset_statistics(model: keras.Model, image: Any) -> list[OffsetStatistics]:
 
 
 def _of_convolution(samples: ConvolutionSamples, call: Sampled) -> LayerOffsets:
-    return LayerOffsets(
-        samples.name, samples.offsets, None if call.mask is None else samples.modulation, samples.outside
-    )
+    modulation = None if call.mask is None else samples.modulation
+    return LayerOffsets(samples.name, samples.offsets, modulation, samples.outside, samples.grid.step)
 
 
 def _of_rois(call: Sampled) -> LayerOffsets:
     boxes = call.inputs[1].numpy()
     unit = call.layer.gamma * (boxes[:, 2:] - boxes[:, :2])
     offsets = call.offset.numpy() * unit[:, None, None]
-    return LayerOffsets(call.layer.path, offsets, None if call.mask is None else call.mask.numpy(), None)
+    return LayerOffsets(call.layer.path, offsets, None if call.mask is None else call.mask.numpy(), None, (1.0, 1.0))
 
 
 def _statistics(layer: LayerOffsets) -> OffsetStatistics:
