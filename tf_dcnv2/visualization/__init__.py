@@ -1,0 +1,44 @@
+"""Pictures: of detections, and of what a network looks at.
+
+Drawing is apart from computing: arrays of `tf_dcnv2.analysis` and of detectors go in, `(H, W, 3)` uint8 pictures come
+out, which `save_image` and `save_grid` write. `save_panels` arranges pictures with titles and captions as the paper's
+figures do, and writes PNG or SVG; `support_panels` and `roi_panels` compute and draw one column of such a figure.
+"""
+
+from tf_dcnv2.visualization.detections import class_color, draw_detections, unwritable_names
+from tf_dcnv2.visualization.drawing import (
+    draw_bins,
+    draw_box,
+    draw_locations,
+    draw_map,
+    draw_node,
+    draw_receptive_field,
+    draw_region,
+)
+from tf_dcnv2.visualization.figures import Panel, is_figure, save_panels
+from tf_dcnv2.visualization.files import save_grid, save_image
+from tf_dcnv2.visualization.offsets import save_offsets
+from tf_dcnv2.visualization.support import ROI_ROWS, SUPPORT_ROWS, roi_panels, support_panels
+
+__all__ = [
+    "ROI_ROWS",
+    "SUPPORT_ROWS",
+    "Panel",
+    "class_color",
+    "draw_bins",
+    "draw_box",
+    "draw_detections",
+    "draw_locations",
+    "draw_map",
+    "draw_node",
+    "draw_receptive_field",
+    "draw_region",
+    "is_figure",
+    "roi_panels",
+    "save_grid",
+    "save_image",
+    "save_offsets",
+    "save_panels",
+    "support_panels",
+    "unwritable_names",
+]
