@@ -20,9 +20,23 @@ from typing import Any, NoReturn
 from tf_dcnv2_cli.console import lasting_output
 from tf_dcnv2_cli.errors import UsageError, describe
 
-_COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "import", "export", "benchmark", "doctor")
+_COMMANDS = (
+    "demo",
+    "presets",
+    "convert",
+    "train",
+    "evaluate",
+    "predict",
+    "visualize",
+    "import",
+    "export",
+    "benchmark",
+    "doctor",
+)
 
-_DESCRIPTION = "Deformable ConvNets v2 object detectors for TensorFlow: convert, train, evaluate, predict, export."
+_DESCRIPTION = (
+    "Deformable ConvNets v2 object detectors for TensorFlow: convert, train, evaluate, predict, visualize, export."
+)
 
 _EPILOG = """\
 a first detector, from COCO-style annotations to a SavedModel:

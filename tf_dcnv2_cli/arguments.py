@@ -26,7 +26,7 @@ def positive_number(text: str) -> float:
 positive_int.__name__, positive_number.__name__ = "int", "float"
 
 
-def add_box_format(parser: argparse.ArgumentParser) -> None:
+def add_box_format(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Adds `--box-format`, which whoever reads the annotation file checks."""
     parser.add_argument(
         "--box-format",
@@ -39,6 +39,16 @@ def add_box_format(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Adds `RUN`, which names a trained detector."""
     parser.add_argument("run_path", metavar="RUN", help="folder of a training run, or a .keras file")
+    _add_allow_non_finite(parser)
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Adds `RUN [RUN ...]`, which name trained detectors."""
+    parser.add_argument("run_paths", nargs="+", metavar="RUN", help="folders of training runs, or .keras files")
+    _add_allow_non_finite(parser)
+
+
+def _add_allow_non_finite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-non-finite", action="store_true", help="use a detector though its weights are NaN or infinite"
     )

@@ -73,8 +73,10 @@ def precision_text(value: float) -> str:
 
 
 @contextlib.contextmanager
-def progress_bar(topic: str, unit: str = "img") -> Iterator[Callable[[int, int], None]]:
+def progress_bar(topic: str, unit: str = "img") -> Iterator[Callable[[int, int | None], None]]:
     """A bar for work that reports itself as `progress(done, total)`, as conversion and evaluation do.
+
+    The total is None where it is not known.
 
     It disappears when the work is done: the command's report tells the result. Nothing is drawn when standard error is
     not a terminal.
@@ -97,7 +99,7 @@ def progress_bar(topic: str, unit: str = "img") -> Iterator[Callable[[int, int],
     with bar:
         task = bar.add_task(topic, total=None, rate="-")
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, total: int | None) -> None:
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
             bar.update(task, completed=done, total=total, rate=f"{speed:.1f}" if speed else "-")
 
