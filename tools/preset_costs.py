@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tf_dcnv2.models import DetectorConfig
 from tf_dcnv2.models.cost import Cost
-from tf_dcnv2.models.detector_cost import total_cost
+from tf_dcnv2.models.part_costs import total_cost
 from tf_dcnv2.models.presets import load_preset, preset_names
 
 PATH = Path(__file__).parents[1] / "tf_dcnv2" / "models" / "presets" / "costs.yaml"

@@ -4,18 +4,18 @@ Everything is an array in pixels of the image that the network sees; for a detec
 """
 
 from tf_dcnv2.analysis.images import network_image, node_at
-from tf_dcnv2.analysis.measures import receptive_field_share, saliency_area_ratio, strength_share
-from tf_dcnv2.analysis.nodes import ConvNode, RoINode
-from tf_dcnv2.analysis.offsets import LayerOffsets, OffsetStatistics, offset_statistics, predicted_offsets
-from tf_dcnv2.analysis.receptive_field import effective_receptive_field
-from tf_dcnv2.analysis.saliency import SaliencyRegion, error_bounded_saliency
-from tf_dcnv2.analysis.sampling_locations import (
+from tf_dcnv2.analysis.locations import (
     Bins,
     LayerSamples,
     effective_bin_locations,
     effective_sampling_locations,
     sampling_locations,
 )
+from tf_dcnv2.analysis.measures import receptive_field_share, saliency_area_ratio, strength_share
+from tf_dcnv2.analysis.nodes import ConvNode, RoINode
+from tf_dcnv2.analysis.offsets import LayerOffsets, OffsetStatistics, offset_statistics, predicted_offsets
+from tf_dcnv2.analysis.receptive_field import effective_receptive_field
+from tf_dcnv2.analysis.saliency import SaliencyRegion, error_bounded_saliency
 
 __all__ = [
     "Bins",

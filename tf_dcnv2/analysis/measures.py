@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tf_dcnv2.analysis.locations import Bins, LayerSamples
 from tf_dcnv2.analysis.saliency import SaliencyRegion
-from tf_dcnv2.analysis.sampling_locations import Bins, LayerSamples
 
 Box = tuple[float, float, float, float]
 

@@ -11,12 +11,12 @@ from tf_dcnv2.models.config import (
     RPNConfig,
 )
 from tf_dcnv2.models.cost import Cost, model_cost, multiply_adds
-from tf_dcnv2.models.detector_cost import detector_cost, parts_cost
 from tf_dcnv2.models.faster_rcnn import FasterRCNN
 from tf_dcnv2.models.feature_mimicking import FeatureMimicking, crop
 from tf_dcnv2.models.heads import BoxHead, MaskHead
 from tf_dcnv2.models.mask_rcnn import MaskRCNN
 from tf_dcnv2.models.necks import C5Neck, FeaturePyramid, Neck
+from tf_dcnv2.models.part_costs import detector_cost, parts_cost
 from tf_dcnv2.models.presets import load_preset, preset_names
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.weights import WeightReport, load_weights

@@ -8,8 +8,8 @@ import numpy as np
 
 from tf_dcnv2 import analysis
 from tf_dcnv2.analysis._response import response_of
+from tf_dcnv2.analysis.locations import Layers
 from tf_dcnv2.analysis.nodes import Node
-from tf_dcnv2.analysis.sampling_locations import Layers
 from tf_dcnv2.visualization.drawing import (
     draw_bins,
     draw_box,

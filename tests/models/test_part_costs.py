@@ -13,7 +13,7 @@ from tests.support.detectors import MASK_HEAD, tiny_config
 from tf_dcnv2.layers import make_deformable
 from tf_dcnv2.models import RPN, BoxHead, C5Neck, DetectorConfig, FasterRCNN, KerasBackbone
 from tf_dcnv2.models.cost import Cost
-from tf_dcnv2.models.detector_cost import default_image_size, detector_cost, parts_cost, total_cost
+from tf_dcnv2.models.part_costs import default_image_size, detector_cost, parts_cost, total_cost
 from tf_dcnv2.models.presets import load_preset, preset_cost, preset_names
 
 NUM_CLASSES = 7
