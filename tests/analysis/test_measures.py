@@ -23,12 +23,13 @@ def test_pixels_count_as_far_as_they_lie_in_the_box():
 
 
 def test_strengths_count_where_their_location_lies():
-    locations = np.array([[3.0, 2.0], [5.9, 4.4], [6.1, 4.0], [-1.0, 2.0]]).reshape(1, 1, 1, 4, 2)
+    locations = np.array([[3.0, 2.0], [5.4, 3.9], [5.6, 3.5], [-1.0, 2.0]]).reshape(1, 1, 1, 4, 2)
     strengths = np.array([1.0, 2.0, 4.0, 8.0]).reshape(1, 1, 1, 4)
     samples = LayerSamples("conv", locations, strengths, np.ones_like(strengths))
     assert strength_share([samples], BOX) == pytest.approx(3 / 15)
     assert strength_share([samples, samples], BOX) == pytest.approx(3 / 15)
-    bins = Bins(locations.reshape(2, 2, 2), strengths.reshape(2, 2), np.ones([2, 2]), (1.0, 1.0))
+    # Bins count from the edge of the image, as boxes do, and samples from the centre of its first pixel.
+    bins = Bins(locations.reshape(2, 2, 2) + 0.5, strengths.reshape(2, 2), np.ones([2, 2]), (1.0, 1.0))
     assert strength_share(bins, BOX) == pytest.approx(3 / 15)
     assert strength_share([], BOX) == 0
 

@@ -3,7 +3,7 @@
 Everything is an array in pixels of the image that the network sees; for a detector `network_image` makes that one.
 """
 
-from tf_dcnv2.analysis.images import network_image, node_at
+from tf_dcnv2.analysis.images import network_image, node_at, node_position
 from tf_dcnv2.analysis.locations import (
     Bins,
     LayerSamples,
@@ -31,6 +31,7 @@ __all__ = [
     "error_bounded_saliency",
     "network_image",
     "node_at",
+    "node_position",
     "offset_statistics",
     "predicted_offsets",
     "receptive_field_share",

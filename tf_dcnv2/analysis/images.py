@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tf_dcnv2.analysis._network import network_of
-from tf_dcnv2.analysis._response import as_batch, located_map
+from tf_dcnv2.analysis._response import as_batch, located_map, response_of
 from tf_dcnv2.analysis.nodes import ConvNode
 from tf_dcnv2.data import prepare_image, read_image
 from tf_dcnv2.models import FasterRCNN
@@ -45,6 +45,25 @@ def network_image(
         size_multiple=1,
     )
     return inputs["images"][0].numpy()
+
+
+def node_position(model: keras.Model, image: np.ndarray, node: ConvNode) -> tuple[float, float]:
+    """Where a cell of a feature map lies on the image, (y, x) in pixels, whole numbers being their centres.
+
+    Args:
+        model: a detector, or any Keras model.
+        image: `(H, W, C)` as the model takes it.
+        node: the cell.
+
+    Raises:
+        ValueError: there is no such cell on this image.
+
+    Example:
+        >>> node_position(detector, image, ConvNode("C5", row=7, column=12))
+        (224.0, 384.0)
+    """
+    y, x, *_ = response_of(model, image, node).region
+    return y, x
 
 
 def node_at(model: keras.Model, image: np.ndarray, layer: str | None, point: tuple[float, float]) -> ConvNode:

@@ -22,6 +22,7 @@ class LayerSamples(NamedTuple):
     Attributes:
         layer: the layer's name.
         locations: `(Ho, Wo, G, K, 2)`, (y, x) in pixels of the image, for each output cell, deformable group and tap.
+            Whole numbers are the centres of pixels: (3, 5) is that of `image[3, 5]`.
         strengths: `(Ho, Wo, G, K)`, magnitude of the gradient of the node's response with respect to the location,
             response per pixel. 0 where the modulation is 0 and where a sample does not reach the node.
         modulation: `(Ho, Wo, G, K)`; 1 for a layer without modulation.
@@ -37,7 +38,7 @@ class Bins(NamedTuple):
     """The bins that a box head pools of a RoI.
 
     Attributes:
-        locations: `(P, Q, 2)`, their centres (y, x) in pixels of the image.
+        locations: `(P, Q, 2)`, their centres (y, x) in pixels of the image, counted from its edge as in boxes.
         strengths: `(P, Q)`, magnitude of the gradient of the node's response with respect to the location, response
             per pixel.
         modulation: `(P, Q)`; 1 for a layer without modulation.

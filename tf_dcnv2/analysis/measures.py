@@ -35,7 +35,8 @@ def strength_share(samples: Iterable[LayerSamples] | Bins, box: Box) -> float:
     """
     inside = total = 0.0
     for one in [samples] if isinstance(samples, Bins) else samples:
-        y, x = one.locations[..., 0], one.locations[..., 1]
+        # Sampling locations count from the centre of the first pixel, bins and boxes from its edge.
+        y, x = np.moveaxis(one.locations + (0.0 if isinstance(one, Bins) else 0.5), -1, 0)
         on_box = (y >= box[0]) & (y <= box[2]) & (x >= box[1]) & (x <= box[3])
         inside += float(one.strengths[on_box].sum())
         total += float(one.strengths.sum())

@@ -147,8 +147,10 @@ def _rectangle(response: Response, share: float) -> tuple[int, int, int, int]:
     """
     height, width = response.size
     y1, x1, y2, x2 = response.region
-    shape = np.array([y2 - y1, x2 - x1]) if y2 > y1 else np.array([height, width], float)
-    centre = np.array([y1 + y2, x1 + x2]) / 2
+    shape, centre = np.array([y2 - y1, x2 - x1]), np.array([y1 + y2, x1 + x2]) / 2
+    if y2 == y1:
+        # A cell lies at the centre of a pixel; a rectangle counts from the image's edge.
+        shape, centre = np.array([height, width], float), centre + 0.5
 
     def clipped(scale: float) -> np.ndarray:
         low, high = centre - scale * shape / 2, centre + scale * shape / 2

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from tf_dcnv2 import analysis
-from tf_dcnv2.analysis._response import response_of
 from tf_dcnv2.analysis.locations import Layers
 from tf_dcnv2.analysis.nodes import Node
 from tf_dcnv2.visualization.drawing import (
@@ -73,7 +72,7 @@ def support_panels(
         >>> save_panels([panels], "support.png", row_titles=SUPPORT_ROWS)
     """
     zoom = _zoom(image)
-    point = response_of(model, image, node).region[:2]
+    point = analysis.node_position(model, image, node)
     sampled = analysis.sampling_locations(model, image, node, depth=depth, layers=layers)
     effective = analysis.effective_sampling_locations(model, image, node, layers=layers)[-depth:]
     locations = np.concatenate([layer.locations.reshape(-1, 2) for layer in effective])
