@@ -54,6 +54,10 @@ def test_a_window_gives_back_the_padding_it_was_made_with(padding):
     assert Window.from_arguments(padding=window.padding_argument) == window
 
 
+def test_a_grid_has_seven_by_seven_bins_by_default():
+    assert RoiGrid.from_arguments(spatial_scale=0.25).output_size == (7, 7)
+
+
 def test_geometry_cannot_be_changed_once_it_is_checked():
     window, grid = Window.from_arguments(), RoiGrid.from_arguments(spatial_scale=0.25)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -135,6 +135,21 @@ def test_the_data_set_says_which_frame_its_annotations_are_of(tmp_path, size, or
     assert read_dataset_info(tmp_path / "set").orientation == orientation
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_applied_unless_only_the_stored_frame_has_the_size(tmp_path, orientation):
+    image = Image.new("RGB", (64, 48))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "x.jpg", exif=exif)
+    shown = (64, 48) if orientation >= 5 else (48, 64)
+    encoded = read_as_jpeg(tmp_path / "x.jpg", expected_size=shown)
+    assert (encoded.height, encoded.width) == shown
+    assert encoded.orientation == ("" if orientation == 1 else "upright")
+    if orientation >= 5:
+        stored = read_as_jpeg(tmp_path / "x.jpg", expected_size=(48, 64))
+        assert (stored.height, stored.width, stored.orientation) == (48, 64, "stored")
+
+
 def test_a_palette_with_transparency_is_white_where_nothing_is_seen(tmp_path):
     pixels = np.zeros((8, 8, 4), np.uint8)
     pixels[:4] = [200, 10, 10, 255]

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
+from tf_dcnv2.data.records.dataset_info import describe_shards
+from tf_dcnv2.data.records.files import find_shards
 
 
 @pytest.fixture
@@ -61,6 +63,12 @@ def test_records_without_a_description_say_so(two_sets, tmp_path):
     (tmp_path / "records" / "a.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.json"):
         read_dataset_info(two_sets[0])
+
+
+def test_one_data_set_without_a_description_leaves_all_of_them_without(two_sets):
+    Path(f"{two_sets[1]}.json").unlink()
+    assert describe_shards(find_shards(two_sets[0])).num_images == 2
+    assert describe_shards(find_shards(two_sets)) is None
 
 
 def test_a_damaged_description_is_named(two_sets, tmp_path):
