@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="the project's configuration: .yaml, .json or .py, read as data"
     )
-    parser.add_argument("--preset", metavar="NAME", help="settings that neither weights nor a configuration tell")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="which of the project's detectors it is, such as detectron2/mask_rcnn_R_50_FPN_3x",
+    )
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting; may be repeated")
 
 
@@ -37,7 +41,6 @@ def run(arguments: argparse.Namespace) -> None:
     import yaml
 
     from tf_dcnv2._core.atomic_files import write_atomically
-    from tf_dcnv2.models import load_preset
     from tf_dcnv2.models.checkpoints import import_detector
     from tf_dcnv2.training.run_folder import RunFolder, save_detector
 
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     folder.refuse_foreign_files()
     imported = import_detector(
         arguments.path,
-        base=None if arguments.preset is None else load_preset(arguments.preset),
+        preset=arguments.preset,
         config=arguments.config,
         overrides=dict(map(parse_setting, arguments.set or ())),
     )

@@ -1,6 +1,7 @@
 """Detectors assembled from the layers: backbones, Faster and Mask R-CNN, and R-CNN feature mimicking."""
 
 from tf_dcnv2.models.backbones import Backbone, KerasBackbone, ResNetBackbone
+from tf_dcnv2.models.checkpoints import import_detector, source_preset_names
 from tf_dcnv2.models.config import (
     BackboneConfig,
     BoxHeadConfig,
@@ -45,10 +46,12 @@ __all__ = [
     "WeightReport",
     "crop",
     "detector_cost",
+    "import_detector",
     "load_preset",
     "load_weights",
     "model_cost",
     "multiply_adds",
     "parts_cost",
     "preset_names",
+    "source_preset_names",
 ]

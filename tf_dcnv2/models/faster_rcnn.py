@@ -147,7 +147,8 @@ class FasterRCNN(LossModel):
         """Builds the detector of a preset.
 
         Args:
-            name: one of the class' `presets`.
+            name: one of the class' `presets`, or of another project's detectors, such as
+                "torchvision/maskrcnn_resnet50_fpn".
             num_classes: number of categories without background; their ids are then 1..num_classes.
             category_ids: the data set's ids, instead of `num_classes`.
             weights: None, "imagenet" (keras.applications' weights for the backbone), the path of a `.keras` or
@@ -186,7 +187,8 @@ class FasterRCNN(LossModel):
 
         Args:
             path: a `.pth`, `.pt`, `.pkl` or `.safetensors` file, as the project saves it.
-            preset: settings by the name of a preset.
+            preset: which of the project's detectors it is, one of `tf_dcnv2.models.source_preset_names()`; seldom
+                needed, because what the detectors of a project have in common is known.
             config: the project's own configuration file: `.yaml` of detectron2, `.py` or `.json` of mmdetection; by
                 default the one inside the checkpoint.
             category_ids: one for each class; by default COCO's ids where there are 80 classes, and 1, 2, ... otherwise.
@@ -203,7 +205,7 @@ class FasterRCNN(LossModel):
         """
         imported = import_detector(
             path,
-            base=None if preset is None else load_preset(preset),
+            preset=preset,
             config=config,
             category_ids=category_ids,
             overrides=overrides,

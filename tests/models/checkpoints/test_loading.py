@@ -7,8 +7,8 @@ import pytest
 from tests.support import torch_files
 from tests.support.detectors import make_batch
 from tests.support.torch_detectors import torchvision_weights
-from tf_dcnv2.models import FasterRCNN, MaskRCNN
-from tf_dcnv2.models.checkpoints import import_detector
+from tf_dcnv2.models import FasterRCNN, MaskRCNN, load_preset
+from tf_dcnv2.models.checkpoints import import_detector, source_preset_names
 from tf_dcnv2.models.checkpoints.categories import COCO_CATEGORIES, categories_of
 
 
@@ -46,6 +46,26 @@ def test_settings_win_over_everything(checkpoint):
     detector = MaskRCNN.from_checkpoint(path, short_side=96, **{"backbone.norm_epsilon": 1e-3})
     assert detector.short_side == 96 and detector.backbone.config.norm_epsilon == 1e-3
     assert MaskRCNN.from_checkpoint(path, category_ids=(4, 6, 9)).category_ids == (4, 6, 9)
+
+
+def test_a_preset_says_which_of_the_projects_detectors_it_is(checkpoint):
+    path = checkpoint(torchvision_weights())
+    assert import_detector(path, preset="torchvision/maskrcnn_resnet50_fpn").config == import_detector(path).config
+    with pytest.raises(
+        ValueError, match="weights are those of torchvision, and preset 'mmdet/.*' is one of mmdetection"
+    ):
+        import_detector(path, preset="mmdet/mask-rcnn_r50_fpn_1x_coco")
+    with pytest.raises(ValueError, match=r"Unknown preset 'torchvision/maskrcnn'.*There are: torchvision/fasterrcnn"):
+        import_detector(path, preset="torchvision/maskrcnn")
+
+
+@pytest.mark.parametrize("name", source_preset_names())
+def test_presets_of_other_projects_describe_detectors(name):
+    config = load_preset(name)
+    assert (config.mask_head is not None) == ("mask" in name)
+    assert (config.backbone.dcn == "v2") == ("mdconv" in name)
+    assert config.backbone.depths[2] == (23 if "101" in name else 6)
+    assert config.rpn.anchor_offset == 0 and config.neck.channels == 256 and config.short_side == 800
 
 
 def test_an_imported_detector_is_an_ordinary_one(checkpoint, tmp_path, rng):

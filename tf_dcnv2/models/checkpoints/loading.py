@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tf_dcnv2.models.checkpoints.architecture import class_count, settings_from_shapes
+from tf_dcnv2.models.checkpoints.architecture import Settings, class_count, settings_from_shapes
 from tf_dcnv2.models.checkpoints.categories import categories_of
 from tf_dcnv2.models.checkpoints.conventions import settings_from_config, settings_of_project
 from tf_dcnv2.models.checkpoints.layout import converted
 from tf_dcnv2.models.checkpoints.project_configs import parse_python_config, read_project_config
 from tf_dcnv2.models.checkpoints.projects import Project, project_of
+from tf_dcnv2.models.checkpoints.source_presets import config_of, source_preset
 from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.weights import WeightReport
 from tf_dcnv2.models.weights.checkpoint_files import Checkpoint, read_checkpoint
@@ -70,7 +71,7 @@ class ImportedDetector(NamedTuple):
 def import_detector(
     path: str | os.PathLike,
     *,
-    base: DetectorConfig | None = None,
+    preset: str | None = None,
     config: str | os.PathLike | None = None,
     category_ids: Sequence[int] | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -79,7 +80,8 @@ def import_detector(
 
     Args:
         path: of the checkpoint.
-        base: settings that neither shapes nor a configuration tell; by default those that the project uses.
+        preset: which of the project's detectors it is, one of `source_preset_names()`, for settings that neither
+            shapes nor a configuration tell.
         config: the project's own configuration file; by default the one inside the checkpoint, if there is one.
         category_ids: one for each class; by default COCO's, or 1, 2, ...
         overrides: settings of `DetectorConfig` by dotted name, which win over everything else.
@@ -93,12 +95,13 @@ def import_detector(
         project = project_of(checkpoint.weights)
         found, dropped = _translated(checkpoint.weights, project)
         settings = {
-            **({} if base is not None else settings_of_project(project, checkpoint.weights)),
+            **settings_of_project(project, checkpoint.weights),
+            **_preset_settings(preset, project),
             **settings_from_shapes(found, project),
             **settings_from_config(project, _project_config(checkpoint, config)),
             **(overrides or {}),
         }
-        detector_config = _config(base, settings, has_mask_head="mask_head/classifier/kernel" in found)
+        detector_config = config_of(settings, has_mask_head="mask_head/classifier/kernel" in found)
         categories = categories_of(class_count(found), checkpoint.meta, category_ids)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
@@ -130,21 +133,17 @@ def _translated(weights: Mapping[str, np.ndarray], project: Project) -> tuple[di
     return found, dropped
 
 
+def _preset_settings(name: str | None, project: Project) -> Settings:
+    if name is None:
+        return {}
+    owner, settings = source_preset(name)
+    if owner is not project:
+        raise ValueError(f"The weights are those of {project.name}, and preset {name!r} is one of {owner.name}.")
+    return settings
+
+
 def _project_config(checkpoint: Checkpoint, path: str | os.PathLike | None) -> dict[str, Any]:
     if path is not None:
         return read_project_config(path)
     text = checkpoint.meta.get("cfg")
     return parse_python_config(text, "the configuration inside") if isinstance(text, str) else {}
-
-
-def _config(base: DetectorConfig | None, settings: Mapping[str, Any], has_mask_head: bool) -> DetectorConfig:
-    """The configuration with these settings on top of `base`; those of a mask head only if there is one."""
-    nested: dict[str, Any] = {} if base is None else base.to_dict()
-    if not has_mask_head:
-        nested.pop("mask_head", None)
-    for name, value in settings.items():
-        section, _, field = name.rpartition(".")
-        if section == "mask_head" and not has_mask_head:
-            continue
-        (nested.setdefault(section, {}) if section else nested)[field] = value
-    return DetectorConfig.from_dict(nested)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_dcnv2._core.misspelt_names import did_you_mean
+from tf_dcnv2.models.checkpoints.source_presets import load_source_preset
 from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.cost import Cost
 
@@ -31,13 +32,16 @@ def load_preset(name: str) -> DetectorConfig:
     """The configuration of a preset, or of a detector that was trained or imported.
 
     Args:
-        name: of a preset; or the path of the `config.yaml` that `tf-dcnv2 train` and `tf-dcnv2 import` write.
+        name: of a preset; of another project's detector, such as "torchvision/maskrcnn_resnet50_fpn"; or the path of a
+            `config.yaml` that `tf-dcnv2 train` and `tf-dcnv2 import` write.
 
     Raises:
         ValueError: there is no such preset, and the message suggests the nearest; or the file describes no detector.
         FileNotFoundError: the file does not exist.
     """
-    return _of_file(name) if name.endswith(".yaml") else _of_fragments(name)
+    if name.endswith(".yaml"):
+        return _of_file(name)
+    return load_source_preset(name) if "/" in name else _of_fragments(name)
 
 
 def _of_file(path: str) -> DetectorConfig:
