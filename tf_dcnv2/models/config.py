@@ -26,6 +26,7 @@ Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
 IntersectionOverUnion = Annotated[float, Range(above=0, maximum=1)]
 PerStage = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]  # of stages 2 to 5
+Intensity = Annotated[float, Range(0, 255)]
 TrainingAndInference = tuple[PositiveInt, PositiveInt]
 
 
@@ -74,7 +75,7 @@ class BackboneConfig(Settings):
     dilated_c5: bool = False
     frozen_stages: Annotated[int, Range(0, 5)] = 0
     preprocessing: Literal["caffe", "torch", "unit", "rgb", "bgr"] = "caffe"
-    pixel_mean: tuple[float, float, float] | None = None
+    pixel_mean: tuple[Intensity, Intensity, Intensity] | None = None
     pixel_deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
 
     def __post_init__(self) -> None:
