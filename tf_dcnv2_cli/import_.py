@@ -38,9 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Imports and says what became of each weight."""
-    import yaml
-
-    from tf_dcnv2._core.atomic_files import write_atomically
     from tf_dcnv2.models.checkpoints import import_detector
     from tf_dcnv2.training.run_folder import RunFolder, save_detector
 
@@ -66,7 +63,6 @@ def run(arguments: argparse.Namespace) -> None:
             "categories": [{"id": key, "name": name} for key, name in imported.categories.items()],
             "orientation": "upright",
         }
-        # The last, because it makes the folder that of a detector.
-        write_atomically(folder.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        folder.write_config(config)  # the last, because it makes the folder that of a detector
     log("weights", f"{report}; each is listed in {folder.path / 'weights.txt'}")
     log("written", folder.best)

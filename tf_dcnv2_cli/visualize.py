@@ -300,7 +300,7 @@ class _Counter:
 
 
 def _draw_offsets(subjects: Sequence[_Subject], arguments: argparse.Namespace, layers: re.Pattern[str] | None) -> None:
-    from tf_dcnv2.analysis import offset_statistics, predicted_offsets
+    from tf_dcnv2.analysis import predicted_offsets, statistics_of
     from tf_dcnv2.visualization import save_offsets
 
     drawn = []
@@ -308,20 +308,15 @@ def _draw_offsets(subjects: Sequence[_Subject], arguments: argparse.Namespace, l
         found = predicted_offsets(subject.detector, subject.image)
         if not found:
             raise UsageError(f"{subject.title} has no deformable layers")
-        statistics = offset_statistics(subject.detector, subject.image)
-        chosen = [
-            (layer, numbers)
-            for layer, numbers in zip(found, statistics, strict=True)
-            if layers is None or layers.search(layer.layer)
-        ]
+        chosen = [layer for layer in found if layers is None or layers.search(layer.layer)]
         if not chosen:
             known = ", ".join(layer.layer for layer in found)
             raise UsageError(f"--layers: {subject.title} has no deformable layer like {arguments.layers}, but {known}")
         log("offsets", f"{subject.title}: length in pixels, share beyond the map, modulation (1st to 99th percentile)")
-        for layer, numbers in chosen:
-            log("", _describe(numbers, layer.pixels[0]))
+        for layer in chosen:
+            log("", _describe(statistics_of(layer), layer.pixels[0]))
         prefix = f"{subject.title}, " if len(subjects) > 1 else ""
-        drawn += [layer._replace(layer=prefix + layer.layer) for layer, _ in chosen]
+        drawn += [layer._replace(layer=prefix + layer.layer) for layer in chosen]
     title = f"Offsets and modulation: {', '.join(subject.title for subject in subjects)}"
     save_offsets(drawn, subjects[0].image, arguments.output, title=title)
 

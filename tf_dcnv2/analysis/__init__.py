@@ -13,7 +13,13 @@ from tf_dcnv2.analysis.locations import (
 )
 from tf_dcnv2.analysis.measures import receptive_field_share, saliency_area_ratio, strength_share
 from tf_dcnv2.analysis.nodes import ConvNode, RoINode
-from tf_dcnv2.analysis.offsets import LayerOffsets, OffsetStatistics, offset_statistics, predicted_offsets
+from tf_dcnv2.analysis.offsets import (
+    LayerOffsets,
+    OffsetStatistics,
+    offset_statistics,
+    predicted_offsets,
+    statistics_of,
+)
 from tf_dcnv2.analysis.receptive_field import effective_receptive_field
 from tf_dcnv2.analysis.saliency import SaliencyRegion, error_bounded_saliency
 
@@ -37,5 +43,6 @@ __all__ = [
     "receptive_field_share",
     "saliency_area_ratio",
     "sampling_locations",
+    "statistics_of",
     "strength_share",
 ]

@@ -106,7 +106,7 @@ def offset_statistics(model: keras.Model, image: Any) -> list[OffsetStatistics]:
         >>> max(offset_statistics(detector, image), key=lambda layer: layer.p99).layer
         'conv5_block3_2_conv'
     """
-    return [_statistics(layer) for layer in predicted_offsets(model, image)]
+    return [statistics_of(layer) for layer in predicted_offsets(model, image)]
 
 
 def _of_convolution(samples: ConvolutionSamples, call: Sampled) -> LayerOffsets:
@@ -121,7 +121,8 @@ def _of_rois(call: Sampled) -> LayerOffsets:
     return LayerOffsets(call.layer.path, offsets, None if call.mask is None else call.mask.numpy(), None, (1.0, 1.0))
 
 
-def _statistics(layer: LayerOffsets) -> OffsetStatistics:
+def statistics_of(layer: LayerOffsets) -> OffsetStatistics:
+    """The numbers of `offset_statistics` for a layer of `predicted_offsets`."""
     lengths = np.linalg.norm(layer.offsets, axis=-1)
     if not lengths.size:  # no RoI
         lengths = np.zeros(1)

@@ -27,6 +27,7 @@ import keras
 import yaml
 
 from tf_dcnv2._core.atomic_files import atomic_file, leftover_of, write_atomically
+from tf_dcnv2._core.yaml_files import read_yaml
 from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.folder_lock import exclusive_lock
@@ -107,10 +108,7 @@ class RunFolder:
             ValueError: the file is not the configuration of a run.
         """
         path = self.path / "config.yaml"
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        config = read_yaml(path)
         if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
             raise ValueError(f"{path} is not the configuration of a run: it has no options.")
         return config

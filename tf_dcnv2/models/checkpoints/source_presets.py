@@ -1,12 +1,10 @@
 """Configurations of detectors that other projects offer, by the projects' own names."""
 
-from typing import Any
-
 from tf_dcnv2._core.misspelt_names import did_you_mean
 from tf_dcnv2.models.checkpoints.architecture import Settings
 from tf_dcnv2.models.checkpoints.conventions import settings_of_project
 from tf_dcnv2.models.checkpoints.projects import DETECTRON2, MMDETECTION, TORCHVISION, Project
-from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.config import DetectorConfig, MaskHeadConfig
 
 _FPN: Settings = {
     "neck.kind": "fpn",
@@ -78,10 +76,10 @@ def source_preset(name: str) -> tuple[Project, Settings]:
 
 def config_of(settings: Settings, *, has_mask_head: bool) -> DetectorConfig:
     """The configuration with settings by dotted name; those of a mask head only if there is one."""
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        section, _, field = name.rpartition(".")
-        if section == "mask_head" and not has_mask_head:
-            continue
-        (nested.setdefault(section, {}) if section else nested)[field] = value
-    return DetectorConfig.from_dict(nested)
+    if not has_mask_head:
+        return DetectorConfig().replace(**_without_mask_head(settings))
+    return DetectorConfig(mask_head=MaskHeadConfig()).replace(**settings)
+
+
+def _without_mask_head(settings: Settings) -> Settings:
+    return {name: value for name, value in settings.items() if not name.startswith("mask_head.")}

@@ -7,10 +7,10 @@ there are is in `families.yaml`; every row of the paper's tables 1 to 4 is one.
 import functools
 import itertools
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from tf_dcnv2._core.misspelt_names import did_you_mean
+from tf_dcnv2._core.yaml_files import read_yaml
 from tf_dcnv2.models.checkpoints.source_presets import load_source_preset
 from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.cost import Cost
@@ -45,12 +45,7 @@ def load_preset(name: str) -> DetectorConfig:
 
 
 def _of_file(path: str) -> DetectorConfig:
-    import yaml  # part of the [detection] extra: only presets need it
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("detector"), dict):
         raise ValueError(f"{path} describes no detector: it has no section `detector`.")
     return DetectorConfig.from_dict(content["detector"])
@@ -119,7 +114,7 @@ def _apply(fragment: str, values: dict[str, Any]) -> None:
 
 @functools.cache
 def _read(fragment: str) -> Any:
-    import yaml
+    import yaml  # part of the [detection] extra: only presets need it
 
     path = resources.files("tf_dcnv2.models.presets").joinpath(*f"{fragment}.yaml".split("/"))
     return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ A pickle is a program: it names functions and calls them. This module knows the 
 made of, and gives each of them a meaning of its own, which builds data and nothing else. Every other name is refused.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -11,7 +12,7 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -59,22 +60,17 @@ def read_pickled(path: str | os.PathLike) -> Any:
             return _read_legacy(file) if first == _LEGACY_MAGIC else _resolved(first, {})
 
 
-class _as_unreadable:
-    """Turns what damaged data raises, of a dozen classes, into `UnreadableCheckpoint`."""
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        self._path = os.fspath(path)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, UnreadableCheckpoint):
-            raise UnreadableCheckpoint(f"{self._path} {error}") from None
-        if isinstance(error, Exception) and not isinstance(
-            error, FileNotFoundError | PermissionError | IsADirectoryError
-        ):
-            raise UnreadableCheckpoint(f"{self._path} is truncated, damaged, or no checkpoint: {error}") from error
+@contextlib.contextmanager
+def _as_unreadable(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what damaged data raises, of a dozen classes, into `UnreadableCheckpoint` with the path."""
+    try:
+        yield
+    except UnreadableCheckpoint as error:
+        raise UnreadableCheckpoint(f"{os.fspath(path)} {error}") from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:
+        raise UnreadableCheckpoint(f"{os.fspath(path)} is truncated, damaged, or no checkpoint: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
