@@ -14,7 +14,13 @@ from tf_dcnv2.analysis import (
     effective_sampling_locations,
     sampling_locations,
 )
-from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D, RoIAlign, observe_sampling
+from tf_dcnv2.layers import (
+    DeformableConv2D,
+    GroupedConv2D,
+    ModulatedDeformableConv2D,
+    RoIAlign,
+    observe_sampling,
+)
 
 TAPS = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), axis=-1).reshape(9, 2)
 
@@ -55,6 +61,26 @@ def test_two_layers_multiply_their_locations(sequential, rng):
     last = np.array([6, 6]) + TAPS + second
     expected = np.rint(last)[:, None] + TAPS + first
     np.testing.assert_allclose(found, expected.reshape(81, 2), atol=1e-5)
+
+
+def test_grouped_and_nested_convolutions_sample_their_grids(rng):
+    """ResNeXt's layers are grouped; backbones are often models inside a model."""
+    images = keras.Input((None, None, 1))
+    inner = keras.Sequential(
+        [
+            keras.Input((None, None, 4)),
+            GroupedConv2D(4, 3, groups=2, strides=2, padding="same", name="grouped"),
+            keras.layers.Conv2D(1, 3, padding="same", name="last"),
+        ],
+        name="inner",
+    )
+    model = keras.Model(images, inner(keras.layers.Conv2D(4, 3, strides=2, padding="same", name="first")(images)))
+    samples = effective_sampling_locations(model, rng.uniform(size=[32, 32, 1]), ConvNode("inner", 3, 4))
+    assert [layer.layer for layer in samples] == ["first", "grouped", "last"]
+    # Each stride of 2 centres a cell on the second of two of the map before.
+    np.testing.assert_allclose(samples[2].locations[3, 4, 0], 4 * (np.array([3, 4]) + TAPS) + 3)
+    np.testing.assert_allclose(samples[1].locations[3, 4, 0], 2 * (2 * np.array([3, 4]) + 1 + TAPS) + 1)
+    assert all(np.count_nonzero(layer.strengths) for layer in samples)
 
 
 def test_samples_beyond_the_map_lead_nowhere(sequential, rng):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D, make_deformable
+from tf_dcnv2.layers import DeformableConv2D, GroupedConv2D, ModulatedDeformableConv2D, make_deformable
 from tf_dcnv2.optimizers import scale_learning_rates
 
 DEFORMABLE = (DeformableConv2D, ModulatedDeformableConv2D)
@@ -401,7 +401,19 @@ def test_a_model_without_larger_convolutions_is_refused():
         make_deformable(model)
 
 
-def test_subclasses_of_conv2d_are_left_alone():
+@MODULATED
+def test_grouped_convolutions_become_deformable_with_their_groups(modulated):
+    """ResNeXt is made of them."""
+    model = keras.Sequential(
+        [keras.Input((12, 11, 4)), GroupedConv2D(8, 3, groups=4, strides=2, padding="same", name="grouped")]
+    )
+    deformable = make_deformable(model, modulated=modulated)
+    x = keras.random.normal((2, 12, 11, 4), seed=0)
+    assert isinstance(deformable.get_layer("grouped"), DEFORMABLE) and deformable.get_layer("grouped").groups == 4
+    np.testing.assert_allclose(deformable(x), model(x), atol=ROUNDING)
+
+
+def test_other_subclasses_of_conv2d_are_left_alone():
     """They may compute something else."""
 
     class Standardized(layers.Conv2D):

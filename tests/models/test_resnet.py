@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_dcnv2.layers import GroupedConv2D
 from tf_dcnv2.models import BackboneConfig, ResNetBackbone
-from tf_dcnv2.models.backbones.grouped_conv import GroupedConv2D
 from tf_dcnv2.models.backbones.preprocessing import preprocess
 from tf_dcnv2.models.parts import deformable_convolutions
 from tf_dcnv2.models.weights import copy_weights

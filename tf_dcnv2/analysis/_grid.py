@@ -7,6 +7,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from tf_dcnv2.analysis._graph import graph_of
 from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
 from tf_dcnv2.ops.window import Window
 
@@ -101,15 +102,27 @@ class Grids:
         self._image = Grid(image_size)
         self._by_tensor: dict[int, Grid] = {}
         if graph is not None:
+            self._by_tensor[id(graph.inputs[0])] = self._image
             self._follow(graph)
 
     def _follow(self, graph: keras.Model) -> None:
-        """Goes through the layers in the order of the graph; what follows an unknown one is placed by its size."""
-        self._by_tensor[id(graph.inputs[0])] = self._image
+        """Goes through the layers in the order of the graph, and into nested models.
+
+        What follows a layer that nothing is known about is placed by its size.
+        """
         for layer in graph.operations:
             inputs, outputs = _tensors(layer, "input"), _tensors(layer, "output")
             grids = [self._by_tensor[id(tensor)] for tensor in inputs if id(tensor) in self._by_tensor]
-            if grids and isinstance(layer, keras.layers.Layer) and all(len(tensor.shape) == 4 for tensor in outputs):
+            if not grids or not isinstance(layer, keras.layers.Layer) or any(len(one.shape) != 4 for one in outputs):
+                continue
+            nested = graph_of(layer)
+            if nested is not None and len(inputs) == 1:
+                self._by_tensor[id(nested.inputs[0])] = grids[0]
+                self._follow(nested)
+                for outer, inner in zip(outputs, nested.outputs, strict=True):
+                    if id(inner) in self._by_tensor:
+                        self._by_tensor[id(outer)] = self._by_tensor[id(inner)]
+            else:
                 # Additions and concatenations join maps of one size.
                 grid = grids[0] if len(inputs) > 1 else grids[0].after_layer(layer, inputs[0].shape[-1])
                 self._by_tensor.update({id(tensor): grid for tensor in outputs})
@@ -126,7 +139,9 @@ class Grids:
 
 def _tensors(layer: keras.Operation, attribute: Literal["input", "output"]) -> list[keras.KerasTensor]:
     """The tensors of the one call of a layer in its graph; none if there are several calls, or none."""
+    # A model's own attributes are the tensors inside it; its operation's are those of its call.
+    tensors = keras.Operation.input if attribute == "input" else keras.Operation.output
     try:
-        return keras.tree.flatten(getattr(layer, attribute))
+        return keras.tree.flatten(tensors.fget(layer))
     except (AttributeError, ValueError):
         return []

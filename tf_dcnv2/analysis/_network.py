@@ -7,9 +7,10 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2._core.misspelt_names import did_you_mean
+from tf_dcnv2.analysis._graph import graph_of
 from tf_dcnv2.analysis._grid import Grid, Grids
-from tf_dcnv2.layers import make_deformable
-from tf_dcnv2.models import FasterRCNN, KerasBackbone
+from tf_dcnv2.layers import make_deformable, spatial_convolutions
+from tf_dcnv2.models import FasterRCNN
 
 MapFunction = Callable[[tf.Tensor], tf.Tensor]
 
@@ -23,7 +24,7 @@ class Network:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._graph = _graph_of(model)
+        self._graph = graph_of(model)
         self._tensors = {} if self._graph is None else _named_tensors(self._graph)
 
     def prepare(self, images: tf.Tensor) -> tf.Tensor:
@@ -137,15 +138,6 @@ def network_of(model: keras.Model) -> Network:
     return Network(model)
 
 
-def _graph_of(model: keras.Model) -> keras.Model | None:
-    """The functional or Sequential model that `model` is, or is a wrapper of."""
-    if isinstance(model, KerasBackbone):
-        return model.network
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name) if model.built else None
-    return model if hasattr(model, "operations") else None
-
-
 def _named_tensors(graph: keras.Model) -> dict[str | None, keras.KerasTensor]:
     """Maps by the names of the layers that compute them, and by the keys of the model's outputs."""
     named = {}
@@ -167,5 +159,4 @@ def _named_tensors(graph: keras.Model) -> dict[str | None, keras.KerasTensor]:
 def _made_deformable(graph: keras.Model) -> keras.Model:
     # A plain model, which can be rebuilt whatever the class of `graph`.
     plain = keras.Model(graph.inputs[0], graph.output, name=graph.name)
-    regular = [layer for layer in graph.layers if type(layer) is keras.layers.Conv2D and max(layer.kernel_size) > 1]
-    return make_deformable(plain, [layer.name for layer in regular], modulated=False) if regular else plain
+    return make_deformable(plain, modulated=False) if spatial_convolutions(plain) else plain

@@ -51,6 +51,55 @@ class Bins(NamedTuple):
     bin_size: tuple[float, float]
 
 
+class NodeSamples:
+    """What the chosen convolutions that a node depends on sampled, from one run of the network.
+
+    Args:
+        model: a detector, or any Keras model.
+        image: as for `effective_sampling_locations`, and so are `node` and `layers`.
+        node: a cell or a RoI.
+        layers: which convolutions.
+
+    Attributes:
+        position: (y, x) of a cell in pixels of the image; of a RoI its upper left corner.
+
+    Raises:
+        ValueError: the model has no such node on this image, or none of the layers.
+    """
+
+    def __init__(self, model: keras.Model, image: Any, node: Node, layers: Layers = None) -> None:
+        network = network_of(model).with_regular_layers_made_deformable()
+        response = Response(network, image, node)
+        with tf.GradientTape(watch_accessed_variables=False) as tape, recorded(tape) as calls:
+            value = response.value()
+        calls = _chosen([call for call in calls if isinstance(call.layer, CONVOLUTIONS)], layers)
+        gradients = tape.gradient(value, [call.offset for call in calls])
+        grids = network.grids(response.size)
+        self.position = response.region[:2]
+        self._found: list[tuple[ConvolutionSamples, np.ndarray]] = []
+        for call, gradient in zip(calls, gradients, strict=True):
+            if gradient is not None:
+                samples = ConvolutionSamples(call, grids)
+                self._found.append((samples, samples.strengths(gradient)))
+
+    def by_layer(self) -> list[LayerSamples]:
+        """See `effective_sampling_locations`."""
+        return [
+            LayerSamples(samples.name, samples.locations, strengths, samples.modulation)
+            for samples, strengths in self._found
+        ]
+
+    def traced_back(self, depth: int) -> np.ndarray:
+        """See `sampling_locations`."""
+        found = np.array([self.position])
+        for samples, _ in reversed(self._found[-depth:]):
+            cells = np.rint(samples.output_grid.cells(found)).astype(int)
+            on_map = ((cells >= 0) & (cells < samples.output_grid.size)).all(axis=-1)
+            rows, columns = cells[on_map].T
+            found = samples.locations[rows, columns].reshape(-1, 2)
+        return found.astype(np.float32)
+
+
 def effective_sampling_locations(
     model: keras.Model, image: Any, node: Node, *, layers: Layers = None
 ) -> list[LayerSamples]:
@@ -60,10 +109,10 @@ def effective_sampling_locations(
     of a location is the magnitude of the gradient of the node's response (the sum of its channels) with respect to
     moving it, everything that follows from the move included. Deformable ConvNets v2, sec. 3.2, fig. 1.
 
-    Locations are exact through convolutions, poolings and paddings of a functional or Sequential model. After a layer
-    that is used more than once, in nested models, and in subclassed models, they follow from the sizes of the feature
-    maps: the cells of a map cover the image evenly. Regular convolutions of subclassed models, and regular ones of
-    other classes than `keras.layers.Conv2D`, are left out.
+    Locations are exact through convolutions, poolings and paddings of a functional or Sequential model, and of models
+    nested in it. After a layer that is used more than once, and in subclassed models, they follow from the sizes of the
+    feature maps: the cells of a map cover the image evenly. Regular convolutions of subclassed models, and those of
+    other classes than `Conv2D` and `GroupedConv2D`, are left out.
 
     Args:
         model: a detector, or any Keras model.
@@ -84,10 +133,7 @@ def effective_sampling_locations(
         >>> samples[0].locations.shape
         (10, 14, 1, 9, 2)
     """
-    _, found = _reaching(model, image, node, layers)
-    return [
-        LayerSamples(samples.name, samples.locations, strengths, samples.modulation) for samples, strengths in found
-    ]
+    return NodeSamples(model, image, node, layers).by_layer()
 
 
 def sampling_locations(
@@ -118,14 +164,7 @@ def sampling_locations(
     """
     if not isinstance(node, ConvNode):
         raise ValueError(f"node must be a ConvNode; effective_bin_locations has the bins of RoIs. Received: {node!r}")
-    response, reaching = _reaching(model, image, node, layers)
-    found = np.array([response.region[:2]])
-    for samples, _ in reversed(reaching[-depth:]):
-        cells = np.rint(samples.output_grid.cells(found)).astype(int)
-        on_map = ((cells >= 0) & (cells < samples.output_grid.size)).all(axis=-1)
-        rows, columns = cells[on_map].T
-        found = samples.locations[rows, columns].reshape(-1, 2)
-    return found.astype(np.float32)
+    return NodeSamples(model, image, node, layers).traced_back(depth)
 
 
 def effective_bin_locations(detector: keras.Model, image: Any, node: RoINode) -> Bins:
@@ -164,25 +203,6 @@ def _bins(call: Sampled, gradient: np.ndarray, box: tuple[float, float, float, f
         modulation=np.ones(bins, np.float32) if call.mask is None else call.mask.numpy()[0],
         bin_size=tuple((size / bins).tolist()),
     )
-
-
-def _reaching(
-    model: keras.Model, image: Any, node: Node, layers: Layers
-) -> tuple[Response, list[tuple[ConvolutionSamples, np.ndarray]]]:
-    """The chosen convolutions that a node depends on, in the order in which they run, with their strengths."""
-    network = network_of(model).with_regular_layers_made_deformable()
-    response = Response(network, image, node)
-    with tf.GradientTape(watch_accessed_variables=False) as tape, recorded(tape) as calls:
-        value = response.value()
-    calls = _chosen([call for call in calls if isinstance(call.layer, CONVOLUTIONS)], layers)
-    gradients = tape.gradient(value, [call.offset for call in calls])
-    grids = network.grids(response.size)
-    found = []
-    for call, gradient in zip(calls, gradients, strict=True):
-        if gradient is not None:
-            samples = ConvolutionSamples(call, grids)
-            found.append((samples, samples.strengths(gradient)))
-    return response, found
 
 
 def _chosen(calls: list[Sampled], layers: Layers) -> list[Sampled]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 import keras
 
 from tf_dcnv2._core.misspelt_names import did_you_mean
+from tf_dcnv2.layers.grouped_conv2d import GroupedConv2D
 
 Where = str | Collection[str] | re.Pattern[str] | Callable[[keras.layers.Conv2D], bool] | None
 
@@ -17,6 +18,20 @@ def is_graph(operation: object) -> bool:
     )
 
 
+def spatial_convolutions(model: keras.Model) -> list[keras.layers.Conv2D]:
+    """The convolutions of a functional or Sequential model that look beyond one cell: those larger than 1x1.
+
+    They are what `make_deformable` chooses by default: `Conv2D` and `GroupedConv2D` layers, those of nested models
+    included, each once. There may be none.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 3), keras.layers.Conv2D(8, 1)])
+        >>> [layer.kernel_size for layer in tf_dcnv2.layers.spatial_convolutions(model)]
+        [(3, 3)]
+    """
+    return [layer for layer in dict.fromkeys(_layers(model)) if _is_conv2d(layer) and max(layer.kernel_size) > 1]
+
+
 def choose_convolutions(model: keras.Model, where: Where) -> list[keras.layers.Conv2D]:
     """The `Conv2D` layers of a functional or Sequential model that `where` chooses, see `make_deformable`.
 
@@ -26,7 +41,7 @@ def choose_convolutions(model: keras.Model, where: Where) -> list[keras.layers.C
     layers = list(dict.fromkeys(_layers(model)))
     convolutions = [layer for layer in layers if _is_conv2d(layer)]
     if where is None:
-        chosen = [layer for layer in convolutions if max(layer.kernel_size) > 1]
+        chosen = spatial_convolutions(model)
     elif isinstance(where, re.Pattern):
         chosen = [layer for layer in convolutions if where.search(layer.name)]
     elif callable(where):
@@ -51,8 +66,8 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _is_conv2d(layer: keras.layers.Layer) -> bool:
-    # Subclasses may compute something else.
-    return type(layer) is keras.layers.Conv2D
+    # Other subclasses may compute something else.
+    return type(layer) in (keras.layers.Conv2D, GroupedConv2D)
 
 
 def _names(where: object) -> list[str]:

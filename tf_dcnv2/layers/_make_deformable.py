@@ -52,7 +52,7 @@ def make_deformable(
         where: which `Conv2D` layers become deformable. `None` chooses all with a kernel larger than 1x1. Otherwise
             a name or several names, a compiled regular expression that is searched for in the names, or a function
             that is called with each `Conv2D` and returns whether to choose it. Depthwise, separable and transposed
-            convolutions, and subclasses of `Conv2D`, cannot be chosen.
+            convolutions, and subclasses of `Conv2D` other than `GroupedConv2D`, cannot be chosen.
         modulated: whether the layers are `ModulatedDeformableConv2D` (DCNv2) or `DeformableConv2D` (DCNv1).
         mask_scale: largest modulation of modulated layers, which start at half of it. With 1.0, as in the paper,
             the chosen layers start at half of their output before (plus the bias).

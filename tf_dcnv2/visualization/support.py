@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tf_dcnv2 import analysis
-from tf_dcnv2.analysis.locations import Layers
+from tf_dcnv2.analysis.locations import Layers, NodeSamples
 from tf_dcnv2.analysis.nodes import Node
 from tf_dcnv2.visualization.drawing import (
     draw_bins,
@@ -72,13 +72,12 @@ def support_panels(
         >>> save_panels([panels], "support.png", row_titles=SUPPORT_ROWS)
     """
     zoom = _zoom(image)
-    point = analysis.node_position(model, image, node)
-    sampled = analysis.sampling_locations(model, image, node, depth=depth, layers=layers)
-    effective = analysis.effective_sampling_locations(model, image, node, layers=layers)[-depth:]
+    samples = NodeSamples(model, image, node, layers)
+    effective = samples.by_layer()[-depth:]
     locations = np.concatenate([layer.locations.reshape(-1, 2) for layer in effective])
     strengths = np.concatenate([layer.strengths.ravel() for layer in effective])
     panels = [
-        Panel(draw_locations(image, sampled, zoom=zoom), _node_name(node)),
+        Panel(draw_locations(image, samples.traced_back(depth), zoom=zoom), _node_name(node)),
         Panel(
             draw_locations(image, locations, strengths, zoom=zoom),
             "" if box is None else _inside(analysis.strength_share(effective, box)),
@@ -88,7 +87,8 @@ def support_panels(
     if saliency:
         panels.append(_region_panel(model, image, node, box, zoom, bound, progress))
     return [
-        panel._replace(picture=draw_node(_with_box(panel.picture, box, zoom), point, zoom=zoom)) for panel in panels
+        panel._replace(picture=draw_node(_with_box(panel.picture, box, zoom), samples.position, zoom=zoom))
+        for panel in panels
     ]
 
 

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
-from tf_dcnv2.layers import DeformableConv2D, ModulatedDeformableConv2D
-from tf_dcnv2.models.backbones.grouped_conv import GroupedConv2D
+from tf_dcnv2.layers import DeformableConv2D, GroupedConv2D, ModulatedDeformableConv2D
 from tf_dcnv2.models.backbones.normalization import make_normalization
 from tf_dcnv2.models.config import BackboneConfig
 
