@@ -5,9 +5,9 @@
 
 A fault is a changed operator, number (the next integer, twice a float), truth value or keyword argument, a condition
 turned round, or a statement left out. Each is planted in a copy of the repository, where the tests of the same folder
-run that mention something the module, or one that imports it, defines; a fault is noticed if one of them fails or does
-not end. What lives is either equivalent to the original or a test that is missing. The sample is the same for the same
---seed and source.
+run, first those that mention something the module, or one that imports it, defines; a fault is noticed if one of them
+fails or does not end. What lives is either equivalent to the original or a test that is missing. The sample is the same
+for the same --seed and source.
 """
 
 import argparse
@@ -158,8 +158,10 @@ def _changed(node: ast.AST, **fields: object) -> str:
 
 
 def tests_beside(module: Path, root: Path = ROOT) -> list[Path]:
-    """Test files of the module's folder that mention a name which the module, or one of the folder that imports it,
-    defines; the whole folder if none does. Those of `data` are in tests/data and in tests/wild."""
+    """Test files of the module's folder, those first that are most likely to notice a fault in it.
+
+    Those of `data` are in tests/data and in tests/wild.
+    """
     package = root / "tf_dcnv2" / module.relative_to(root / "tf_dcnv2").parts[0]
     imports = re.compile(rf"^\s*(from|import) .*\b{module.stem}\b", re.MULTILINE)
     importers = [path for path in package.rglob("*.py") if imports.search(path.read_text())]
@@ -167,11 +169,9 @@ def tests_beside(module: Path, root: Path = ROOT) -> list[Path]:
     folders = [package.name, "wild"] if package.name == "data" else [package.name]
     files = sorted(path for folder in folders for path in (root / "tests" / folder).rglob("test_*.py"))
     words = {file: set(re.findall(r"\w+", file.read_text())) for file in files}
-    chosen = [file for file in files if words[file] & (own | others)] or files
-    # The file named after the module first, then those that mention most of it: they notice most, and the others, some
-    # of which take minutes, need not run then.
+    # The file named after the module, then those that mention most of what it, and what imports it, defines.
     return sorted(
-        chosen,
+        files,
         key=lambda file: (module.stem.strip("_") not in file.stem, -len(words[file] & own), -len(words[file] & others)),
     )
 

@@ -135,6 +135,26 @@ def test_the_data_set_says_which_frame_its_annotations_are_of(tmp_path, size, or
     assert read_dataset_info(tmp_path / "set").orientation == orientation
 
 
+def test_annotations_of_both_frames_in_one_data_set_are_warned_about(tmp_path):
+    image = Image.fromarray(np.zeros((48, 64, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    sizes = {"stored": (48, 64), "upright": (64, 48)}
+    for name in sizes:
+        image.save(tmp_path / f"{name}.jpg", exif=exif)
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{name}.jpg", "height": height, "width": width}
+            for number, (name, (height, width)) in enumerate(sizes.items())
+        ],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20]} for n in range(2)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    report = convert_coco(tmp_path, tmp_path / "a.json", tmp_path / "set")
+    assert any("prediction turns all images upright" in warning for warning in report.warnings)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_is_applied_unless_only_the_stored_frame_has_the_size(tmp_path, orientation):
     image = Image.new("RGB", (64, 48))

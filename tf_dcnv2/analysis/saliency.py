@@ -1,6 +1,5 @@
 """Error-bounded saliency regions: the smallest part of an image that gives a node's response (paper sec. 3.2)."""
 
-import heapq
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,9 +48,9 @@ def error_bounded_saliency(
     """The smallest region M of an image I with 1 - cos(N(I), N(I * M)) < `bound`, where N is the vector of a node.
 
     Found in two steps, as in Deformable ConvNets v2, sec. 3.2 and appendix: a rectangle around the node or RoI grows by
-    steps of equal area until the bound holds; then its super-pixels are removed, each time the one that raises the
-    error least, until the removal of any other would break the bound. Errors of removals are computed anew for the most
-    promising candidates only, as far as the rule needs it, and for all of them before the search ends.
+    steps of equal area until the bound holds; then its super-pixels are removed, those first that raise the error
+    least, until the removal of any other would break the bound. Several are removed at once while the bound is far, and
+    the errors of all removals are computed anew after that.
 
     What is masked is zero for the network: for a detector, after the mean of the pixels was taken off.
 
@@ -193,34 +192,28 @@ def _superpixels(image: np.ndarray, rectangle: tuple[int, int, int, int], count:
 
 
 def _pruned(errors: _MaskedErrors, labels: np.ndarray, bound: float, error: float) -> tuple[np.ndarray, float]:
-    """Removes super-pixels while the bound holds, each time the one that raises the error least.
+    """Removes super-pixels while the bound holds, those that raise the error least.
 
-    As a rule the error of a removal only rises while others are removed. So a candidate whose error, computed anew, is
-    still not above the older errors of all others is the best one, without computing theirs.
+    In rounds: the errors without each of them are computed, and as many are removed at once as leave half of what the
+    bound still allows if their rises add up. The round ends the search in which no removal keeps the bound.
     """
     kept = labels > 0
-
-    def without(candidates: list[int]) -> list[float]:
-        return errors("super-pixels", [kept & (labels != label) for label in candidates])
-
-    candidates = np.unique(labels[kept]).tolist()
-    removals = 0  # so many had been removed when an error was computed
-    queue = [(new, label, removals) for new, label in zip(without(candidates), candidates, strict=True)]
-    heapq.heapify(queue)
-    while queue:
-        least, label, computed_at = heapq.heappop(queue)
-        if computed_at < removals:
-            (renewed,) = without([label])
-            heapq.heappush(queue, (renewed, label, removals))
-        elif least < bound:
-            kept &= labels != label
-            error = least
-            removals += 1
-        elif outdated := [entry[1] for entry in queue if entry[2] < removals]:
-            # Before the end every error is computed anew: it is no more than a rule that errors rise.
-            current = [(least, label, removals), *(entry for entry in queue if entry[2] == removals)]
-            queue = current + [(new, label, removals) for new, label in zip(without(outdated), outdated, strict=True)]
-            heapq.heapify(queue)
-        else:
+    while kept.any():
+        candidates = np.unique(labels[kept])
+        alone = np.array(errors("super-pixels", [kept & (labels != label) for label in candidates]))
+        order = np.argsort(alone, kind="stable")
+        if alone[order[0]] >= bound:
             break
+        rises = np.cumsum(np.maximum(alone[order] - error, 0))
+        count = int(np.searchsorted(rises, (bound - error) / 2))
+        remaining, left = kept & (labels != candidates[order[0]]), alone[order[0]]
+        # Together they may raise the error more than their sum.
+        while count > 1:
+            without = kept & ~np.isin(labels, candidates[order[:count]])
+            (together,) = errors("super-pixels", [without])
+            if together < bound:
+                remaining, left = without, together
+                break
+            count //= 2
+        kept, error = remaining, float(left)
     return kept, error
