@@ -34,7 +34,7 @@ Draws one of four figures of one image, for one trained detector or for several 
 
 support and rois show a small object, a large one and background: those of --annotations, or else the first detector's
 own surest detections. --node, --point and --box choose other places. Points and boxes are in pixels of the image file,
-y first. A saliency region takes a detector a few hundred looks at the image; --no-saliency leaves it out."""
+y first. A saliency region takes a detector one to two hundred looks at the image; --no-saliency leaves it out."""
 
 EXAMPLES = """\
   tf-dcnv2 visualize support runs/cells --image sample.jpg --output support.png
