@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support.oracle import NAMES, Oracle
-from tf_dcnv2.data import convert_coco, load_records
+from tf_dcnv2.data import convert_coco, load_records, make_synthetic_coco
 from tf_dcnv2.evaluation import evaluate_coco
 
 
@@ -60,6 +60,22 @@ def test_no_detections_at_all_score_zero(dataset, tmp_path):
     metrics = evaluate_coco(Oracle(dataset, nothing), dataset, results_path=results)["bbox"]
     assert metrics["AP"] == metrics["AR100"] == 0.0
     assert json.loads(results.read_text()) == []
+
+
+@pytest.mark.parametrize("with_annotations", [True, False])
+def test_a_category_of_id_0_is_scored_as_any_other(tmp_path, with_annotations):
+    images, annotations = make_synthetic_coco(tmp_path, num_images=8, image_size=(96, 128))
+    content = json.loads(Path(annotations).read_text())
+    first = min(category["id"] for category in content["categories"])
+    for entry, key in [(one, "id") for one in content["categories"]] + [
+        (one, "category_id") for one in content["annotations"]
+    ]:
+        entry[key] = 0 if entry[key] == first else entry[key]
+    Path(annotations).write_text(json.dumps(content))
+    convert_coco(images, annotations, tmp_path / "records")
+    dataset = load_records(tmp_path / "records", batch_size=4, short_side=96)
+    metrics = evaluate_coco(Oracle(dataset), dataset, annotations=annotations if with_annotations else None)["bbox"]
+    assert metrics["AP"] == 1.0 and metrics["per_class"][0] == {"AP": 1.0, "AP50": 1.0}
 
 
 def test_images_without_detections_count(dataset):
