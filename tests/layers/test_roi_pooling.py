@@ -85,18 +85,18 @@ def test_deformable_pooling_starts_as_roi_align_times_the_initial_modulation(lay
 def test_branch_has_the_paper_s_layers_and_start():
     layer = ModulatedDeformableRoIPooling(7, spatial_scale=1 / 16)
     layer.build((None, None, None, 64), (None, 4))
-    first, second, last = (dense.kernel.numpy() for dense in (*layer.hidden, layer.predictor))
+    first, second, last = (dense.kernel.numpy() for dense in layer.branches[0].layers)
     assert (first.shape, second.shape, last.shape) == ((7 * 7 * 64, 1024), (1024, 1024), (1024, 3 * 49))
     assert first.std() == pytest.approx(0.01, rel=0.01) and second.std() == pytest.approx(0.01, rel=0.01)
     assert not last.any()
-    assert all(not dense.bias.numpy().any() for dense in (*layer.hidden, layer.predictor))
+    assert all(not dense.bias.numpy().any() for dense in layer.branches[0].layers)
 
 
 def test_predicted_offsets_move_bins_and_modulation_weights_them(features):
     layer = ModulatedDeformableRoIPooling(**options_of(ModulatedDeformableRoIPooling, gamma=0.3))
     layer(features, BOXES)
     values = np.arange(18) / 10
-    layer.predictor.bias.assign(values)
+    layer.branches[0].predictor.bias.assign(values)
 
     offset, mask = layer.sampling(features, BOXES)
     pooled = layer(features, BOXES)
@@ -201,12 +201,18 @@ def test_boxes_of_another_number_of_images_are_refused(layer_class, images, feat
         graph(features, boxes)
 
 
-@pytest.mark.parametrize("layer_class", DEFORMABLE)
-def test_quantised_layers_load_again(layer_class, features, tmp_path):
+@pytest.mark.parametrize(
+    ("layer_class", "extra"),
+    [
+        *((one, {}) for one in DEFORMABLE),
+        (ModulatedDeformableRoIPooling, {"branch_per_level": True, "mask_branch": True}),
+    ],
+)
+def test_quantised_layers_load_again(layer_class, extra, features, tmp_path):
     inputs = [[keras.Input((None, None, 4)) for _ in features], keras.Input((None, 4))]
-    layer = layer_class(**options_of(layer_class))
+    layer = layer_class(**options_of(layer_class, **extra))
     model = keras.Model(inputs, layer(*inputs))
-    layer.predictor.kernel.assign(keras.random.normal(layer.predictor.kernel.shape))
+    layer.branches[0].predictor.kernel.assign(keras.random.normal(layer.branches[0].predictor.kernel.shape))
     model.quantize("int8")
     expected = model([features, BOXES])
     model.save(tmp_path / "model.keras")
@@ -214,4 +220,67 @@ def test_quantised_layers_load_again(layer_class, features, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
 
     np.testing.assert_array_equal(loaded([features, BOXES]), expected)
-    assert loaded.layers[-1].hidden[0].kernel.dtype == "int8"
+    assert loaded.layers[-1].branches[0].hidden[0].kernel.dtype == "int8"
+
+
+def own_branches(rng, **options):
+    """A layer with all branches of mmdetection's, whose offsets are a part of a RoI and modulation is about a half."""
+    layer = ModulatedDeformableRoIPooling(
+        **options_of(ModulatedDeformableRoIPooling, branch_per_level=True, mask_branch=True, **options)
+    )
+    layer.build([(None, None, None, 4)] * 2, (None, 4))
+    for variable in layer.variables:
+        variable.assign(0.3 * rng.standard_normal(variable.shape))
+    return layer
+
+
+def test_layers_with_more_branches_do_what_keras_layers_do(features, check_layer):
+    options = options_of(ModulatedDeformableRoIPooling, branch_per_level=True, mask_branch=True)
+    unknown = [[keras.Input((None, None, 4)) for _ in features], keras.Input((None, 4))]
+    check_layer(ModulatedDeformableRoIPooling, options, [features, BOXES], unknown, (2, 2, 3, 2, 4))
+
+
+def test_each_level_has_its_own_branch(features, rng):
+    layer = own_branches(rng)
+    levels = np.array([1, 0, 0, 1], np.int32)
+    offset, mask = layer.sampling(features, FLAT, BOX_INDICES, levels)
+    plain = tf.reshape(RoIAlign(**OPTIONS)(features, FLAT, BOX_INDICES, levels), [4, -1])
+    for roi, level in enumerate(levels):
+        expected = layer.branches[level](plain[roi : roi + 1])
+        np.testing.assert_allclose(tf.reshape(offset[roi], [1, -1]), expected, rtol=1e-5, atol=1e-6)
+        expected = tf.sigmoid(layer.mask_branches[level](plain[roi : roi + 1]))
+        np.testing.assert_allclose(tf.reshape(mask[roi], [1, -1]), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_levels_branches_follow_the_pyramid_rule(features, rng):
+    layer = own_branches(rng)
+    boxes = np.array([[0, 0, 60, 50], [0, 0, 79, 87], [-200, -200, 200, 200]], np.float32)
+    indices = np.array([0, 1, 1])
+    by_rule = layer(features, boxes, indices)
+    np.testing.assert_array_equal(by_rule, layer(features, boxes, indices, np.array([0, 0, 1])))
+    assert layer(features, boxes[:0], indices[:0]).shape == (0, 3, 2, 4)
+
+
+@pytest.mark.parametrize("layer_class", DEFORMABLE)
+def test_the_mxnet_convention_is_that_of_the_operator(layer_class, features, rng):
+    layer = layer_class(**options_of(layer_class, convention="mxnet", sampling_ratio=4))
+    layer(features, BOXES)
+    for variable in layer.variables:
+        variable.assign(0.3 * rng.standard_normal(variable.shape))
+    offset, mask = layer.sampling(features, FLAT, BOX_INDICES)
+    options = {**OPTIONS, "sampling_ratio": 4, "convention": "mxnet"}
+    expected = deform_roi_pool(features, FLAT, BOX_INDICES, offset, mask, **options)
+    np.testing.assert_array_equal(layer(features, FLAT, BOX_INDICES), expected)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"convention": "caffe"}, "convention must be one of"),
+        ({"convention": "mxnet", "aligned": False}, "aligned must be True with convention='mxnet'"),
+        ({"convention": "mxnet", "sampling_ratio": 0}, "sampling_ratio must be an integer from 1"),
+    ],
+)
+def test_conventions_that_there_are_not_are_refused(extra, message):
+    with pytest.raises(ValueError, match=message):
+        DeformableRoIPooling(spatial_scale=0.25, **extra)

@@ -99,7 +99,7 @@ def test_a_pooling_layer_moves_its_bins_in_its_own_unit():
     def pooled(gamma, shift):
         layer = ModulatedDeformableRoIPooling(2, spatial_scale=0.25, gamma=gamma, hidden_units=4, dtype="float64")
         layer.build([1, 9, 9, 2])
-        layer.predictor.bias.assign(np.concatenate([np.full(8, shift), np.zeros(4)]))
+        layer.branches[0].predictor.bias.assign(np.concatenate([np.full(8, shift), np.zeros(4)]))
         return layer(features, boxes, box_indices=np.array([0]))
 
     np.testing.assert_allclose(pooled(0.5, 0.1), pooled(0.1, 0.5), rtol=1e-12)

@@ -3,7 +3,7 @@
 Shapes: B images, N RoIs (in all, or an image), P x Q bins an RoI, C channels.
 """
 
-import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.layers._observation import as_observed
+from tf_dcnv2.layers._roi_branch import RoIBranch
 from tf_dcnv2.layers._types import DTypePolicy, Features, IntPair, Regularizer, Shape, Shapes
 from tf_dcnv2.ops import arguments
 from tf_dcnv2.ops.deform_roi_pool import pool
@@ -123,8 +124,11 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         spatial_scale: float | Sequence[float],
         sampling_ratio: int = 2,
         aligned: bool = True,
+        convention: str = "aligned",
         gamma: float = 0.1,
         hidden_units: int = 1024,
+        branch_per_level: bool = False,
+        mask_branch: bool = False,
         kernel_regularizer: Regularizer = None,
         branch_dtypes: Sequence[DTypePolicy] | None = None,
         implementation: str = "auto",
@@ -138,30 +142,49 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
             implementation=implementation,
             **kwargs,
         )
-        self.gamma = arguments.number(gamma, "gamma", "a finite number")
-        self._grid = dataclasses.replace(self._grid, gamma=self.gamma)
+        if convention == "mxnet" and not aligned:
+            raise ValueError(
+                "aligned must be True with convention='mxnet', which rounds boxes by a rule of its own. Received: "
+                f"aligned={aligned}."
+            )
+        self._grid = RoiGrid.from_arguments(
+            output_size=output_size,
+            spatial_scale=spatial_scale,
+            sampling_ratio=sampling_ratio,
+            gamma=gamma,
+            convention=convention,
+        )
+        self.gamma, self.convention = self._grid.gamma, convention
         self.hidden_units = arguments.integer(hidden_units, "hidden_units", minimum=1)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        # Offsets are never computed in half precision, whatever the policy.
-        wide = arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
-        dtypes = branch_dtypes or [self.dtype_policy, self.dtype_policy, wide]
-        self.hidden = [
-            keras.layers.Dense(
-                self.hidden_units,
-                activation="relu",
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                dtype=dtype,
-                kernel_regularizer=self.kernel_regularizer,
-                name=f"offset_hidden_{number}",
-            )
-            for number, dtype in enumerate(dtypes[:2], start=1)
+        self.branch_per_level, self.mask_branch = bool(branch_per_level), bool(mask_branch)
+        # Without XLA, which has to know how many RoIs each level has.
+        self.supports_jit = self.supports_jit and not self.branch_per_level
+
+        names = [f"_{level}" for level in range(len(self._grid.spatial_scales))] if self.branch_per_level else [""]
+        per_bin = 3 if self.modulated and not self.mask_branch else 2
+        # Offsets and modulation are never computed in half precision, whatever the policy.
+        hidden, wide = self.dtype_policy, arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
+        dtypes = iter(
+            branch_dtypes
+            or [hidden, hidden, wide] * len(names) + [hidden, wide] * (len(names) if self.mask_branch else 0)
+        )
+        self.branches = [
+            self._branch(f"offset_branch{name}", per_bin, list(itertools.islice(dtypes, 3))) for name in names
         ]
-        self.predictor = keras.layers.Dense(
-            (3 if self.modulated else 2) * self._grid.bins,
-            kernel_initializer="zeros",
-            dtype=dtypes[2],
+        self.mask_branches = [
+            self._branch(f"mask_branch{name}", 1, list(itertools.islice(dtypes, 2)))
+            for name in (names if self.mask_branch else ())
+        ]
+
+    def _branch(self, name: str, values_per_bin: int, dtypes: Sequence[DTypePolicy]) -> RoIBranch:
+        return RoIBranch(
+            self.hidden_units,
+            values_per_bin * self._grid.bins,
+            dtypes,
             kernel_regularizer=self.kernel_regularizer,
-            name="offset_predictor",
+            dtype=self.dtype_policy,
+            name=name,
         )
 
     def build(
@@ -177,9 +200,8 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         received = f"output_size={self.output_size}, hidden_units={self.hidden_units}, features of {channels} channels"
         for inputs in (self._grid.bins * channels, self.hidden_units, 3 * self._grid.bins):
             arguments.weights_shape((inputs, self.hidden_units), received)
-        self.hidden[0].build((None, self._grid.bins * channels))
-        self.hidden[1].build((None, self.hidden_units))
-        self.predictor.build((None, self.hidden_units))
+        for branch in (*self.branches, *self.mask_branches):
+            branch.build((None, self._grid.bins * channels))
 
     def sampling(
         self,
@@ -202,29 +224,47 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
     def _sampling(
         self, features: Features, boxes: tf.Tensor, box_indices: tf.Tensor, levels: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        if levels is None and self.branch_per_level:
+            levels = fpn_levels(boxes, len(self._grid.spatial_scales))
         pooled = self._pool(features, boxes, box_indices, levels)
-        branch = tf.reshape(pooled, [-1, self._grid.bins * pooled.shape[-1]])
-        for layer in (*self.hidden, self.predictor):
-            branch = layer(branch)
-        offset = tf.reshape(branch[:, : 2 * self._grid.bins], [-1, *self.output_size, 2])
-        logits = tf.reshape(branch[:, 2 * self._grid.bins :], [-1, *self.output_size]) if self.modulated else None
-        return offset, self._modulation(logits)
+        pooled = tf.reshape(pooled, [-1, self._grid.bins * pooled.shape[-1]])
+        predicted = _branch_by_level(self.branches, pooled, levels)
+        offset = tf.reshape(predicted[:, : 2 * self._grid.bins], [-1, *self.output_size, 2])
+        if not self.modulated:
+            return offset, None
+        if self.mask_branch:
+            logits = _branch_by_level(self.mask_branches, pooled, levels)
+        else:
+            logits = predicted[:, 2 * self._grid.bins :]
+        return offset, self._modulation(tf.reshape(logits, [-1, *self.output_size]))
 
-    def _modulation(self, logits: tf.Tensor | None) -> tf.Tensor | None:
-        """The modulation from the branch's remaining outputs."""
-        return None
+    def _modulation(self, logits: tf.Tensor) -> tf.Tensor:
+        """The modulation from what the branch predicts for it; called where the layer is `modulated`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _modulation")
 
     def get_config(self) -> dict[str, Any]:
-        policies = [layer.dtype_policy for layer in (*self.hidden, self.predictor)]
+        policies = [layer.dtype_policy for branch in (*self.branches, *self.mask_branches) for layer in branch.layers]
         # Only quantisation makes them differ from what the layer's own policy gives.
         quantised = any(policy.quantization_mode for policy in policies)
         return {
             **super().get_config(),
+            "convention": self.convention,
             "gamma": self.gamma,
             "hidden_units": self.hidden_units,
+            "branch_per_level": self.branch_per_level,
             "branch_dtypes": list(map(keras.dtype_policies.serialize, policies)) if quantised else None,
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _branch_by_level(branches: Sequence[RoIBranch], pooled: tf.Tensor, levels: tf.Tensor | None) -> tf.Tensor:
+    """What the only branch, or that of each RoI's level, predicts from `pooled` `(N, ...)`."""
+    if len(branches) == 1:
+        return branches[0](pooled)
+    levels = tf.cast(levels, tf.int32)
+    rows = tf.dynamic_partition(tf.range(tf.shape(pooled)[0]), levels, len(branches))
+    parts = tf.dynamic_partition(pooled, levels, len(branches))
+    return tf.dynamic_stitch(rows, [branch(part) for branch, part in zip(branches, parts, strict=True)])
 
 
 def _as_aligned(

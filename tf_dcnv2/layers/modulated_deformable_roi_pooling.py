@@ -30,6 +30,8 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
     Args:
         output_size: bins an RoI, an integer or a pair (P, Q).
         mask_scale: largest modulation. 1 is the paper's; with 2 the layer starts as exactly `RoIAlign`.
+        mask_branch: whether the modulation has a branch of its own, with one hidden layer, as in mmdetection, instead
+            of being predicted with the offsets.
         **kwargs: `name`, `dtype`, `trainable`, as for `DeformableRoIPooling`, which describes the other arguments too.
 
     Call arguments and output shape: those of `RoIAlign`.
@@ -48,8 +50,11 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
         spatial_scale: float | Sequence[float],
         sampling_ratio: int = 2,
         aligned: bool = True,
+        convention: str = "aligned",
         gamma: float = 0.1,
         hidden_units: int = 1024,
+        branch_per_level: bool = False,
+        mask_branch: bool = False,
         mask_scale: float = 1.0,
         kernel_regularizer: Regularizer = None,
         branch_dtypes: Sequence[DTypePolicy] | None = None,
@@ -61,8 +66,11 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
             spatial_scale=spatial_scale,
             sampling_ratio=sampling_ratio,
             aligned=aligned,
+            convention=convention,
             gamma=gamma,
             hidden_units=hidden_units,
+            branch_per_level=branch_per_level,
+            mask_branch=mask_branch,
             kernel_regularizer=kernel_regularizer,
             branch_dtypes=branch_dtypes,
             implementation=implementation,
@@ -75,4 +83,4 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments in the form that Keras saves and `from_config` takes."""
-        return {**super().get_config(), "mask_scale": self.mask_scale}
+        return {**super().get_config(), "mask_branch": self.mask_branch, "mask_scale": self.mask_scale}
