@@ -2,54 +2,88 @@
 
 import numpy as np
 
-_STAGES = {"layer1": (8, 1), "layer2": (8, 1), "layer3": (8, 1), "layer4": (8, 1)}
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+class _Weights(dict):
+    """A state dict to which layers are added by name."""
+
+    def __init__(self, seed: int):
+        self._rng = np.random.default_rng(seed)
+
+    def layer(self, name: str, *shape: int, bias: bool = True) -> None:
+        """A convolution (O, I, kh, kw) or fully connected layer (O, I) that keeps the scale of its input."""
+        fan_in = int(np.prod(shape[1:]))
+        self[f"{name}.weight"] = (self._rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+        if bias:
+            self[f"{name}.bias"] = 0.1 * self._rng.standard_normal(shape[0]).astype(np.float32)
+
+    def norm(self, name: str, channels: int) -> None:
+        """A frozen batch normalisation that changes nothing."""
+        self[f"{name}.weight"] = np.ones(channels, np.float32)
+        self[f"{name}.bias"] = np.zeros(channels, np.float32)
+        self[f"{name}.running_mean"] = np.zeros(channels, np.float32)
+        self[f"{name}.running_var"] = np.ones(channels, np.float32)
+
+    def resnet(self, prefix: str) -> None:
+        """One block of width 8 in each stage."""
+        self.layer(f"{prefix}conv1", 8, 3, 7, 7, bias=False)
+        self.norm(f"{prefix}bn1", 8)
+        channels = 8
+        for stage in _STAGES:
+            name = f"{prefix}{stage}.0"
+            self.layer(f"{name}.conv1", 8, channels, 1, 1, bias=False)
+            self.layer(f"{name}.conv2", 8, 8, 3, 3, bias=False)
+            self.layer(f"{name}.conv3", 32, 8, 1, 1, bias=False)
+            for number, size in ((1, 8), (2, 8), (3, 32)):
+                self.norm(f"{name}.bn{number}", size)
+            self.layer(f"{name}.downsample.0", 32, channels, 1, 1, bias=False)
+            self.norm(f"{name}.downsample.1", 32)
+            channels = 32
 
 
 def torchvision_weights(num_classes: int = 3, masks: bool = True, seed: int = 0) -> dict[str, np.ndarray]:
     """The state dict of a Mask or Faster R-CNN as today's torchvision names it, with frozen normalisation."""
-    rng = np.random.default_rng(seed)
-    weights: dict[str, np.ndarray] = {}
-
-    def layer(name: str, *shape: int, bias: bool = True) -> None:
-        fan_in = int(np.prod(shape[1:]))
-        weights[f"{name}.weight"] = (rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
-        if bias:
-            weights[f"{name}.bias"] = 0.1 * rng.standard_normal(shape[0]).astype(np.float32)
-
-    def norm(name: str, channels: int) -> None:
-        weights[f"{name}.weight"] = np.ones(channels, np.float32)
-        weights[f"{name}.bias"] = np.zeros(channels, np.float32)
-        weights[f"{name}.running_mean"] = np.zeros(channels, np.float32)
-        weights[f"{name}.running_var"] = np.ones(channels, np.float32)
-
-    layer("backbone.body.conv1", 8, 3, 7, 7, bias=False)
-    norm("backbone.body.bn1", 8)
-    channels = 8
-    for stage, (width, depth) in _STAGES.items():
-        for block in range(depth):
-            name = f"backbone.body.{stage}.{block}"
-            layer(f"{name}.conv1", width, channels, 1, 1, bias=False)
-            layer(f"{name}.conv2", width, width, 3, 3, bias=False)
-            layer(f"{name}.conv3", 4 * width, width, 1, 1, bias=False)
-            for number, size in ((1, width), (2, width), (3, 4 * width)):
-                norm(f"{name}.bn{number}", size)
-            if block == 0:
-                layer(f"{name}.downsample.0", 4 * width, channels, 1, 1, bias=False)
-                norm(f"{name}.downsample.1", 4 * width)
-            channels = 4 * width
+    weights = _Weights(seed)
+    weights.resnet("backbone.body.")
     for level in range(4):
-        layer(f"backbone.fpn.inner_blocks.{level}.0", 16, 32, 1, 1)
-        layer(f"backbone.fpn.layer_blocks.{level}.0", 16, 16, 3, 3)
-    layer("rpn.head.conv.0.0", 16, 16, 3, 3)
-    layer("rpn.head.cls_logits", 3, 16, 1, 1)
-    layer("rpn.head.bbox_pred", 12, 16, 1, 1)
-    layer("roi_heads.box_head.fc6", 32, 16 * 49)
-    layer("roi_heads.box_head.fc7", 32, 32)
-    layer("roi_heads.box_predictor.cls_score", num_classes + 1, 32)
-    layer("roi_heads.box_predictor.bbox_pred", 4 * (num_classes + 1), 32)
+        weights.layer(f"backbone.fpn.inner_blocks.{level}.0", 16, 32, 1, 1)
+        weights.layer(f"backbone.fpn.layer_blocks.{level}.0", 16, 16, 3, 3)
+    weights.layer("rpn.head.conv.0.0", 16, 16, 3, 3)
+    weights.layer("rpn.head.cls_logits", 3, 16, 1, 1)
+    weights.layer("rpn.head.bbox_pred", 12, 16, 1, 1)
+    weights.layer("roi_heads.box_head.fc6", 32, 16 * 49)
+    weights.layer("roi_heads.box_head.fc7", 32, 32)
+    weights.layer("roi_heads.box_predictor.cls_score", num_classes + 1, 32)
+    weights.layer("roi_heads.box_predictor.bbox_pred", 4 * (num_classes + 1), 32)
     if masks:
         for number in range(2):
-            layer(f"roi_heads.mask_head.{number}.0", 16, 16, 3, 3)
-        layer("roi_heads.mask_predictor.conv5_mask", 16, 16, 2, 2)
-        layer("roi_heads.mask_predictor.mask_fcn_logits", num_classes + 1, 16, 1, 1)
-    return weights
+            weights.layer(f"roi_heads.mask_head.{number}.0", 16, 16, 3, 3)
+        weights.layer("roi_heads.mask_predictor.conv5_mask", 16, 16, 2, 2)
+        weights.layer("roi_heads.mask_predictor.mask_fcn_logits", num_classes + 1, 16, 1, 1)
+    return dict(weights)
+
+
+def mmdetection_weights(num_classes: int = 3, pooling: str = "none", seed: int = 0) -> dict[str, np.ndarray]:
+    """The state dict of a Faster R-CNN as mmdetection names it, with deformable RoI pooling "v1" or "v2" or without."""
+    weights = _Weights(seed)
+    weights.resnet("backbone.")
+    for level in range(4):
+        weights.layer(f"neck.lateral_convs.{level}.conv", 16, 32, 1, 1)
+        weights.layer(f"neck.fpn_convs.{level}.conv", 16, 16, 3, 3)
+    weights.layer("rpn_head.rpn_conv", 16, 16, 3, 3)
+    weights.layer("rpn_head.rpn_cls", 3, 16, 1, 1)
+    weights.layer("rpn_head.rpn_reg", 12, 16, 1, 1)
+    for level in range(4 if pooling != "none" else 0):
+        layer = f"roi_head.bbox_roi_extractor.roi_layers.{level}"
+        weights.layer(f"{layer}.offset_fc.0", 24, 16 * 49)
+        weights.layer(f"{layer}.offset_fc.2", 24, 24)
+        weights.layer(f"{layer}.offset_fc.4", 2 * 49, 24)
+        if pooling == "v2":
+            weights.layer(f"{layer}.mask_fc.0", 24, 16 * 49)
+            weights.layer(f"{layer}.mask_fc.2", 49, 24)
+    weights.layer("roi_head.bbox_head.shared_fcs.0", 32, 16 * 49)
+    weights.layer("roi_head.bbox_head.shared_fcs.1", 32, 32)
+    weights.layer("roi_head.bbox_head.fc_cls", num_classes + 1, 32)
+    weights.layer("roi_head.bbox_head.fc_reg", 4 * num_classes, 32)
+    return dict(weights)

@@ -180,6 +180,11 @@ class BoxHeadConfig(Settings):
         pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
         pool_size: bins per side.
         pool_branch_units: width of the pooling layer's own offset branch.
+        pool_branch_per_level: whether deformable pooling has such a branch for each level, as in mmdetection.
+        pool_mask_branch: whether the modulation of "v2" has a branch of its own, with one hidden layer, as in
+            mmdetection.
+        pool_convention: where deformable pooling has its bins: "aligned", as RoIAlign, or "mxnet", as the original
+            implementation; see `tf_dcnv2.ops.deform_roi_pool`.
         sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
         aligned: whether RoIs are shifted by half a feature pixel, so that pixels are sampled at their centres.
         units: width of the two fully connected layers.
@@ -199,6 +204,9 @@ class BoxHeadConfig(Settings):
     pooling: Deformation = "none"
     pool_size: PositiveInt = 7
     pool_branch_units: PositiveInt = 1024
+    pool_branch_per_level: bool = False
+    pool_mask_branch: bool = False
+    pool_convention: Literal["aligned", "mxnet"] = "aligned"
     sampling_ratio: NonNegativeInt = 2
     aligned: bool = True
     units: PositiveInt = 1024
@@ -214,6 +222,10 @@ class BoxHeadConfig(Settings):
     delta_limits: Literal["above", "both"] = "above"
     class_agnostic: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_pooling(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class MaskHeadConfig(Settings):
@@ -223,6 +235,9 @@ class MaskHeadConfig(Settings):
         pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
         pool_size: bins per side; masks have twice as many pixels per side.
         pool_branch_units: width of the pooling layer's own offset branch.
+        pool_branch_per_level: as in `BoxHeadConfig`, like the next two.
+        pool_mask_branch: see above.
+        pool_convention: see above.
         sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
         aligned: whether RoIs are shifted by half a feature pixel, so that pixels are sampled at their centres.
         convolutions: number of 3x3 convolutions.
@@ -233,11 +248,39 @@ class MaskHeadConfig(Settings):
     pooling: Deformation = "none"
     pool_size: PositiveInt = 14
     pool_branch_units: PositiveInt = 1024
+    pool_branch_per_level: bool = False
+    pool_mask_branch: bool = False
+    pool_convention: Literal["aligned", "mxnet"] = "aligned"
     sampling_ratio: NonNegativeInt = 2
     aligned: bool = True
     convolutions: NonNegativeInt = 4
     channels: PositiveInt = 256
     whole_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_pooling(self)
+
+
+def _check_pooling(config: BoxHeadConfig | MaskHeadConfig) -> None:
+    """Refuses settings of a branch that the pooling has not, or of bins that it cannot have."""
+    config._require(
+        config.pooling != "none" or not config.pool_branch_per_level,
+        "pool_branch_per_level",
+        "False with pooling='none', which has no branch",
+    )
+    config._require(
+        config.pooling == "v2" or not config.pool_mask_branch,
+        "pool_mask_branch",
+        f"False unless pooling='v2', which has a modulation (pooling={config.pooling!r})",
+    )
+    config._require(
+        config.pool_convention == "aligned"
+        or (config.pooling != "none" and config.aligned and config.sampling_ratio > 0),
+        "pool_convention",
+        "'aligned' unless pooling is deformable, aligned=True and sampling_ratio at least 1 "
+        f"(pooling={config.pooling!r}, aligned={config.aligned}, sampling_ratio={config.sampling_ratio})",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

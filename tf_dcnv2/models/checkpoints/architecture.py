@@ -33,8 +33,10 @@ def settings_from_shapes(weights: Mapping[str, np.ndarray], project: Project) ->
         "box_head.units": units,
         "box_head.pool_size": _side(flat, neck_channels),
         "box_head.class_agnostic": _shape(weights, "box_head/regressor/kernel")[0] == 4,
+        **_pooling(weights, "box_head"),
     }
     if "mask_head/classifier/kernel" in weights:
+        settings |= _pooling(weights, "mask_head")
         settings["mask_head.convolutions"] = _count(weights, r"mask_head/conv\d+/kernel")
         settings["mask_head.channels"] = _shape(weights, "mask_head/upsampling/kernel")[1]
     return settings
@@ -82,6 +84,20 @@ def _deformation(branches: Mapping[int, int]) -> Settings:
         "backbone.dcn": kind,
         "backbone.dcn_stages": tuple(branches),
         "backbone.deformable_groups": number // each,
+    }
+
+
+def _pooling(weights: Mapping[str, np.ndarray], head: str) -> Settings:
+    """How the bins of a head are moved and weighted, from the branches of its RoI pooling."""
+    branch = f"{head}/pooling/offset_branch_0/hidden_1/kernel"
+    if branch not in weights:
+        return {f"{head}.pooling": "none"}
+    is_modulated = f"{head}/pooling/mask_branch_0/hidden_1/kernel" in weights
+    return {
+        f"{head}.pooling": "v2" if is_modulated else "v1",
+        f"{head}.pool_branch_units": _shape(weights, branch)[0],
+        f"{head}.pool_branch_per_level": True,
+        f"{head}.pool_mask_branch": is_modulated,
     }
 
 

@@ -204,7 +204,6 @@ def _from_mmdetection(entry: _Entries) -> Settings:
     entry.require("model.backbone.type", "ResNet", "ResNeXt")
     entry.require("model.neck.type", "FPN")
     entry.require("model.roi_head.type", "StandardRoIHead")
-    entry.require("model.roi_head.bbox_roi_extractor.roi_layer.type", "RoIAlign")
     anchors, rpn, rcnn = "model.rpn_head.anchor_generator", "model.test_cfg.rpn", "model.test_cfg.rcnn"
     train_rpn = "model.train_cfg.rpn_proposal"
     scales, strides = entry(f"{anchors}.scales"), entry(f"{anchors}.strides")
@@ -234,14 +233,44 @@ def _from_mmdetection(entry: _Entries) -> Settings:
         "rpn.nms_iou": entry(f"{rpn}.nms.iou_threshold"),
         "rpn.smallest_side": entry(f"{rpn}.min_bbox_size"),
         "rpn.box_loss_beta": _beta(entry("model.rpn_head.loss_bbox")),
-        "box_head.sampling_ratio": entry("model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio"),
+        **_mmdetection_pooling(entry, "model.roi_head.bbox_roi_extractor.roi_layer", "box_head"),
         "box_head.box_weights": None if stds is None else tuple(1.0 / stds[index] for index in (1, 0, 3, 2)),
         "box_head.box_loss_beta": _beta(entry("model.roi_head.bbox_head.loss_bbox")),
         "box_head.score_threshold": entry(f"{rcnn}.score_thr"),
         "box_head.nms_iou": entry(f"{rcnn}.nms.iou_threshold"),
         "box_head.max_detections": entry(f"{rcnn}.max_per_img"),
-        "mask_head.sampling_ratio": entry("model.roi_head.mask_roi_extractor.roi_layer.sampling_ratio"),
+        **_mmdetection_pooling(entry, "model.roi_head.mask_roi_extractor.roi_layer", "mask_head"),
         **_mmdetection_size(entry("test_pipeline") or []),
+    }
+
+
+# Kind of layer, as mmcv and as mmdetection's first releases call it -> kind of pooling.
+_ROI_LAYERS = {"RoIAlign": "none", "DeformRoIPoolPack": "v1", "ModulatedDeformRoIPoolPack": "v2"}
+_FIRST_ROI_LAYERS = {"DeformRoIPoolingPack": "v1", "ModulatedDeformRoIPoolingPack": "v2"}
+
+
+def _mmdetection_pooling(entry: _Entries, layer: str, head: str) -> Settings:
+    """The settings of a head from those of its RoI pooling `layer`."""
+    kind = entry(f"{layer}.type")
+    if kind is None:
+        return {}
+    entry.require(f"{layer}.type", *_ROI_LAYERS, *_FIRST_ROI_LAYERS)
+    if kind in _FIRST_ROI_LAYERS:
+        # Their bins are those of the original implementation, with four samples by four.
+        entry.require(f"{layer}.group_size", 1)
+        entry.require(f"{layer}.no_trans", False)
+        entry.require(f"{layer}.trans_std", 0.1)
+        samples = entry(f"{layer}.sample_per_part") or 4
+        return {
+            f"{head}.pooling": _FIRST_ROI_LAYERS[kind],
+            f"{head}.pool_convention": "mxnet",
+            f"{head}.sampling_ratio": samples,
+        }
+    entry.require(f"{layer}.gamma", 0.1)
+    return {
+        f"{head}.pooling": _ROI_LAYERS[kind],
+        f"{head}.sampling_ratio": entry(f"{layer}.sampling_ratio") or 0,
+        f"{head}.aligned": entry(f"{layer}.aligned"),
     }
 
 

@@ -86,6 +86,19 @@ TORCHVISION = Project(
     ignored=_COUNTER,
 )
 
+
+def _mmdetection_pooling(extractor: str, head: str) -> dict[str, str]:
+    """The branches of deformable RoI pooling, which every level has for itself."""
+    layers = rf"roi_head\.{extractor}_roi_extractor\.roi_layers\.(\d)"
+    return {
+        rf"{layers}\.offset_fc\.0": f"{head}/pooling/offset_branch_{{0}}/hidden_1",
+        rf"{layers}\.offset_fc\.2": f"{head}/pooling/offset_branch_{{0}}/hidden_2",
+        rf"{layers}\.offset_fc\.4": f"{head}/pooling/offset_branch_{{0}}/predictor",
+        rf"{layers}\.mask_fc\.0": f"{head}/pooling/mask_branch_{{0}}/hidden_1",
+        rf"{layers}\.mask_fc\.2": f"{head}/pooling/mask_branch_{{0}}/predictor",
+    }
+
+
 MMDETECTION = Project(
     name="mmdetection",
     anchor=r"neck\.lateral_convs\.0\.conv\.weight",
@@ -104,6 +117,8 @@ MMDETECTION = Project(
         r"roi_head\.mask_head\.convs\.(\d)\.conv": "mask_head/conv{next}",
         r"roi_head\.mask_head\.upsample": "mask_head/upsampling",
         r"roi_head\.mask_head\.conv_logits": "mask_head/classifier",
+        **_mmdetection_pooling("bbox", "box_head"),
+        **_mmdetection_pooling("mask", "mask_head"),
     },
     ignored=_COUNTER,
 )

@@ -18,6 +18,8 @@ _R101: Settings = {"backbone.depths": (3, 4, 23, 3)}
 _X101: Settings = {**_R101, "backbone.groups": 32, "backbone.width_per_group": 4}
 _DCONV: Settings = {"backbone.dcn": "v1", "backbone.dcn_stages": (3, 4, 5)}
 _MDCONV: Settings = {"backbone.dcn": "v2", "backbone.dcn_stages": (3, 4, 5)}
+_DPOOL: Settings = {"box_head.pooling": "v1", "box_head.pool_branch_per_level": True}
+_MDPOOL: Settings = {**_DPOOL, "box_head.pooling": "v2", "box_head.pool_mask_branch": True}
 
 _PRESETS: dict[str, tuple[Project, Settings]] = {
     "torchvision/fasterrcnn_resnet50_fpn": (TORCHVISION, {}),
@@ -35,6 +37,8 @@ _PRESETS: dict[str, tuple[Project, Settings]] = {
         MMDETECTION,
         {**_MDCONV, "backbone.deformable_groups": 4},
     ),
+    "mmdet/faster-rcnn_r50_fpn_dpool_1x_coco": (MMDETECTION, _DPOOL),
+    "mmdet/faster-rcnn_r50_fpn_mdpool_1x_coco": (MMDETECTION, _MDPOOL),
     "mmdet/faster-rcnn_r101_fpn_dconv-c3-c5_1x_coco": (MMDETECTION, {**_DCONV, **_R101}),
     "mmdet/faster-rcnn_x101-32x4d_fpn_dconv-c3-c5_1x_coco": (MMDETECTION, {**_DCONV, **_X101}),
     "mmdet/mask-rcnn_r50_fpn_1x_coco": (MMDETECTION, _MASK),

@@ -25,8 +25,7 @@ class RoIHead(keras.layers.Layer):
         num_classes: without background.
         strides: pixels per cell of each RoI feature level: `neck.strides["roi"]`.
         in_channels: channels of every level: `neck.channels["roi"]`.
-        config: the head's settings, or leave it out and give its fields by keyword; `pooling`, `pool_size` and
-            `pool_branch_units` count here.
+        config: the head's settings, or leave it out and give its fields by keyword; those of the pooling count here.
         canonical_size: side in pixels of a RoI that is pooled from level 4; half the side, one level finer.
         kernel_regularizer: of every kernel, those of the pooling's offset branch included.
     """
@@ -72,8 +71,15 @@ class RoIHead(keras.layers.Layer):
         }
         if self.config.pooling == "none":
             return RoIAlign(**arguments)
-        kind = DeformableRoIPooling if self.config.pooling == "v1" else ModulatedDeformableRoIPooling
-        return kind(hidden_units=self.config.pool_branch_units, kernel_regularizer=self.kernel_regularizer, **arguments)
+        arguments |= {
+            "convention": self.config.pool_convention,
+            "hidden_units": self.config.pool_branch_units,
+            "branch_per_level": self.config.pool_branch_per_level,
+            "kernel_regularizer": self.kernel_regularizer,
+        }
+        if self.config.pooling == "v1":
+            return DeformableRoIPooling(**arguments)
+        return ModulatedDeformableRoIPooling(mask_branch=self.config.pool_mask_branch, **arguments)
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
