@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tests.support import torch_files
-from tests.support.torch_detectors import torchvision_weights
+from tests.support.torch_detectors import mmdetection_weights, torchvision_weights
 from tf_dcnv2_cli import main
 from tf_dcnv2_cli.trained import load_trained
 
@@ -41,15 +41,55 @@ def test_what_is_there_is_not_replaced(checkpoint, tmp_path, capsys):
     assert "holds a detector already" in capsys.readouterr().err
 
 
+VIT = {"blocks.0.attn.qkv.weight": np.zeros([12, 4], np.float32)}
+FIRST_MMDETECTION = {name.replace("roi_head.", ""): value for name, value in mmdetection_weights().items()}
+CODE = {"state_dict": {}, "attack": torch_files.Call("posix", "system", "true")}
+
+
+def write(content, path):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch_files.save(content, path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "truncated, damaged, or no checkpoint"), (b"cposix\nsystem\n(S'true'\ntR.", "names posix.system")],
-    ids=["empty", "code"],
+    [
+        (b"", "truncated, damaged, or no checkpoint"),
+        (b"cposix\nsystem\n(S'true'\ntR.", "names posix.system"),
+        (CODE, "names posix.system"),
+        (VIT, "blocks.0.attn.qkv.weight"),
+        (FIRST_MMDETECTION, "those of mmdetection 1"),
+    ],
+    ids=["empty", "pickle with code", "archive with code", "vit", "mmdetection 1"],
 )
 def test_a_file_that_is_none_leaves_nothing_behind(tmp_path, capsys, content, message):
-    (tmp_path / "model.pth").write_bytes(content)
-    output = tmp_path / "run"
-    assert main(["import", str(tmp_path / "model.pth"), "--output", str(output)]) != 0
+    write(content, tmp_path / "model.pth")
+    assert_refused(tmp_path, capsys, message)
+
+
+def test_a_truncated_file_leaves_nothing_behind(checkpoint, tmp_path, capsys):
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    assert_refused(tmp_path, capsys, "truncated")
+
+
+def test_a_configuration_of_other_classes_leaves_nothing_behind(tmp_path, capsys):
+    write(mmdetection_weights(num_classes=3), tmp_path / "model.pth")
+    (tmp_path / "config.py").write_text("model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))\n")
+    options = ["--config", str(tmp_path / "config.py")]
+    assert_refused(tmp_path, capsys, "number of classes is 80, that of the weights 3", *options)
+
+
+def test_settings_that_do_not_fit_the_weights_leave_nothing_behind(checkpoint, tmp_path, capsys):
+    assert_refused(tmp_path, capsys, "box_head/fc1/kernel has the shape", "--set", "box_head.units=64")
+    assert_refused(tmp_path, capsys, "Unknown setting 'short_sid'", "--set", "short_sid=64")
+
+
+def assert_refused(tmp_path, capsys, message, *options):
+    """The command says why in one line, and writes nothing."""
+    before = sorted(tmp_path.iterdir())
+    assert main(["import", str(tmp_path / "model.pth"), "--output", str(tmp_path / "run"), *options]) != 0
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]
-    assert not output.exists()
+    assert sorted(tmp_path.iterdir()) == before

@@ -18,6 +18,14 @@ class _Weights(dict):
         if bias:
             self[f"{name}.bias"] = 0.1 * self._rng.standard_normal(shape[0]).astype(np.float32)
 
+    def any_norm(self, name: str, channels: int) -> None:
+        """A batch normalisation that was trained, with small variances so that its epsilon counts."""
+        self[f"{name}.weight"] = self._rng.uniform(0.5, 1.5, channels).astype(np.float32)
+        self[f"{name}.bias"] = 0.1 * self._rng.standard_normal(channels).astype(np.float32)
+        self[f"{name}.running_mean"] = 0.1 * self._rng.standard_normal(channels).astype(np.float32)
+        self[f"{name}.running_var"] = self._rng.uniform(1e-4, 2, channels).astype(np.float32)
+        self[f"{name}.num_batches_tracked"] = np.array(100, np.int64)
+
     def norm(self, name: str, channels: int) -> None:
         """A frozen batch normalisation that changes nothing."""
         self[f"{name}.weight"] = np.ones(channels, np.float32)
@@ -61,6 +69,33 @@ def torchvision_weights(num_classes: int = 3, masks: bool = True, seed: int = 0)
             weights.layer(f"roi_heads.mask_head.{number}.0", 16, 16, 3, 3)
         weights.layer("roi_heads.mask_predictor.conv5_mask", 16, 16, 2, 2)
         weights.layer("roi_heads.mask_predictor.mask_fcn_logits", num_classes + 1, 16, 1, 1)
+    return dict(weights)
+
+
+def torchvision_v2_weights(num_classes: int = 3) -> dict[str, np.ndarray]:
+    """The state dict of a `maskrcnn_resnet50_fpn_v2`: two convolutions in the RPN, four normalised in each head."""
+    weights = _Weights(seed=0)
+    weights.resnet("backbone.body.")
+    for level in range(4):
+        weights.layer(f"backbone.fpn.inner_blocks.{level}.0", 16, 32, 1, 1, bias=False)
+        weights.any_norm(f"backbone.fpn.inner_blocks.{level}.1", 16)
+        weights.layer(f"backbone.fpn.layer_blocks.{level}.0", 16, 16, 3, 3, bias=False)
+        weights.any_norm(f"backbone.fpn.layer_blocks.{level}.1", 16)
+    for number in range(2):
+        weights.layer(f"rpn.head.conv.{number}.0", 16, 16, 3, 3)
+    weights.layer("rpn.head.cls_logits", 3, 16, 1, 1)
+    weights.layer("rpn.head.bbox_pred", 12, 16, 1, 1)
+    for number, channels in enumerate((16, 24, 24, 24)):
+        weights.layer(f"roi_heads.box_head.{number}.0", 24, channels, 3, 3, bias=False)
+        weights.any_norm(f"roi_heads.box_head.{number}.1", 24)
+    weights.layer("roi_heads.box_head.5", 32, 24 * 49)
+    weights.layer("roi_heads.box_predictor.cls_score", num_classes + 1, 32)
+    weights.layer("roi_heads.box_predictor.bbox_pred", 4 * (num_classes + 1), 32)
+    for number, channels in enumerate((16, 20, 20, 20)):
+        weights.layer(f"roi_heads.mask_head.{number}.0", 20, channels, 3, 3, bias=False)
+        weights.any_norm(f"roi_heads.mask_head.{number}.1", 20)
+    weights.layer("roi_heads.mask_predictor.conv5_mask", 20, 20, 2, 2)
+    weights.layer("roi_heads.mask_predictor.mask_fcn_logits", num_classes + 1, 20, 1, 1)
     return dict(weights)
 
 

@@ -44,4 +44,5 @@ def _build_neck(config: NeckConfig, backbone: ResNetBackbone, regularizer: Any) 
     arguments = {"channels": config.channels, "kernel_regularizer": regularizer, "name": "neck"}
     if config.kind == "c5":
         return C5Neck(backbone.strides, backbone.channels, **arguments)
-    return FeaturePyramid(backbone.strides, backbone.channels, levels=config.levels, **arguments)
+    arguments |= {"levels": config.levels, "norm": config.norm, "norm_epsilon": config.norm_epsilon}
+    return FeaturePyramid(backbone.strides, backbone.channels, **arguments)

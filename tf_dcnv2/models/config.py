@@ -24,6 +24,7 @@ from tf_dcnv2.data.images.resizing import Resizing
 
 Deformation = Literal["none", "v1", "v2"]
 Normalization = Literal["frozen_batch", "batch", "group"]
+FixedNormalization = Literal["none", "frozen_batch"]  # of neck and heads
 IntersectionOverUnion = Annotated[float, Range(above=0, maximum=1)]
 PerStage = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]  # of stages 2 to 5
 Intensity = Annotated[float, Range(0, 255)]
@@ -111,15 +112,21 @@ class NeckConfig(Settings):
         levels: pyramid levels of "fpn", e.g. (2, 3, 4, 5, 6); level l has stride 2**l.
         canonical_size: side in pixels of a RoI that is pooled from level 4; half the side, one level finer. 224 in
             the FPN paper; less for small images, whose objects would otherwise all use the finest level.
+        norm: what follows each convolution of "fpn": nothing, which then has a bias, or a batch normalisation that does
+            not train, as in torchvision's second versions.
+        norm_epsilon: added to its variances.
     """
 
     kind: Literal["c5", "fpn"] = "c5"
     channels: PositiveInt = 256
     levels: Annotated[tuple[Annotated[int, Range(2, 6)], ...], MinLength(1)] = (2, 3, 4, 5, 6)
     canonical_size: PositiveFloat = 224.0
+    norm: FixedNormalization = "none"
+    norm_epsilon: NonNegativeFloat = 1e-5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require(self.norm == "none" or self.kind == "fpn", "norm", "'none' with kind='c5'")
         consecutive = tuple(range(self.levels[0], self.levels[0] + len(self.levels)))
         self._require(self.levels == consecutive, "levels", "consecutive levels")
 
@@ -174,7 +181,7 @@ class RPNConfig(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class BoxHeadConfig(Settings):
-    """Fast R-CNN head: RoI pooling, two fully connected layers, classes and class-specific boxes.
+    """Fast R-CNN head: RoI pooling, convolutions if any, fully connected layers, classes and class-specific boxes.
 
     Attributes:
         pooling: "none" is RoIAlign, "v1" deformable, "v2" modulated deformable RoI pooling (paper eq. 2).
@@ -187,7 +194,12 @@ class BoxHeadConfig(Settings):
             implementation; see `tf_dcnv2.ops.deform_roi_pool`.
         sampling_ratio: samples a bin and axis; 0 takes as many as the bin has feature pixels.
         aligned: whether RoIs are shifted by half a feature pixel, so that pixels are sampled at their centres.
-        units: width of the two fully connected layers.
+        convolutions: number of 3x3 convolutions between the pooling and the fully connected layers.
+        conv_channels: of each of them.
+        norm: what follows each of them, as in `NeckConfig`.
+        norm_epsilon: added to its variances.
+        fully_connected: number of fully connected layers.
+        units: width of each of them.
         samples: RoIs per image that enter the loss.
         positive_fraction: part of these, at most, that are objects.
         positive_iou: overlap from which a RoI is an object.
@@ -209,6 +221,11 @@ class BoxHeadConfig(Settings):
     pool_convention: Literal["aligned", "mxnet"] = "aligned"
     sampling_ratio: NonNegativeInt = 2
     aligned: bool = True
+    convolutions: NonNegativeInt = 0
+    conv_channels: PositiveInt = 256
+    norm: FixedNormalization = "none"
+    norm_epsilon: NonNegativeFloat = 1e-5
+    fully_connected: Annotated[int, Range(1, 2)] = 2
     units: PositiveInt = 1024
     samples: PositiveInt = 512
     positive_fraction: Annotated[float, Range(above=0, maximum=1)] = 0.25
@@ -242,6 +259,8 @@ class MaskHeadConfig(Settings):
         aligned: whether RoIs are shifted by half a feature pixel, so that pixels are sampled at their centres.
         convolutions: number of 3x3 convolutions.
         channels: of each of them, and of the upsampling.
+        norm: what follows each of them, as in `NeckConfig`.
+        norm_epsilon: added to its variances.
         whole_pixels: whether masks are pasted to whole pixels, see `tf_dcnv2.evaluation.paste_mask`.
     """
 
@@ -255,6 +274,8 @@ class MaskHeadConfig(Settings):
     aligned: bool = True
     convolutions: NonNegativeInt = 4
     channels: PositiveInt = 256
+    norm: FixedNormalization = "none"
+    norm_epsilon: NonNegativeFloat = 1e-5
     whole_pixels: bool = False
 
     def __post_init__(self) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_dcnv2.models.config import NeckConfig
+from tf_dcnv2.models.config import FixedNormalization, NeckConfig
+from tf_dcnv2.models.normalization import make_normalization
 
 
 class Neck(keras.layers.Layer):
@@ -121,6 +122,8 @@ class FeaturePyramid(Neck):
         in_channels: channels of these levels.
         channels: of every level of the pyramid.
         levels: consecutive levels between 2 and 6, such as (2, 3, 4, 5, 6). P6 is every second cell of P5.
+        norm: what follows each convolution: "none", or "frozen_batch", see `NeckConfig`.
+        norm_epsilon: added to its variances.
         kernel_regularizer: of all kernels.
 
     Example:
@@ -136,10 +139,15 @@ class FeaturePyramid(Neck):
         in_channels: Mapping[str, int],
         *,
         levels: Sequence[int] = (2, 3, 4, 5, 6),
+        norm: FixedNormalization = "none",
+        norm_epsilon: float = 1e-5,
         **kwargs: Any,
     ):
         super().__init__(in_strides, in_channels, **kwargs)
-        self.levels = NeckConfig(kind="fpn", channels=self.out_channels, levels=tuple(levels)).levels
+        config = NeckConfig(
+            kind="fpn", channels=self.out_channels, levels=tuple(levels), norm=norm, norm_epsilon=norm_epsilon
+        )
+        self.levels, self.norm, self.norm_epsilon = config.levels, config.norm, config.norm_epsilon
         self._lateral_levels = [level for level in self.levels if level <= 5]
         self._require_levels([f"C{level}" for level in self._lateral_levels])
         wrong = {f"C{n}": in_strides[f"C{n}"] for n in self._lateral_levels if in_strides[f"C{n}"] != 2**n}
@@ -148,8 +156,18 @@ class FeaturePyramid(Neck):
                 "FeaturePyramid needs a backbone whose level C{l} has a stride of 2**l pixels, which a dilated stage "
                 f"has not. Received: {wrong}"
             )
-        self._laterals = [self._convolution(1, f"lateral{level}") for level in self._lateral_levels]
-        self._outputs = [self._convolution(3, f"p{level}") for level in self._lateral_levels]
+        self._laterals, self._lateral_norms = self._convolutions(1, "lateral")
+        self._outputs, self._output_norms = self._convolutions(3, "p")
+
+    def _convolutions(self, size: int, name: str) -> tuple[list[keras.layers.Layer], list[keras.layers.Layer]]:
+        """A convolution for each level, and what normalises its output."""
+        names = [f"{name}{level}" for level in self._lateral_levels]
+        convolutions = [self._convolution(size, one, use_bias=self.norm == "none") for one in names]
+        if self.norm == "none":
+            return convolutions, [keras.layers.Identity(dtype=self.dtype_policy) for _ in names]
+        arguments = {"epsilon": self.norm_epsilon, "dtype": self.dtype_policy}
+        norms = [make_normalization(self.norm, self.out_channels, name=f"{one}_norm", **arguments) for one in names]
+        return convolutions, norms
 
     @property
     def strides(self) -> dict[str, tuple[int, ...]]:
@@ -166,24 +184,36 @@ class FeaturePyramid(Neck):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
-        for level, lateral, output in zip(self._lateral_levels, self._laterals, self._outputs, strict=True):
+        for level, lateral in zip(self._lateral_levels, self._laterals, strict=True):
             lateral.build((None, None, None, self.in_channels[f"C{level}"]))
-            output.build((None, None, None, self.out_channels))
+        for layer in (*self._outputs, *self._lateral_norms, *self._output_norms):
+            layer.build((None, None, None, self.out_channels))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, list[tf.Tensor]]:
         """The pyramid levels for the RPN and for the RoI heads, from the levels of a backbone by name."""
-        merged = [
-            lateral(features[f"C{level}"]) for level, lateral in zip(self._lateral_levels, self._laterals, strict=True)
-        ]
+        inputs = [features[f"C{level}"] for level in self._lateral_levels]
+        merged = _normalized(self._laterals, self._lateral_norms, inputs)
         for index in reversed(range(len(merged) - 1)):
             merged[index] = add_enlarged(merged[index], merged[index + 1])
-        roi = [output(level) for output, level in zip(self._outputs, merged, strict=True)]
+        roi = _normalized(self._outputs, self._output_norms, merged)
         coarsest = [roi[-1][:, ::2, ::2]] if 6 in self.levels else []
         return {"rpn": roi + coarsest, "roi": roi}
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments in the form that Keras saves and `from_config` takes."""
-        return {**super().get_config(), "levels": list(self.levels)}
+        return {
+            **super().get_config(),
+            "levels": list(self.levels),
+            "norm": self.norm,
+            "norm_epsilon": self.norm_epsilon,
+        }
+
+
+def _normalized(
+    convolutions: Sequence[keras.layers.Layer], norms: Sequence[keras.layers.Layer], levels: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Each level through its convolution and what normalises that."""
+    return [norm(convolution(level)) for convolution, norm, level in zip(convolutions, norms, levels, strict=True)]
 
 
 def add_enlarged(fine: tf.Tensor, coarse: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import torch_files
 from tests.support.detectors import make_batch
-from tests.support.torch_detectors import torchvision_weights
+from tests.support.torch_detectors import mmdetection_weights, torchvision_weights
 from tf_dcnv2.models import FasterRCNN, MaskRCNN, load_preset
 from tf_dcnv2.models.checkpoints import import_detector, source_preset_names
 from tf_dcnv2.models.checkpoints.categories import COCO_CATEGORIES, categories_of
@@ -163,3 +163,93 @@ def test_safetensors(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(ValueError, match="truncated or damaged"):
         import_detector(tmp_path / "cut.safetensors")
+
+
+def test_mmdetections_first_version_is_refused_by_its_names(checkpoint):
+    weights = {name.replace("roi_head.", ""): value for name, value in mmdetection_weights().items()}
+    with pytest.raises(ValueError, match=r"model.pth: .* mmdetection 1, .*bbox_head.shared_fcs.0.weight.*background"):
+        FasterRCNN.from_checkpoint(checkpoint(weights))
+
+
+def test_mmdetections_first_version_is_refused_by_its_number_unless_the_user_knows_better(checkpoint, tmp_path):
+    path = checkpoint({"meta": {"mmdet_version": "1.2.0+unknown"}, "state_dict": mmdetection_weights()})
+    with pytest.raises(ValueError, match=r"says that mmdetection 1.2.0\+unknown wrote it, .*name its preset"):
+        import_detector(path)
+    # Files that mmdetection 2 offers, but were written before its release.
+    config = import_detector(path, preset="mmdet/faster-rcnn_r50_fpn_1x_coco").config
+    path = checkpoint({"meta": {"mmdet_version": "2.25.1"}, "state_dict": mmdetection_weights()})
+    assert import_detector(path).config == config
+
+
+def test_first_versions_boxes_are_refused_in_configurations(checkpoint, tmp_path):
+    (tmp_path / "config.py").write_text(
+        "model = dict(rpn_head=dict(bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder')))\n"
+    )
+    with pytest.raises(ValueError, match=r"rpn_head.bbox_coder.type must be .*Received: 'LegacyDelta"):
+        import_detector(checkpoint(mmdetection_weights()), config=tmp_path / "config.py")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("backbone=dict(depth=101, base_channels=8)", r"backbone.depths is \(3, 4, 23, 3\), .*weights \(1, 1, 1, 1\)"),
+        ("backbone=dict(type='ResNet')", "width of the first stage is 64, that of the weights 8"),
+        ("neck=dict(out_channels=256)", "neck.channels is 256, that of the weights 16"),
+        ("roi_head=dict(bbox_head=dict(num_classes=80))", "number of classes is 80, that of the weights 3"),
+        ("roi_head=dict(mask_head=dict(num_convs=4))", "mask head is True, that of the weights False"),
+        (
+            "backbone=dict(base_channels=8, dcn=dict(type='DCNv2'), stage_with_dcn=(False, True, True, True))",
+            r"backbone.dcn_stages is \(3, 4, 5\), that of the weights \(\)",
+        ),
+        (
+            "roi_head=dict(bbox_roi_extractor=dict(roi_layer=dict(type='DeformRoIPoolPack')))",
+            "box_head.pooling is 'v1', that of the weights 'none'",
+        ),
+    ],
+)
+def test_a_configuration_of_another_detector_is_refused(checkpoint, tmp_path, model, message):
+    config = tmp_path / "config.py"
+    config.write_text(f"model = dict({model})\n")
+    path = checkpoint(mmdetection_weights())
+    with pytest.raises(ValueError, match=rf"model.pth: .*config.py describes another detector .*{message}") as caught:
+        import_detector(path, config=config)
+    assert "\n" not in str(caught.value)
+    # The same inside the checkpoint.
+    path = checkpoint({"meta": {"cfg": config.read_text()}, "state_dict": mmdetection_weights()})
+    with pytest.raises(ValueError, match=f"configuration inside describes another detector .*{message}"):
+        import_detector(path)
+
+
+def test_deformable_stages_other_than_the_weights_are_refused(checkpoint, tmp_path):
+    weights, config = mmdetection_weights(), tmp_path / "config.py"
+    for stage in ("layer3", "layer4"):
+        weights[f"backbone.{stage}.0.conv2.conv_offset.weight"] = np.zeros([54, 8, 3, 3], np.float32)
+        weights[f"backbone.{stage}.0.conv2.conv_offset.bias"] = np.zeros(54, np.float32)
+    path = checkpoint(weights)
+
+    def imported(kind, groups, stages):
+        dcn = f"dict(type='{kind}', deform_groups={groups})"
+        config.write_text(f"model = dict(backbone=dict(base_channels=8, dcn={dcn}, stage_with_dcn={stages}))\n")
+        return import_detector(path, config=config).config.backbone
+
+    # 54 channels are three groups of the first version or two of the second, which only a configuration tells.
+    for kind, groups, expected in (("DCN", 3, "v1"), ("DCNv2", 2, "v2")):
+        backbone = imported(kind, groups, (False, False, True, True))
+        assert (backbone.dcn, backbone.dcn_stages, backbone.deformable_groups) == (expected, (4, 5), groups)
+    with pytest.raises(ValueError, match=r"backbone.dcn_stages is \(3, 4, 5\), that of the weights \(4, 5\)"):
+        imported("DCNv2", 2, (False, True, True, True))
+    with pytest.raises(ValueError, match="number of offset channels is 108, that of the weights 54"):
+        imported("DCNv2", 4, (False, False, True, True))
+
+
+def test_a_preset_of_another_detector_is_refused(checkpoint):
+    path = checkpoint(torchvision_weights(masks=False))
+    with pytest.raises(ValueError, match="'torchvision/maskrcnn_resnet50_fpn' describes another .* mask head is True"):
+        import_detector(path, preset="torchvision/maskrcnn_resnet50_fpn")
+    with pytest.raises(
+        ValueError, match="fpn_v2' describes another detector .* neck.norm is 'frozen_batch', .* 'none'"
+    ):
+        import_detector(path, preset="torchvision/fasterrcnn_resnet50_fpn_v2")
+    path = checkpoint(mmdetection_weights())
+    with pytest.raises(ValueError, match=r"backbone.dcn_stages is \(3, 4, 5\), that of the weights \(\)"):
+        import_detector(path, preset="mmdet/faster-rcnn_r50_fpn_mdconv-c3-c5_1x_coco")

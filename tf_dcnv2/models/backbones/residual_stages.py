@@ -6,8 +6,8 @@ import keras
 from keras import KerasTensor
 
 from tf_dcnv2.layers import DeformableConv2D, GroupedConv2D, ModulatedDeformableConv2D
-from tf_dcnv2.models.backbones.normalization import make_normalization
 from tf_dcnv2.models.config import BackboneConfig
+from tf_dcnv2.models.normalization import make_normalization
 
 EXPANSION = 4  # a stage's output has this many times the channels of its width
 DEFORMABLE_CONVOLUTIONS = {"v1": DeformableConv2D, "v2": ModulatedDeformableConv2D}
@@ -54,7 +54,7 @@ class ResidualStages:
 
     def _pointwise(self, x: KerasTensor, channels: int, name: str, stride: int) -> KerasTensor:
         x = keras.layers.Conv2D(channels, 1, strides=stride, name=f"{name}_conv", **self._convolution)(x)
-        return make_normalization(self._config, channels, name=f"{name}_bn", **self._dtype)(x)
+        return self._norm(x, name)
 
     def _spatial(self, x: KerasTensor, stage: int, width: int, name: str, stride: int, dilation: int) -> KerasTensor:
         config = self._config
@@ -75,7 +75,19 @@ class ResidualStages:
         return convolution(width, 3, padding="valid" if stride > 1 else "same", name=f"{name}_conv", **arguments)(x)
 
     def _norm_relu(self, x: KerasTensor, name: str) -> KerasTensor:
-        return self._relu(make_normalization(self._config, x.shape[-1], name=f"{name}_bn", **self._dtype)(x), name)
+        return self._relu(self._norm(x, name), name)
+
+    def _norm(self, x: KerasTensor, name: str) -> KerasTensor:
+        config = self._config
+        layer = make_normalization(
+            config.norm,
+            x.shape[-1],
+            epsilon=config.norm_epsilon,
+            momentum=config.norm_momentum,
+            name=f"{name}_bn",
+            **self._dtype,
+        )
+        return layer(x)
 
     def _relu(self, x: KerasTensor, name: str) -> KerasTensor:
         return keras.layers.Activation("relu", name=f"{name}_relu", **self._dtype)(x)

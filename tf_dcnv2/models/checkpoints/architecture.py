@@ -23,21 +23,19 @@ def settings_from_shapes(weights: Mapping[str, np.ndarray], project: Project) ->
         ValueError: the weights are those of no such detector; the message names the one that is missing or odd.
     """
     neck_channels = _shape(weights, "neck/p2/kernel")[0]
-    units, flat = _shape(weights, "box_head/fc1/kernel")
     settings = {
         **_backbone(weights),
         "neck.kind": "fpn",
         "neck.channels": neck_channels,
+        "neck.norm": _norm(weights, "neck/p2"),
         "rpn.channels": _shape(weights, "rpn/shared/kernel")[0],
-        "rpn.convolutions": _count(weights, r"rpn/shared\d*/kernel"),
-        "box_head.units": units,
-        "box_head.pool_size": _side(flat, neck_channels),
-        "box_head.class_agnostic": _shape(weights, "box_head/regressor/kernel")[0] == 4,
-        **_pooling(weights, "box_head"),
+        "rpn.convolutions": _count(weights, r"rpn/shared\d*"),
+        **_box_head(weights, neck_channels),
     }
     if "mask_head/classifier/kernel" in weights:
         settings |= _pooling(weights, "mask_head")
-        settings["mask_head.convolutions"] = _count(weights, r"mask_head/conv\d+/kernel")
+        settings["mask_head.convolutions"] = _count(weights, r"mask_head/conv\d+")
+        settings["mask_head.norm"] = _norm(weights, "mask_head/conv1")
         settings["mask_head.channels"] = _shape(weights, "mask_head/upsampling/kernel")[1]
     return settings
 
@@ -57,7 +55,7 @@ def _backbone(weights: Mapping[str, np.ndarray]) -> Settings:
         if f"conv{stage}_block1_2_conv/offset_kernel" in weights
     }
     return {
-        "backbone.depths": tuple(_count(weights, rf"conv{stage}_block\d+_3_conv/kernel") for stage in range(2, 6)),
+        "backbone.depths": tuple(_count(weights, rf"conv{stage}_block\d+_3_conv") for stage in range(2, 6)),
         "backbone.widths": widths,
         "backbone.stem_width": _shape(weights, "conv1_conv/kernel")[0],
         "backbone.groups": groups,
@@ -87,6 +85,27 @@ def _deformation(branches: Mapping[int, int]) -> Settings:
     }
 
 
+def _box_head(weights: Mapping[str, np.ndarray], in_channels: int) -> Settings:
+    convolutions = _count(weights, r"box_head/conv\d+")
+    settings: Settings = {"box_head.convolutions": convolutions, "box_head.norm": _norm(weights, "box_head/conv1")}
+    if convolutions:
+        settings["box_head.conv_channels"] = in_channels = _shape(weights, "box_head/conv1/kernel")[0]
+    units, flat = _shape(weights, "box_head/fc1/kernel")
+    return {
+        **settings,
+        "box_head.fully_connected": _count(weights, r"box_head/fc\d"),
+        "box_head.units": units,
+        "box_head.pool_size": _side(flat, in_channels),
+        "box_head.class_agnostic": _shape(weights, "box_head/regressor/kernel")[0] == 4,
+        **_pooling(weights, "box_head"),
+    }
+
+
+def _norm(weights: Mapping[str, np.ndarray], convolution: str) -> str:
+    """What follows a convolution outside the backbone."""
+    return "frozen_batch" if f"{convolution}_norm/gamma" in weights else "none"
+
+
 def _pooling(weights: Mapping[str, np.ndarray], head: str) -> Settings:
     """How the bins of a head are moved and weighted, from the branches of its RoI pooling."""
     branch = f"{head}/pooling/offset_branch_0/hidden_1/kernel"
@@ -108,7 +127,9 @@ def _shape(weights: Mapping[str, np.ndarray], path: str) -> tuple[int, ...]:
 
 
 def _count(weights: Mapping[str, np.ndarray], pattern: str) -> int:
-    return sum(re.fullmatch(pattern, path) is not None for path in weights)
+    """How many layers there are of a name, whichever of their weights are there."""
+    layers = {path.rpartition("/")[0] for path in weights}
+    return sum(re.fullmatch(pattern, layer) is not None for layer in layers)
 
 
 def _side(flat: int, channels: int) -> int:

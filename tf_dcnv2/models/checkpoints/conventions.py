@@ -89,16 +89,17 @@ def settings_from_config(project: Project, config: Mapping[str, Any]) -> Setting
         MMDETECTION.name: _from_mmdetection,
         DETECTRON2.name: _from_detectron2,
     }
-    return {name: value for name, value in readers[project.name](_Entries(config)).items() if value is not None}
+    return {name: value for name, value in readers[project.name](Entries(config)).items() if value is not None}
 
 
-class _Entries:
-    """Settings by dotted name; None where there is none."""
+class Entries:
+    """The entries of a configuration, by dotted name."""
 
-    def __init__(self, content: Mapping[str, Any], path: str = "") -> None:
-        self._content, self._path = content, path
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = content
 
     def __call__(self, name: str) -> Any:
+        """The value of an entry; None where there is none."""
         value: Any = self._content
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -124,7 +125,7 @@ def _inverse(ratios: Any) -> tuple[float, ...] | None:
     return None if ratios is None else tuple(1.0 / ratio for ratio in ratios)
 
 
-def _from_torchvision(entry: _Entries) -> Settings:
+def _from_torchvision(entry: Entries) -> Settings:
     """The attributes of the model, by the names of its constructor and its parts."""
     sizes, ratios = entry("anchor_sizes"), entry("aspect_ratios")
     mean, deviation = entry("image_mean"), entry("image_std")
@@ -149,7 +150,7 @@ def _from_torchvision(entry: _Entries) -> Settings:
     }
 
 
-def _from_detectron2(entry: _Entries) -> Settings:
+def _from_detectron2(entry: Entries) -> Settings:
     entry.require("MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
     entry.require("MODEL.ROI_HEADS.NAME", "StandardROIHeads")
     entry.require("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2")
@@ -199,11 +200,14 @@ def _from_detectron2(entry: _Entries) -> Settings:
     }
 
 
-def _from_mmdetection(entry: _Entries) -> Settings:
+def _from_mmdetection(entry: Entries) -> Settings:
     entry.require("model.type", "FasterRCNN", "MaskRCNN")
     entry.require("model.backbone.type", "ResNet", "ResNeXt")
     entry.require("model.neck.type", "FPN")
     entry.require("model.roi_head.type", "StandardRoIHead")
+    entry.require("model.roi_head.bbox_head.loss_cls.use_sigmoid", False)
+    for coder in ("model.rpn_head.bbox_coder", "model.roi_head.bbox_head.bbox_coder"):
+        entry.require(f"{coder}.type", "DeltaXYWHBBoxCoder")  # not the "Legacy" one, of version 1
     anchors, rpn, rcnn = "model.rpn_head.anchor_generator", "model.test_cfg.rpn", "model.test_cfg.rcnn"
     train_rpn = "model.train_cfg.rpn_proposal"
     scales, strides = entry(f"{anchors}.scales"), entry(f"{anchors}.strides")
@@ -249,7 +253,7 @@ _ROI_LAYERS = {"RoIAlign": "none", "DeformRoIPoolPack": "v1", "ModulatedDeformRo
 _FIRST_ROI_LAYERS = {"DeformRoIPoolingPack": "v1", "ModulatedDeformRoIPoolingPack": "v2"}
 
 
-def _mmdetection_pooling(entry: _Entries, layer: str, head: str) -> Settings:
+def _mmdetection_pooling(entry: Entries, layer: str, head: str) -> Settings:
     """The settings of a head from those of its RoI pooling `layer`."""
     kind = entry(f"{layer}.type")
     if kind is None:

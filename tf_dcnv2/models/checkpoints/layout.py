@@ -6,13 +6,14 @@ import re
 import numpy as np
 
 from tf_dcnv2.models.checkpoints.projects import Project
+from tf_dcnv2.models.config import DetectorConfig
 
 # Fully connected layers on the bins of a RoI, and those that predict where the bins go.
 _TAKES_BINS = re.compile(r"box_head/fc1|\w+_head/pooling/(offset|mask)_branch_\d/hidden_1")
 _OFFSETS = re.compile(r"\w+_head/pooling/offset_branch_\d/predictor")
 
 
-def converted(path: str, value: np.ndarray, project: Project, pool_channels: int) -> np.ndarray:
+def converted(path: str, value: np.ndarray, project: Project, config: DetectorConfig) -> np.ndarray:
     """A weight in the layout of the variable `path`.
 
     Kernels (out, in, h, w) become (h, w, in, out); rows of a first fully connected layer, flattened as (channel, y, x),
@@ -23,12 +24,14 @@ def converted(path: str, value: np.ndarray, project: Project, pool_channels: int
         path: of the variable here.
         value: as the project has it.
         project: which.
-        pool_channels: channels of what RoI pooling gives.
+        config: of the detector.
     """
     layer = path.rpartition("/")[0]
     if value.ndim == 2 and _TAKES_BINS.fullmatch(layer):
-        side = math.isqrt(value.shape[1] // pool_channels)
-        value = value.reshape(-1, pool_channels, side, side).transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
+        convolved = layer == "box_head/fc1" and config.box_head.convolutions
+        channels = config.box_head.conv_channels if convolved else config.neck.channels
+        side = math.isqrt(value.shape[1] // channels)
+        value = value.reshape(-1, channels, side, side).transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
     elif value.ndim in (2, 4):
         value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
     if layer in ("rpn/boxes", "box_head/regressor"):

@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from tf_dcnv2.models.checkpoints.agreement import (
+    MASK_HEAD,
+    architecture_of_config,
+    architecture_of_weights,
+    require_agreement,
+)
 from tf_dcnv2.models.checkpoints.architecture import Settings, class_count, settings_from_shapes
 from tf_dcnv2.models.checkpoints.categories import categories_of
 from tf_dcnv2.models.checkpoints.conventions import settings_from_config, settings_of_project
+from tf_dcnv2.models.checkpoints.first_version import refuse_first_version
 from tf_dcnv2.models.checkpoints.layout import converted
 from tf_dcnv2.models.checkpoints.project_configs import parse_python_config, read_project_config
-from tf_dcnv2.models.checkpoints.projects import Project, project_of
+from tf_dcnv2.models.checkpoints.projects import MMDETECTION, Project, project_of
 from tf_dcnv2.models.checkpoints.source_presets import config_of, source_preset
 from tf_dcnv2.models.config import DetectorConfig
 from tf_dcnv2.models.weights import WeightReport
@@ -93,20 +100,24 @@ def import_detector(
     checkpoint = read_checkpoint(path)
     try:
         project = project_of(checkpoint.weights)
+        if project is MMDETECTION:
+            refuse_first_version(checkpoint, is_described=bool(preset or config))
         found, dropped = _translated(checkpoint.weights, project)
+        has_mask_head = "mask_head/classifier/kernel" in found
+        shapes = settings_from_shapes(found, project)
+        of_weights = architecture_of_weights(shapes, class_count(found), has_mask_head=has_mask_head)
         settings = {
             **settings_of_project(project, checkpoint.weights),
-            **_preset_settings(preset, project),
-            **settings_from_shapes(found, project),
-            **settings_from_config(project, _project_config(checkpoint, config)),
+            **_preset_settings(preset, project, of_weights),
+            **shapes,
+            **_config_settings(checkpoint, config, project, of_weights),
             **(overrides or {}),
         }
-        detector_config = config_of(settings, has_mask_head="mask_head/classifier/kernel" in found)
+        detector_config = config_of(settings, has_mask_head=has_mask_head)
         categories = categories_of(class_count(found), checkpoint.meta, category_ids)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
-    pool_channels = detector_config.neck.channels
-    weights = {target: converted(target, value, project, pool_channels) for target, value in found.items()}
+    weights = {target: converted(target, value, project, detector_config) for target, value in found.items()}
     return ImportedDetector(os.fspath(path), project, detector_config, categories, weights, dropped)
 
 
@@ -119,7 +130,7 @@ def _translated(weights: Mapping[str, np.ndarray], project: Project) -> tuple[di
     found, dropped, unknown = {}, {}, []
     for name, value in weights.items():
         target, reason = project.translate(name), project.reason_to_ignore(name)
-        if target is not None:
+        if target is not None and target not in found:
             found[target] = value
         elif reason is not None:
             dropped[name] = reason
@@ -133,17 +144,38 @@ def _translated(weights: Mapping[str, np.ndarray], project: Project) -> tuple[di
     return found, dropped
 
 
-def _preset_settings(name: str | None, project: Project) -> Settings:
+def _preset_settings(name: str | None, project: Project, of_weights: Mapping[str, Any]) -> Settings:
+    """What a preset says besides the shapes.
+
+    Raises:
+        ValueError: it is one of another project, or of another detector.
+    """
     if name is None:
         return {}
     owner, settings = source_preset(name)
     if owner is not project:
         raise ValueError(f"The weights are those of {project.name}, and preset {name!r} is one of {owner.name}.")
+    described = {key: value for key, value in settings.items() if not key.startswith("mask_head.")}
+    described[MASK_HEAD] = len(described) < len(settings)
+    require_agreement(described, of_weights, f"Preset {name!r}")
     return settings
 
 
-def _project_config(checkpoint: Checkpoint, path: str | os.PathLike | None) -> dict[str, Any]:
+def _config_settings(
+    checkpoint: Checkpoint, path: str | os.PathLike | None, project: Project, of_weights: Mapping[str, Any]
+) -> Settings:
+    """What the project's configuration says, a file or the one inside the checkpoint; nothing if there is neither.
+
+    Raises:
+        ValueError: it is that of another detector.
+    """
     if path is not None:
-        return read_project_config(path)
-    text = checkpoint.meta.get("cfg")
-    return parse_python_config(text, "the configuration inside") if isinstance(text, str) else {}
+        source, config = os.fspath(path), read_project_config(path)
+    elif isinstance(checkpoint.meta.get("cfg"), str):
+        source = "The configuration inside"
+        config = parse_python_config(checkpoint.meta["cfg"], source)
+    else:
+        return {}
+    settings = settings_from_config(project, config)
+    require_agreement({**settings, **architecture_of_config(project, config)}, of_weights, source)
+    return settings

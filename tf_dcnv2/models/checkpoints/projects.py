@@ -7,9 +7,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from tf_dcnv2.models.weights.pytorch_weights import translate_resnet_name
-
-_PARAMETER = {"weight": "kernel", "bias": "bias"}
+from tf_dcnv2.models.weights.pytorch_weights import CONV_WEIGHTS, NORM_WEIGHTS, translate_resnet_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Project:
         body: prefix of the backbone's weights.
         layers: regular expression of a layer's name -> the layer's name here, in which `{0}` is the number found in it,
             `{level}` that number of a pyramid level, `{next}` the number after it, and `{rest}` that one where it is 2
-            or more.
+            or more. A name that ends with "_norm" is that of a normalisation.
         ignored: regular expression of a weight's name -> why it is not needed.
         body_names: changes the rest of the backbone's names to torchvision's.
     """
@@ -45,14 +43,13 @@ class Project:
             if translated is not None:
                 return translated
         layer, _, parameter = name.rpartition(".")
-        if parameter not in _PARAMETER:
-            return None
         for pattern, target in self.layers.items():
             match = re.fullmatch(pattern, layer)
-            if match:
+            parameters = NORM_WEIGHTS if target.endswith("_norm") else CONV_WEIGHTS
+            if match and parameter in parameters:
                 number = int(next((group for group in match.groups() if group), 0))
                 rest = str(number + 1) if number else ""
-                return f"{target.format(number, level=number + 2, next=number + 1, rest=rest)}/{_PARAMETER[parameter]}"
+                return f"{target.format(number, level=number + 2, next=number + 1, rest=rest)}/{parameters[parameter]}"
         return None
 
     def reason_to_ignore(self, name: str) -> str | None:
@@ -70,16 +67,22 @@ TORCHVISION = Project(
     body="backbone.body.",
     layers={
         r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?": "neck/lateral{level}",
+        r"backbone\.fpn\.inner_blocks\.(\d)\.1": "neck/lateral{level}_norm",
         r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?": "neck/p{level}",
+        r"backbone\.fpn\.layer_blocks\.(\d)\.1": "neck/p{level}_norm",
         r"rpn\.head\.conv(?:\.(\d)\.0)?": "rpn/shared{rest}",
         r"rpn\.head\.cls_logits": "rpn/objectness",
         r"rpn\.head\.bbox_pred": "rpn/boxes",
         r"roi_heads\.box_head\.fc6": "box_head/fc1",
         r"roi_heads\.box_head\.fc7": "box_head/fc2",
+        r"roi_heads\.box_head\.(\d)\.0": "box_head/conv{next}",
+        r"roi_heads\.box_head\.(\d)\.1": "box_head/conv{next}_norm",
+        r"roi_heads\.box_head\.\d": "box_head/fc1",
         r"roi_heads\.box_predictor\.cls_score": "box_head/classifier",
         r"roi_heads\.box_predictor\.bbox_pred": "box_head/regressor",
         r"roi_heads\.mask_head\.mask_fcn(\d)": "mask_head/conv{0}",
         r"roi_heads\.mask_head\.(\d)\.0": "mask_head/conv{next}",
+        r"roi_heads\.mask_head\.(\d)\.1": "mask_head/conv{next}_norm",
         r"roi_heads\.mask_predictor\.conv5_mask": "mask_head/upsampling",
         r"roi_heads\.mask_predictor\.mask_fcn_logits": "mask_head/classifier",
     },

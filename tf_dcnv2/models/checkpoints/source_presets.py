@@ -14,6 +14,15 @@ _FPN: Settings = {
     "backbone.dilated_c5": False,
 }
 _MASK: Settings = {"mask_head.convolutions": 4, "mask_head.channels": 256}
+# torchvision's second versions normalise more, and nothing is frozen.
+_V2: Settings = {
+    "backbone.norm_epsilon": 1e-5,
+    "neck.norm": "frozen_batch",
+    "rpn.convolutions": 2,
+    "box_head.convolutions": 4,
+    "box_head.norm": "frozen_batch",
+    "box_head.fully_connected": 1,
+}
 _R101: Settings = {"backbone.depths": (3, 4, 23, 3)}
 _X101: Settings = {**_R101, "backbone.groups": 32, "backbone.width_per_group": 4}
 _DCONV: Settings = {"backbone.dcn": "v1", "backbone.dcn_stages": (3, 4, 5)}
@@ -24,6 +33,8 @@ _MDPOOL: Settings = {**_DPOOL, "box_head.pooling": "v2", "box_head.pool_mask_bra
 _PRESETS: dict[str, tuple[Project, Settings]] = {
     "torchvision/fasterrcnn_resnet50_fpn": (TORCHVISION, {}),
     "torchvision/maskrcnn_resnet50_fpn": (TORCHVISION, _MASK),
+    "torchvision/fasterrcnn_resnet50_fpn_v2": (TORCHVISION, _V2),
+    "torchvision/maskrcnn_resnet50_fpn_v2": (TORCHVISION, {**_MASK, **_V2, "mask_head.norm": "frozen_batch"}),
     "detectron2/faster_rcnn_R_50_FPN_1x": (DETECTRON2, {}),
     "detectron2/faster_rcnn_R_50_FPN_3x": (DETECTRON2, {}),
     "detectron2/faster_rcnn_R_101_FPN_3x": (DETECTRON2, _R101),

@@ -1,4 +1,4 @@
-"""Fast R-CNN head: RoI pooling, two fully connected layers, class scores and class-specific boxes.
+"""Fast R-CNN head: RoI pooling, fully connected layers, class scores and class-specific boxes.
 
 Shapes: B images, R RoIs per image, C classes (without background).
 """
@@ -56,8 +56,9 @@ class BoxHead(RoIHead):
     def _make_layers(self) -> None:
         config, num_classes = self.config, self.num_classes
         hidden = {"activation": "relu", "dtype": self.dtype_policy}
+        self.convolutions = self._make_convolutions(config.convolutions, config.conv_channels)
         self.fc1 = self._dense(config.units, "fc1", **hidden)
-        self.fc2 = self._dense(config.units, "fc2", **hidden)
+        self.fc2 = self._dense(config.units, "fc2", **hidden) if config.fully_connected > 1 else None
         # float32 outputs: scores are ranked and boxes are coordinates, whatever the compute dtype.
         self.classifier = self._dense(num_classes + 1, "classifier", stddev=0.01, dtype="float32")
         boxes = 1 if config.class_agnostic else num_classes
@@ -76,12 +77,19 @@ class BoxHead(RoIHead):
     def build(self, input_shape: Any = None) -> None:
         """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""
         super().build()
-        self.fc1.build((None, self.config.pool_size**2 * self.in_channels))
+        side, channels = self.config.pool_size, self.in_channels
+        for layer in self.convolutions:
+            layer.build((None, side, side, channels))
+            channels = self.config.conv_channels
+        self.fc1.build((None, side**2 * channels))
         for layer in (self.fc2, self.classifier, self.regressor):
-            layer.build((None, self.config.units))
+            if layer is not None:
+                layer.build((None, self.config.units))
 
     def features(self, levels: list[tf.Tensor], boxes: tf.Tensor, level_indices: tf.Tensor | None = None) -> tf.Tensor:
-        """The 2-fc feature `(B, R, units)` of boxes `(B, R, 4)`; the one that is mimicked (paper sec. 4.3).
+        """The output `(B, R, units)` of the last fully connected layer for boxes `(B, R, 4)`.
+
+        With two such layers it is the 2-fc feature that is mimicked (paper sec. 4.3).
 
         Args:
             levels: RoI features, finest first.
@@ -93,11 +101,15 @@ class BoxHead(RoIHead):
             level_indices = tf.reshape(level_indices, [-1])
         image_indices = tf.repeat(tf.range(batch), count)
         pooled = self.pool(levels, tf.reshape(boxes, [-1, 4]), image_indices, level_indices)
-        flat = tf.reshape(pooled, [batch * count, self.config.pool_size**2 * self.in_channels])
-        return tf.reshape(self.fc2(self.fc1(flat)), [batch, count, self.config.units])
+        for layer in self.convolutions:
+            pooled = layer(pooled)
+        hidden = self.fc1(tf.reshape(pooled, [batch * count, self.config.pool_size**2 * pooled.shape[-1]]))
+        if self.fc2 is not None:
+            hidden = self.fc2(hidden)
+        return tf.reshape(hidden, [batch, count, self.config.units])
 
     def predict(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Class logits and box deltas from the 2-fc features."""
+        """Class logits and box deltas from the `features` of boxes."""
         shape = tf.shape(features)
         deltas = tf.reshape(self.regressor(features), [shape[0], shape[1], -1, 4])
         if self.config.class_agnostic:

@@ -35,17 +35,19 @@ class MaskHead(RoIHead):
 
     def _make_layers(self) -> None:
         config, num_classes = self.config, self.num_classes
-        hidden = {
-            "activation": "relu",
-            "kernel_initializer": "he_normal",
-            "kernel_regularizer": self.kernel_regularizer,
-            "dtype": self.dtype_policy,
-        }
-        self.convolutions = [
-            keras.layers.Conv2D(config.channels, 3, padding="same", name=f"conv{number}", **hidden)
-            for number in range(1, config.convolutions + 1)
-        ]
-        self.upsampling = keras.layers.Conv2DTranspose(config.channels, 2, strides=2, name="upsampling", **hidden)
+        self.convolutions = self._make_convolutions(
+            config.convolutions, config.channels, kernel_initializer="he_normal"
+        )
+        self.upsampling = keras.layers.Conv2DTranspose(
+            config.channels,
+            2,
+            strides=2,
+            activation="relu",
+            kernel_initializer="he_normal",
+            kernel_regularizer=self.kernel_regularizer,
+            dtype=self.dtype_policy,
+            name="upsampling",
+        )
         self.classifier = keras.layers.Conv2D(
             num_classes,
             1,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_dcnv2.layers import DeformableRoIPooling, ModulatedDeformableRoIPooling, RoIAlign
 from tf_dcnv2.models.config import BoxHeadConfig, MaskHeadConfig
+from tf_dcnv2.models.normalization import make_normalization
 from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.ops.arguments import integer
 from tf_dcnv2.ops.fpn import fpn_levels
@@ -80,6 +81,27 @@ class RoIHead(keras.layers.Layer):
         if self.config.pooling == "v1":
             return DeformableRoIPooling(**arguments)
         return ModulatedDeformableRoIPooling(mask_branch=self.config.pool_mask_branch, **arguments)
+
+    def _make_convolutions(self, number: int, channels: int, **arguments: Any) -> list[keras.layers.Layer]:
+        """3x3 convolutions with ReLU, each with its normalisation if there is one, in the order of their calls."""
+        config, layers = self.config, []
+        for name in (f"conv{index}" for index in range(1, number + 1)):
+            convolution = {"padding": "same", "kernel_regularizer": self.kernel_regularizer, **arguments}
+            if config.norm == "none":
+                layers.append(
+                    keras.layers.Conv2D(
+                        channels, 3, activation="relu", dtype=self.dtype_policy, name=name, **convolution
+                    )
+                )
+                continue
+            layers += [
+                keras.layers.Conv2D(channels, 3, use_bias=False, dtype=self.dtype_policy, name=name, **convolution),
+                make_normalization(
+                    config.norm, channels, epsilon=config.norm_epsilon, dtype=self.dtype_policy, name=f"{name}_norm"
+                ),
+                keras.layers.ReLU(dtype=self.dtype_policy, name=f"{name}_relu"),
+            ]
+        return layers
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the variables. Their shapes follow from the constructor's arguments, whatever `input_shape` is."""

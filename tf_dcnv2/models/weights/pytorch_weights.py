@@ -32,8 +32,8 @@ _LAYER = re.compile(
         \.(?P<weight>weight|bias|running_mean|running_var)""",
     re.VERBOSE,
 )
-_NORM_WEIGHTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-_CONV_WEIGHTS = {"weight": "kernel", "bias": "bias"}
+NORM_WEIGHTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+CONV_WEIGHTS = {"weight": "kernel", "bias": "bias"}
 
 
 def convert_pytorch_backbone(
@@ -91,7 +91,7 @@ def translate_resnet_name(name: str) -> str | None:
     if match is None or (match["stage"] is None and (match["part"] or match["number"] != "1")):
         return None
     is_convolution = match["kind"] == "conv" or match["part"] == "0"
-    weights = _CONV_WEIGHTS if is_convolution else _NORM_WEIGHTS
+    weights = CONV_WEIGHTS if is_convolution else NORM_WEIGHTS
     if match["weight"] not in weights or (match["offset"] and not is_convolution):
         return None
     layer = "conv1"
