@@ -29,6 +29,23 @@ def test_an_imported_detector_is_taken_by_the_other_commands(checkpoint, tmp_pat
     assert trained.detector.detect(rng.integers(0, 256, [96, 96, 3], dtype=np.uint8)).keys() >= {"boxes", "masks"}
 
 
+def test_an_imported_detector_is_fine_tuned_by_the_commands_of_the_documentation(records, tmp_path, capsys):
+    torch_files.save(torchvision_weights(masks=False), tmp_path / "model.pth")
+    imported, tuned = tmp_path / "imported", tmp_path / "tuned"
+    assert main(["import", str(tmp_path / "model.pth"), "--output", str(imported), "--set", "short_side=96"]) == 0
+    start = ["--preset", f"{imported}/config.yaml", "--weights", f"{imported}/best.keras"]
+    steps = ["--steps", "2", "--batch-size", "2", "--set", "rpn.proposals=[20,20]"]
+    assert main(["train", *start, "--train", records, "--output", str(tuned), *steps]) == 0
+    assert capsys.readouterr().out.count("loss") == 1
+    # Four classes instead of three: all weights but the classifiers' are taken.
+    lines = (tuned / "weights.txt").read_text().splitlines()
+    new = {line.split()[1] for line in lines if line.startswith("new")}
+    assert {name.rpartition("/")[0] for name in new} == {"box_head/classifier", "box_head/regressor"}
+    trained = load_trained(tuned)
+    assert trained.names == {2: "star", 5: "cross", 11: "moon", 17: "arrow"}
+    assert trained.detector.rpn.config.anchor_rounding and trained.detector.resizing == "torchvision"
+
+
 def test_what_is_there_is_not_replaced(checkpoint, tmp_path, capsys):
     output = tmp_path / "run"
     output.mkdir()

@@ -20,7 +20,7 @@ from tf_dcnv2.models.image_detection import Image, ImageDetection
 from tf_dcnv2.models.loss_model import LossModel
 from tf_dcnv2.models.losses import box_head_losses
 from tf_dcnv2.models.necks import Neck
-from tf_dcnv2.models.presets import load_preset, preset_names
+from tf_dcnv2.models.presets import load_preset, preset_model_name, preset_names
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.targets import SampledRoIs, sample_rois
 from tf_dcnv2.models.weights import WeightReport, load_weights
@@ -162,7 +162,8 @@ class FasterRCNN(LossModel):
             ValueError: unknown preset or setting, or neither or both of `num_classes` and `category_ids`.
         """
         config = load_preset(name).replace(**overrides)
-        detector = cls.from_settings(config, given_category_ids(num_classes, category_ids), name=name)
+        ids = given_category_ids(num_classes, category_ids)
+        detector = cls.from_settings(config, ids, name=preset_model_name(name))
         if weights is not None:
             detector.weight_report = load_weights(detector, weights)
         return detector

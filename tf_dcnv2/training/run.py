@@ -11,6 +11,7 @@ from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
 from tf_dcnv2.data.records.dataset_info import require_objects
 from tf_dcnv2.models import DetectorConfig, FasterRCNN, FeatureMimicking, load_preset, load_weights
 from tf_dcnv2.models.parts import deformable_convolutions
+from tf_dcnv2.models.presets import preset_model_name
 from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
@@ -184,7 +185,7 @@ def _where_it_stopped(
 def _make_detector(
     options: TrainOptions, settings: DetectorConfig, info: DatasetInfo, weights: str | None
 ) -> FasterRCNN:
-    detector = settings.build(info.category_ids, name=options.preset)
+    detector = settings.build(info.category_ids, name=preset_model_name(options.preset))
     if weights is not None:
         detector.weight_report = load_weights(detector, weights)
     require_finite_weights(detector, f"weights={weights}")

@@ -65,7 +65,15 @@ def test_presets_of_other_projects_describe_detectors(name):
     assert (config.mask_head is not None) == ("mask" in name)
     assert (config.backbone.dcn == "v2") == ("mdconv" in name)
     assert config.backbone.depths[2] == (23 if "101" in name else 6)
+    assert (config.box_head.pooling == "none") == ("pool" not in name)
+    assert (config.neck.norm == "none") == (not name.endswith("_v2"))
     assert config.rpn.anchor_offset == 0 and config.neck.channels == 256 and config.short_side == 800
+
+
+def test_presets_of_other_projects_build_detectors():
+    narrow = {"backbone.widths": (8, 8, 8, 8), "backbone.depths": (1, 1, 1, 1), "backbone.stem_width": 8}
+    detector = FasterRCNN.from_preset("torchvision/fasterrcnn_resnet50_fpn", num_classes=3, **narrow)
+    assert detector.name == "torchvision_fasterrcnn_resnet50_fpn" and detector.category_ids == (1, 2, 3)
 
 
 def test_an_imported_detector_is_an_ordinary_one(checkpoint, tmp_path, rng):

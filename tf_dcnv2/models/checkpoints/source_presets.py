@@ -41,6 +41,7 @@ _PRESETS: dict[str, tuple[Project, Settings]] = {
     "detectron2/mask_rcnn_R_50_FPN_1x": (DETECTRON2, _MASK),
     "detectron2/mask_rcnn_R_50_FPN_3x": (DETECTRON2, _MASK),
     "detectron2/mask_rcnn_R_101_FPN_3x": (DETECTRON2, {**_MASK, **_R101}),
+    "detectron2/mask_rcnn_R_50_FPN_1x_dconv_c3-c5": (DETECTRON2, {**_MASK, **_DCONV}),
     "mmdet/faster-rcnn_r50_fpn_1x_coco": (MMDETECTION, {}),
     "mmdet/faster-rcnn_r50_fpn_dconv-c3-c5_1x_coco": (MMDETECTION, _DCONV),
     "mmdet/faster-rcnn_r50_fpn_mdconv-c3-c5_1x_coco": (MMDETECTION, _MDCONV),

@@ -6,6 +6,7 @@ there are is in `families.yaml`; every row of the paper's tables 1 to 4 is one.
 
 import functools
 import itertools
+import re
 from importlib import resources
 from typing import Any
 
@@ -42,6 +43,11 @@ def load_preset(name: str) -> DetectorConfig:
     if name.endswith(".yaml"):
         return _of_file(name)
     return load_source_preset(name) if "/" in name else _of_fragments(name)
+
+
+def preset_model_name(name: str) -> str:
+    """What a model is called that is made from a preset: its name, without what TensorFlow takes in no name."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_")
 
 
 def _of_file(path: str) -> DetectorConfig:
