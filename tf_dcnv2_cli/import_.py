@@ -1,6 +1,7 @@
 """`tf-dcnv2 import`: a checkpoint of another project to a detector."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from tf_dcnv2_cli.arguments import parse_setting
@@ -66,3 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
         folder.write_config(config)  # the last, because it makes the folder that of a detector
     log("weights", f"{report}; each is listed in {folder.path / 'weights.txt'}")
     log("written", folder.best)
+    output = shlex.quote(arguments.output)
+    log(
+        "next",
+        f"tf-dcnv2 evaluate {output} --records ...   |   tf-dcnv2 train --preset {output}/config.yaml "
+        f"--weights {output}/best.keras ...",
+    )

@@ -158,6 +158,28 @@ def test_classes_are_cocos_where_there_are_as_many():
     names = {"dataset_meta": {"classes": ["cat", "dog"]}}
     assert categories_of(2, names) == {1: "cat", 2: "dog"}
     assert categories_of(2, names, category_ids=[17, 18]) == {17: "cat", 18: "dog"}
+    assert categories_of(2, {"CLASSES": ["cat", "dog"]}) == {1: "cat", 2: "dog"}  # mmdetection 2
+
+
+MMDETECTION_2 = """
+model = dict(type='FasterRCNN', rpn_head=dict(type='RPNHead'))
+train_cfg = dict(rpn_proposal=dict(nms_pre=2000, max_num=900))
+test_cfg = dict(rpn=dict(nms_pre=1000, max_num=800, nms_thr=0.6), rcnn=dict(nms=dict(type='nms', iou_thr=0.4)))
+data = dict(test=dict(pipeline=[
+    dict(type='LoadImageFromFile'),
+    dict(type='MultiScaleFlipAug', img_scale=(1000, 600), transforms=[
+        dict(type='Resize', keep_ratio=True),
+        dict(type='Normalize', mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)])]))
+"""
+
+
+def test_configurations_of_mmdetection_2(checkpoint, tmp_path):
+    (tmp_path / "config.py").write_text(MMDETECTION_2)
+    config = import_detector(checkpoint(mmdetection_weights()), config=tmp_path / "config.py").config
+    assert config.rpn.proposals == (900, 800) and config.rpn.nms_iou == 0.6 and config.box_head.nms_iou == 0.4
+    assert (config.short_side, config.max_side) == (600, 1000)
+    assert config.backbone.preprocessing == "bgr" and config.backbone.pixel_mean == (103.53, 116.28, 123.675)
+    assert config.backbone.pixel_deviation == (1, 1, 1)
 
 
 def test_safetensors(tmp_path):

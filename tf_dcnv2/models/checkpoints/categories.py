@@ -30,13 +30,14 @@ def categories_of(
 
     Args:
         class_count: without background.
-        meta: of the checkpoint; mmengine's `dataset_meta` has names.
+        meta: of the checkpoint; that of mmdetection 2, and mmengine's `dataset_meta`, have names.
         category_ids: one for each class, instead.
 
     Raises:
         ValueError: there are more or fewer ids than classes.
     """
-    names = (meta.get("dataset_meta") or {}).get("classes") or (meta.get("dataset_meta") or {}).get("CLASSES")
+    described = meta.get("dataset_meta") or meta
+    names = described.get("classes") or described.get("CLASSES")
     names = list(names) if isinstance(names, list) and len(names) == class_count else None
     if category_ids is not None:
         if len(category_ids) != class_count:

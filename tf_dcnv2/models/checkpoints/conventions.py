@@ -208,8 +208,9 @@ def _from_mmdetection(entry: Entries) -> Settings:
     entry.require("model.roi_head.bbox_head.loss_cls.use_sigmoid", False)
     for coder in ("model.rpn_head.bbox_coder", "model.roi_head.bbox_head.bbox_coder"):
         entry.require(f"{coder}.type", "DeltaXYWHBBoxCoder")  # not the "Legacy" one, of version 1
-    anchors, rpn, rcnn = "model.rpn_head.anchor_generator", "model.test_cfg.rpn", "model.test_cfg.rcnn"
-    train_rpn = "model.train_cfg.rpn_proposal"
+    anchors = "model.rpn_head.anchor_generator"
+    where = "model." if entry("model.test_cfg") else ""  # mmdetection 2.0 has them beside the model
+    rpn, rcnn, train_rpn = f"{where}test_cfg.rpn", f"{where}test_cfg.rcnn", f"{where}train_cfg.rpn_proposal"
     scales, strides = entry(f"{anchors}.scales"), entry(f"{anchors}.strides")
     dcn, finest = entry("model.backbone.dcn"), entry("model.roi_head.bbox_roi_extractor.finest_scale")
     deformation: Settings = {}
@@ -218,7 +219,7 @@ def _from_mmdetection(entry: Entries) -> Settings:
         deformation = {
             "backbone.dcn": {"DCN": "v1", "DCNv2": "v2"}.get(dcn.get("type"), dcn.get("type")),
             "backbone.dcn_stages": tuple(stage for stage, is_on in enumerate(on, start=2) if is_on),
-            "backbone.deformable_groups": dcn.get("deform_groups", 1),
+            "backbone.deformable_groups": dcn.get("deform_groups") or dcn.get("deformable_groups", 1),
         }
     frozen, to_rgb = entry("model.backbone.frozen_stages"), entry("model.data_preprocessor.bgr_to_rgb")
     stds = entry("model.roi_head.bbox_head.bbox_coder.target_stds")
@@ -233,18 +234,21 @@ def _from_mmdetection(entry: Entries) -> Settings:
         "rpn.anchor_sizes": tuple(float(scales[0] * stride) for stride in strides) if scales and strides else None,
         "rpn.aspect_ratios": _inverse(entry(f"{anchors}.ratios")),
         "rpn.pre_nms": _pair(entry(f"{train_rpn}.nms_pre"), entry(f"{rpn}.nms_pre")),
-        "rpn.proposals": _pair(entry(f"{train_rpn}.max_per_img"), entry(f"{rpn}.max_per_img")),
-        "rpn.nms_iou": entry(f"{rpn}.nms.iou_threshold"),
+        "rpn.proposals": _pair(
+            entry(f"{train_rpn}.max_per_img") or entry(f"{train_rpn}.max_num"),
+            entry(f"{rpn}.max_per_img") or entry(f"{rpn}.max_num"),
+        ),
+        "rpn.nms_iou": entry(f"{rpn}.nms.iou_threshold") or entry(f"{rpn}.nms_thr"),
         "rpn.smallest_side": entry(f"{rpn}.min_bbox_size"),
         "rpn.box_loss_beta": _beta(entry("model.rpn_head.loss_bbox")),
         **_mmdetection_pooling(entry, "model.roi_head.bbox_roi_extractor.roi_layer", "box_head"),
         "box_head.box_weights": None if stds is None else tuple(1.0 / stds[index] for index in (1, 0, 3, 2)),
         "box_head.box_loss_beta": _beta(entry("model.roi_head.bbox_head.loss_bbox")),
         "box_head.score_threshold": entry(f"{rcnn}.score_thr"),
-        "box_head.nms_iou": entry(f"{rcnn}.nms.iou_threshold"),
+        "box_head.nms_iou": entry(f"{rcnn}.nms.iou_threshold") or entry(f"{rcnn}.nms.iou_thr"),
         "box_head.max_detections": entry(f"{rcnn}.max_per_img"),
         **_mmdetection_pooling(entry, "model.roi_head.mask_roi_extractor.roi_layer", "mask_head"),
-        **_mmdetection_size(entry("test_pipeline") or []),
+        **_mmdetection_images(entry("test_pipeline") or entry("data.test.pipeline") or []),
     }
 
 
@@ -288,9 +292,19 @@ def _beta(loss: Mapping[str, Any] | None) -> float | None:
     return betas[loss["type"]]
 
 
-def _mmdetection_size(pipeline: Iterable[Mapping[str, Any]]) -> Settings:
-    """The image size of a pipeline, (longer, shorter side) in its step `Resize`."""
+def _mmdetection_images(pipeline: Iterable[Mapping[str, Any]]) -> Settings:
+    """How a pipeline prepares images: its step `Resize`, or mmdetection 2's `MultiScaleFlipAug` and the steps in it."""
+    settings: Settings = {}
     for step in pipeline:
-        if step.get("type") == "Resize" and step.get("scale"):
-            return {"short_side": min(step["scale"]), "max_side": max(step["scale"])}
-    return {}
+        kind, scale = step.get("type"), step.get("scale") or step.get("img_scale")
+        if kind in ("Resize", "MultiScaleFlipAug") and scale:
+            settings |= {"short_side": min(scale), "max_side": max(scale)}
+        elif kind == "Normalize":
+            settings |= {
+                "backbone.preprocessing": "rgb" if step.get("to_rgb", True) else "bgr",
+                "backbone.pixel_mean": tuple(step["mean"]),
+                "backbone.pixel_deviation": tuple(step["std"]),
+            }
+        if kind == "MultiScaleFlipAug":
+            settings |= _mmdetection_images(step.get("transforms") or [])
+    return settings
