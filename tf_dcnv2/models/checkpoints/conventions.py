@@ -213,9 +213,9 @@ def _from_mmdetection(entry: Entries) -> Settings:
     rpn, rcnn, train_rpn = f"{where}test_cfg.rpn", f"{where}test_cfg.rcnn", f"{where}train_cfg.rpn_proposal"
     scales, strides = entry(f"{anchors}.scales"), entry(f"{anchors}.strides")
     dcn, finest = entry("model.backbone.dcn"), entry("model.roi_head.bbox_roi_extractor.finest_scale")
+    on = entry("model.backbone.stage_with_dcn") or ()
     deformation: Settings = {}
-    if dcn:
-        on = entry("model.backbone.stage_with_dcn") or ()
+    if dcn and any(on):
         deformation = {
             "backbone.dcn": {"DCN": "v1", "DCNv2": "v2"}.get(dcn.get("type"), dcn.get("type")),
             "backbone.dcn_stages": tuple(stage for stage, is_on in enumerate(on, start=2) if is_on),
