@@ -10,6 +10,7 @@ from tests.support.torch_detectors import mmdetection_weights, torchvision_weigh
 from tf_dcnv2.models import FasterRCNN, MaskRCNN, load_preset
 from tf_dcnv2.models.checkpoints import import_detector, source_preset_names
 from tf_dcnv2.models.checkpoints.categories import COCO_CATEGORIES, categories_of
+from tf_dcnv2.models.checkpoints.projects import DETECTRON2, MMDETECTION
 
 
 @pytest.fixture
@@ -100,6 +101,12 @@ def test_fine_tuning_keeps_all_but_the_classifiers(checkpoint, tmp_path):
     inputs, targets = make_batch()
     losses = [other.train_on_batch(inputs, targets, return_dict=True)["loss"] for _ in range(12)]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+def test_offset_branches_are_found_by_the_names_of_each_project():
+    assert DETECTRON2.translate("backbone.bottom_up.res3.0.conv2_offset.bias") == "conv3_block1_2_conv/offset_bias"
+    for name in ("conv2.conv_offset", "conv2_offset"):  # of today, and of mmdetection's first releases
+        assert MMDETECTION.translate(f"backbone.layer2.0.{name}.weight") == "conv3_block1_2_conv/offset_kernel"
 
 
 def test_a_part_that_is_missing_is_named(checkpoint):
@@ -248,6 +255,27 @@ def test_a_configuration_of_another_detector_is_refused(checkpoint, tmp_path, mo
     path = checkpoint({"meta": {"cfg": config.read_text()}, "state_dict": mmdetection_weights()})
     with pytest.raises(ValueError, match=f"configuration inside describes another detector .*{message}"):
         import_detector(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model = dict(backbone=dict(dcn=dict(type='DCNv2'), stage_with_dcn=5))",
+        "model = dict(backbone=dict(dcn=dict(type='DCNv4')))",
+        "model = dict(rpn_head=dict(anchor_generator=dict(scales=8, strides=[4])))",
+        "model = dict(rpn_head=dict(anchor_generator=dict(ratios=[0])))",
+        "model = dict(rpn_head=dict(loss_bbox='L1Loss'))",
+        "model = dict(data_preprocessor=dict(mean=1))",
+        "test_pipeline = [1]",
+        "test_pipeline = dict(type='Resize', scale=1)",
+    ],
+)
+def test_configurations_with_odd_entries_are_refused_in_a_line(checkpoint, tmp_path, line):
+    path = checkpoint({"meta": ["cfg"], "state_dict": mmdetection_weights()})
+    (tmp_path / "config.py").write_text(line + "\n")
+    with pytest.raises(ValueError, match="model.pth: ") as caught:
+        import_detector(path, config=tmp_path / "config.py")
+    assert "\n" not in str(caught.value)
 
 
 def test_deformable_stages_other_than_the_weights_are_refused(checkpoint, tmp_path):

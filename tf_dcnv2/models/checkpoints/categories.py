@@ -36,7 +36,8 @@ def categories_of(
     Raises:
         ValueError: there are more or fewer ids than classes.
     """
-    described = meta.get("dataset_meta") or meta
+    described = meta.get("dataset_meta")
+    described = described if isinstance(described, Mapping) else meta
     names = described.get("classes") or described.get("CLASSES")
     names = list(names) if isinstance(names, list) and len(names) == class_count else None
     if category_ids is not None:

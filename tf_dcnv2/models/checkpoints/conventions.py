@@ -203,6 +203,7 @@ def _from_detectron2(entry: Entries) -> Settings:
 def _from_mmdetection(entry: Entries) -> Settings:
     entry.require("model.type", "FasterRCNN", "MaskRCNN")
     entry.require("model.backbone.type", "ResNet", "ResNeXt")
+    entry.require("model.backbone.dcn.type", "DCN", "DCNv2")
     entry.require("model.neck.type", "FPN")
     entry.require("model.roi_head.type", "StandardRoIHead")
     entry.require("model.roi_head.bbox_head.loss_cls.use_sigmoid", False)

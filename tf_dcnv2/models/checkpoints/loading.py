@@ -167,7 +167,7 @@ def _config_settings(
     """What the project's configuration says, a file or the one inside the checkpoint; nothing if there is neither.
 
     Raises:
-        ValueError: it is that of another detector.
+        ValueError: it is that of another detector, or not as the project writes it.
     """
     if path is not None:
         source, config = os.fspath(path), read_project_config(path)
@@ -176,6 +176,10 @@ def _config_settings(
         config = parse_python_config(checkpoint.meta["cfg"], source)
     else:
         return {}
-    settings = settings_from_config(project, config)
-    require_agreement({**settings, **architecture_of_config(project, config)}, of_weights, source)
+    try:
+        settings = settings_from_config(project, config)
+        described = {**settings, **architecture_of_config(project, config)}
+    except (AttributeError, LookupError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"{source} has an entry that {project.name} would write otherwise: {error}") from error
+    require_agreement(described, of_weights, source)
     return settings

@@ -39,7 +39,7 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
     content = _read_safetensors(path) if _is_safetensors(path) else read_pickled(path)
     meta: dict[str, Any] = {}
     while isinstance(content, Mapping) and any(isinstance(content.get(name), Mapping) for name in _CONTAINERS):
-        meta |= content.get("meta") or {}
+        meta |= content["meta"] if isinstance(content.get("meta"), Mapping) else {}
         content = next(content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping))
     arrays = content if isinstance(content, Mapping) else {}
     weights = {str(name): _number(value) for name, value in arrays.items() if isinstance(value, np.ndarray)}
