@@ -284,3 +284,15 @@ def test_the_mxnet_convention_is_that_of_the_operator(layer_class, features, rng
 def test_conventions_that_there_are_not_are_refused(extra, message):
     with pytest.raises(ValueError, match=message):
         DeformableRoIPooling(spatial_scale=0.25, **extra)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_without_alignment_pixels_are_sampled_at_their_corners_and_rois_are_a_pixel_at_least(level):
+    """As `torchvision.ops.roi_align(aligned=False)`: on a ramp every bin has the place of its centre."""
+    ramp = np.stack(np.meshgrid(np.arange(20), np.arange(22), indexing="ij"), axis=-1)[None].astype(np.float32)
+    boxes = np.array([[8, 16, 40, 24], [10, 12, 11, 13]], np.float32)  # the second is smaller than a feature pixel
+    layer = RoIAlign(output_size=(1, 1), spatial_scale=[1 / 4, 1 / 8], sampling_ratio=2, aligned=False)
+    pooled = layer([ramp, ramp], boxes, np.zeros(2, np.int32), np.full(2, level, np.int32))
+    scale = (1 / 4, 1 / 8)[level]
+    centres = boxes[:, :2] * scale + np.maximum((boxes[:, 2:] - boxes[:, :2]) * scale, 1) / 2
+    np.testing.assert_allclose(pooled[:, 0, 0], centres, atol=1e-5)
