@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from tf_dcnv2_cli.errors import UsageError
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -56,6 +59,18 @@ def parse_box(text: str) -> Box:
 parse_cell.__name__, parse_point.__name__, parse_box.__name__ = "LEVEL:ROW,COL", "Y,X", "Y1,X1,Y2,X2"
 
 
+def check_inside(size: tuple[int, int], points: Sequence[Point], boxes: Sequence[Box]) -> None:
+    """Refuses points and boxes that do not lie on an image of `(height, width)` pixels."""
+    height, width = size
+    for y, x in points:
+        if not (0 <= y <= height and 0 <= x <= width):
+            raise UsageError(f"--point must lie on the image of {height} x {width} pixels. Received: {y:g},{x:g}")
+    for box in boxes:
+        if box[0] < 0 or box[1] < 0 or box[2] > height or box[3] > width:
+            given = ",".join(f"{value:g}" for value in box)
+            raise UsageError(f"--box must lie on the image of {height} x {width} pixels. Received: {given}")
+
+
 def chosen_places(cells: Sequence[tuple[str, int, int]], points: Sequence[Point], boxes: Sequence[Box]) -> list[Place]:
     """The places that somebody asked for: cells, points, and the centres of boxes that no point lies in."""
     places = [Place(f"{layer}: row {row}, column {column}", cell=(layer, row, column)) for layer, row, column in cells]
@@ -93,6 +108,35 @@ def best_detections(detections: dict[str, np.ndarray], names: dict[int, str]) ->
         (tuple(boxes[index].tolist()), f"{names[int(detections['classes'][index])]} {scores[index]:.2f}")
         for index in chosen.tolist()
     ]
+
+
+def annotated_objects(path: str, image: str, size: tuple[int, int], box_format: str | None) -> list[tuple[Box, str]]:
+    """Boxes and names of the objects of an image file in a file of COCO annotations."""
+    from tf_dcnv2.data.coco.annotations import read_coco_annotations
+
+    annotations = read_coco_annotations(path, box_format=box_format)
+    name = Path(image).name
+    images = [one for one in annotations.images if Path(str(one["file_name"])).name == name]
+    if len(images) != 1:
+        raise UsageError(f"--annotations: {path} has {len(images)} images of the name {name}; one is needed")
+    names = writable_names(annotations.categories)
+    objects = []
+    for annotation in annotations.annotations_of.get(images[0]["id"], []):
+        x, y, width, height = annotation["bbox"]
+        y1, x1, y2, x2 = box = (max(y, 0.0), max(x, 0.0), min(y + height, size[0]), min(x + width, size[1]))
+        if not annotation["iscrowd"] and y2 - y1 >= 1 and x2 - x1 >= 1:
+            objects.append((box, names[annotation["category_id"]]))
+    if not objects:
+        raise UsageError(f"--annotations: {path} has no object on {name}")
+    return objects
+
+
+def writable_names(names: dict[int, str]) -> dict[int, str]:
+    """Names of categories, with ids in place of those that no font here can write."""
+    from tf_dcnv2.visualization import unwritable_names
+
+    unwritable = set(unwritable_names(names.values()))
+    return {key: str(key) if name in unwritable else name for key, name in names.items()}
 
 
 def background_box(places: Sequence[Place], size: tuple[int, int]) -> Box:
