@@ -74,7 +74,7 @@ def test_help_and_mistakes_are_answered_without_loading_tensorflow(arguments):
     assert not modules & {"tensorflow", "keras", "tf_dcnv2"}
 
 
-@pytest.mark.parametrize("program", ["train.py", "/usr/bin/tf-dcnv2"])
+@pytest.mark.parametrize("program", [pytest.param("train.py", marks=pytest.mark.slow), "/usr/bin/tf-dcnv2"])
 def test_a_model_with_layers_of_this_package_loads_after_its_import(program, native_ops, tmp_path):
     """Nothing has to be called first, whatever the program is called."""
     layer = tf_dcnv2.layers.ModulatedDeformableConv2D(6, 3, implementation="native")

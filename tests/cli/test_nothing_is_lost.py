@@ -1,7 +1,9 @@
 """Work and files that the commands must not lose, and what they must not pass over in silence."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -284,18 +286,15 @@ def test_a_truncated_detector_is_called_that(run_folder, tmp_path, capsys):
     assert "not found" not in error.lower()
 
 
-def test_names_that_the_terminal_cannot_show_do_not_end_a_command(renamed_run, records, tmp_path):
-    import os
-    import subprocess
-    import sys
-
+def test_names_that_the_terminal_cannot_show_do_not_end_a_command(renamed_run, records, monkeypatch):
     run = renamed_run({2: "звезда", 5: "十字", 11: "moon", 17: "arrow"})
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-m", "tf_dcnv2", "evaluate", str(run), "--records", records]
-    result = subprocess.run(command, capture_output=True, env=environment, text=True)
-    assert result.returncode == 2
-    assert "\\u0437" in result.stderr
-    assert "Traceback" not in result.stderr
+    terminal = io.BytesIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(terminal, encoding="ascii", write_through=True))
+    assert main(["evaluate", str(run), "--records", records]) == 2
+    error = terminal.getvalue().decode("ascii")
+    assert "\\u0437" in error
+    assert "Traceback" not in error
 
 
 def test_an_average_precision_of_nothing_is_never_minus_one():

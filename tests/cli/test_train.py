@@ -22,6 +22,7 @@ def parse(*argv: str) -> argparse.Namespace:
     return parser.parse_args([*PRESET, "--train", "a", "--output", "b", *argv])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_run_reports_its_course_and_leaves_a_detector(records, tmp_path, capsys):
     output = str(tmp_path / "run")
     arguments = [*PRESET, "--train", records, "--val", records, "--output", output, "--steps", "2", *SIZE, *SETTINGS]

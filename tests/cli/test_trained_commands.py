@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tests.support.sizes import SIZE
+from tf_dcnv2 import export
 from tf_dcnv2.evaluation.coco_metrics import METRIC_NAMES
 from tf_dcnv2_cli import main
 from tf_dcnv2_cli.trained import load_trained
@@ -95,12 +96,20 @@ def test_predicted_masks_are_drawn_and_written_in_pixels_of_the_file(mask_run_fo
     assert covered > 0
 
 
-def test_an_export_of_a_mask_rcnn_says_that_it_gives_masks(mask_run_folder, tmp_path, capsys):
-    assert main(["export", str(mask_run_folder), "--output", str(tmp_path / "model"), "--ops", "portable"]) == 0
-    assert "masks [B,D,S,S]" in capsys.readouterr().out
+def test_an_export_of_a_mask_rcnn_says_that_it_gives_masks(mask_run_folder, tmp_path, monkeypatch, capsys):
+    exports = []
+    # Tracing takes long, and tests/export tests what is written.
+    monkeypatch.setattr(export, "export_saved_model", lambda *arguments, **_: exports.append(arguments))
+    output = str(tmp_path / "model")
+    assert main(["export", str(mask_run_folder), "--output", output, "--ops", "portable"]) == 0
+    [(detector, *where)] = exports
+    assert detector.has_mask_head and where == [output, "portable"]
+    report = capsys.readouterr().out
+    assert "masks [B,D,S,S]" in report and "or TensorFlow Serving" in report
+    assert "tf.load_op_library" not in report
 
 
-@pytest.mark.parametrize("ops", ["native", "portable"])
+@pytest.mark.parametrize("ops", ["native", pytest.param("portable", marks=pytest.mark.slow)])
 def test_an_export_says_how_to_load_it_and_is_not_overwritten(run_folder, ops, tmp_path, capsys):
     arguments = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--ops", ops]
     assert main(arguments) == 0
