@@ -28,28 +28,10 @@ def parts_of(detector) -> dict:
     return {name: getattr(detector, name) for name in names if hasattr(detector, name)}
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        *(
-            load_preset(name)
-            for name in (
-                "faster_rcnn_r50_dcnv1",
-                "faster_rcnn_r50_dconv_c2_c5",
-                "faster_rcnn_r50_fpn_dcnv2",
-                "faster_rcnn_small_dcnv1",
-                "mask_rcnn_small_dcnv2",
-                "mask_rcnn_x101_32x4d_dcnv2",
-            )
-        ),
-        tiny_config("c5", **{"backbone.norm": "group", "backbone.deformable_groups": 2, "mask_head": MASK_HEAD}),
-        tiny_config("fpn", dcn="none", **{"backbone.groups": 2, "backbone.width_per_group": 32}),
-    ],
-)
-def test_parameters_of_every_part_are_those_of_the_layers(config):
-    parts = parts_of(make_detector(config))
-    expected = {name: part.count_params() for name, part in parts.items()}
-    assert {name: cost.parameters for name, cost in detector_cost(config, NUM_CLASSES).items()} == expected
+def shallow(name: str) -> DetectorConfig:
+    """A preset with two blocks in each stage: the others repeat the second, and take most of the time."""
+    config = load_preset(name)
+    return config.replace(**{"backbone.depths": [min(depth, 2) for depth in config.backbone.depths]})
 
 
 class MultiplyAdds:
@@ -116,23 +98,44 @@ def multiply_adds_that_run(detector, image_size) -> tuple[dict[str, int], set[st
     return counts, seen
 
 
+# Sizes at which the maps of a dilated stage are even: TensorFlow pads others before it dilates.
+WHOLE = [
+    ("faster_rcnn_r50_dcnv1", (96, 160)),
+    ("mask_rcnn_r50_c5_dcnv2", (96, 128)),
+    ("mask_rcnn_r50_dconv_c3_c5", (97, 131)),
+    ("faster_rcnn_r50_dconv_c2_c5", (96, 128)),
+    ("faster_rcnn_r50_fpn_dcnv2", (97, 131)),
+    ("faster_rcnn_x101_32x4d_regular", (96, 128)),
+    ("mask_rcnn_x101_32x4d_dcnv2", (97, 131)),
+    ("faster_rcnn_small_dcnv1", (171, 133)),
+    ("mask_rcnn_small_dcnv2", (171, 133)),
+]
+GROUP_NORM = {"backbone.norm": "group", "backbone.deformable_groups": 2, "mask_head": MASK_HEAD}
+
+
 @pytest.mark.parametrize(
     ("config", "image_size"),
     [
-        # Sizes at which the maps of a dilated stage are even: TensorFlow pads others before it dilates.
-        (load_preset("faster_rcnn_r50_dcnv1"), (96, 160)),
-        (load_preset("mask_rcnn_r50_c5_dcnv2"), (96, 128)),
-        (load_preset("mask_rcnn_r50_dconv_c3_c5"), (97, 131)),
-        (load_preset("faster_rcnn_x101_32x4d_regular"), (96, 128)),
+        (shallow("faster_rcnn_r50_dcnv1"), (96, 160)),
+        (shallow("mask_rcnn_r50_c5_dcnv2"), (96, 128)),
+        (shallow("mask_rcnn_r50_dconv_c3_c5"), (97, 131)),
+        (shallow("mask_rcnn_x101_32x4d_dcnv2"), (97, 131)),
         (load_preset("mask_rcnn_small_dcnv1"), (171, 133)),
+        (tiny_config("c5", **GROUP_NORM), (96, 64)),
+        (tiny_config("fpn", dcn="none", **{"backbone.groups": 2, "backbone.width_per_group": 32}), (77, 101)),
         (tiny_config("fpn", **{"backbone.stride_in": "3x3", "backbone.deformable_groups": 2}), (77, 101)),
+        *(pytest.param(load_preset(name), size, marks=pytest.mark.slow, id=name) for name, size in WHOLE),
     ],
 )
-def test_multiply_adds_of_every_part_are_those_of_the_ops_that_run(native_ops, config, image_size):
+def test_the_cost_of_every_part_is_that_of_its_layers_and_of_the_ops_that_run(native_ops, config, image_size):
     config = config.replace(**{"rpn.proposals": [20, 20], "box_head.max_detections": 5})
-    counts, seen = multiply_adds_that_run(make_detector(config), image_size)
+    detector = make_detector(config)
+    counts, seen = multiply_adds_that_run(detector, image_size)
     costs = detector_cost(config, NUM_CLASSES, image_size)
     assert {name: cost.multiply_adds for name, cost in costs.items()} == counts
+    assert {name: cost.parameters for name, cost in costs.items()} == {
+        name: part.count_params() for name, part in parts_of(detector).items()
+    }
     assert {"Conv2D", "MatMul", "Dcnv2>DeformRoiPool"} <= seen
     assert ("Dcnv2>DeformConv2D" in seen) == (config.backbone.dcn != "none")
 

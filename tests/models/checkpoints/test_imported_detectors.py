@@ -141,10 +141,10 @@ def check_detections(case):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES], indirect=True
 )
-def test_the_detections_of_a_photograph_are_those_of_the_project(shared_dir, name):
-    check_detections(Case(shared_dir / "golden" / "detectors" / name))
+def test_the_detections_of_a_photograph_are_those_of_the_project(case):
+    check_detections(case)
 
 
 @pytest.mark.slow
