@@ -7,11 +7,31 @@ import pytest
 
 from benchmarks import ROOT
 from benchmarks.agreement import Disagreement
+from benchmarks.cpu import scaling
 from benchmarks.cpu.__main__ import main
 from benchmarks.cpu.options import available_cores
+from benchmarks.cpu.worker import _Server
 
 
-@pytest.mark.usefixtures("native_ops")
+@pytest.fixture(params=["here", pytest.param("in processes of their own", marks=pytest.mark.slow)])
+def workers(request, monkeypatch):
+    """Workers answer in this process, which saves loading TensorFlow into four others, or as they do otherwise."""
+    if request.param == "here":
+
+        class Here(_Server):
+            def __init__(self, threads, environment=None):
+                super().__init__()
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *exception):
+                pass
+
+        monkeypatch.setattr(scaling, "Worker", Here)
+
+
+@pytest.mark.usefixtures("native_ops", "workers")
 def test_the_command_measures_and_leaves_results_and_a_picture(tmp_path, capsys):
     arguments = ["--quick", "--repetitions", "1", "--sections", "conv,roi,scaling", "--output", str(tmp_path / "new")]
     assert main(arguments) == 0
