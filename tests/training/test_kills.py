@@ -1,39 +1,50 @@
 """Runs that are killed, and resumed by the command that the user would give. Each part is a process of its own."""
 
+import contextlib
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
+import stat
 import sys
 import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TextIO
 
 import numpy as np
 import pytest
 
-from tests.support.reference_vectors import REPOSITORY
+from tests.support.eagerly import run_eagerly
 from tests.support.sizes import TINY
 from tf_dcnv2.training import RunFolder
-
-# The command `tf-dcnv2`, in a process that kills itself within the n-th call that brings a file to the disk.
-PROGRAM = """
-import os, signal, stat, sys
-die_in = int(sys.argv.pop(1))
-calls, fsync = 0, os.fsync
-def fsync_or_die(handle):
-    global calls
-    calls += 1
-    if calls == die_in:
-        if stat.S_ISREG(os.fstat(handle).st_mode):  # and not a folder
-            os.truncate(handle, os.fstat(handle).st_size // 2)  # half of it had been written
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(handle)
-if die_in:
-    os.fsync = fsync_or_die
-from tests.support.eagerly import run_eagerly
 from tf_dcnv2_cli import main
-with run_eagerly(sys.argv.pop(1) == "1"):
-    sys.exit(main())
-"""
+
+# The processes are forks of one that has loaded TensorFlow and done nothing else yet.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
+
+def train(words: list[str], die_in: int, eagerly: bool, output: Connection) -> None:
+    """The command `tf-dcnv2 train`, which kills itself within the n-th call that brings a file to the disk."""
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    sys.stdout = sys.stderr = open(1, "w", closefd=False)  # noqa: SIM115 - until the process ends
+    calls, fsync = 0, os.fsync
+
+    def fsync_or_die(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == die_in:
+            if stat.S_ISREG(os.fstat(handle).st_mode):  # and not a folder
+                os.truncate(handle, os.fstat(handle).st_size // 2)  # half of it had been written
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(handle)
+
+    os.fsync = fsync_or_die
+    with run_eagerly(eagerly):
+        sys.exit(main(["train", *words]))
 
 
 class Run:
@@ -48,18 +59,17 @@ class Run:
         self.first = [*data, *images, *training, *settings]
         self.folder = RunFolder(folder)
 
-    def start(self, die_in: int = 0) -> subprocess.Popen:
-        """Starts the run, or continues it if there is one."""
-        words = ["--resume"] if self.folder.holds_a_run() else self.first
-        numbers = map(str, (die_in, int(self.eagerly)))
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *numbers, "train", *words, "--output", str(self.folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
+    @contextlib.contextmanager
+    def started(self, die_in: int = 0) -> Iterator[tuple[BaseProcess, TextIO]]:
+        """Starts the run, or continues it if there is one, in a process; gives it and its output, and waits for it."""
+        words = [*(["--resume"] if self.folder.holds_a_run() else self.first), "--output", str(self.folder)]
+        reader, writer = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=train, args=(words, die_in, self.eagerly, writer))
+        process.start()
+        writer.close()
+        with reader, open(reader.fileno(), closefd=False) as output:
+            yield process, output
+            process.join()
 
     def steps(self) -> int:
         state = self.folder.backups.load_state()
@@ -67,26 +77,25 @@ class Run:
 
     def kill_in_write(self, number: int) -> None:
         """Lets it kill itself in the middle of a file."""
-        process = self.start(die_in=number)
-        output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, output
+        with self.started(die_in=number) as (process, output):
+            printed = output.read()
+        assert process.exitcode == -signal.SIGKILL, printed
 
     def kill_after(self, epochs: int, seconds: float) -> None:
         """Kills it so long after its n-th epoch; after none, while it builds the graph."""
-        process = self.start()
-        for line in process.stdout:
-            epochs -= line.startswith("epoch")
-            if epochs <= 0 and line.startswith(("model", "epoch")):
-                break
-        time.sleep(seconds)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        with self.started() as (process, output):
+            for line in output:
+                epochs -= line.startswith("epoch")
+                if epochs <= 0 and line.startswith(("model", "epoch")):
+                    break
+            time.sleep(seconds)
+            process.kill()
+        assert process.exitcode == -signal.SIGKILL
 
     def finish(self) -> None:
-        process = self.start()
-        output, _ = process.communicate()
-        assert process.returncode == 0, output
+        with self.started() as (process, output):
+            printed = output.read()
+        assert process.exitcode == 0, printed
         state = self.folder.backups.load_state()
         assert (state.steps, state.is_finished) == (2 * self.epochs, True)
         assert self.folder.is_complete(state)

@@ -88,11 +88,12 @@ def test_mimicking_follows_the_preset_unless_told_otherwise(synthetic_records, t
         assert ("mimic_loss" in next(csv.DictReader(file))) == (rois != "none")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_mask_rcnn_trains_with_a_falling_loss_and_is_scored_by_its_masks(synthetic_records, tmp_path):
     small_head = {"mask_head.convolutions": 1, "mask_head.channels": 8, "mask_head.pool_branch_units": 16}
     overrides = {**TINY, **small_head, "mask_head.pool_size": 7}
     settings = options(synthetic_records, tmp_path / "run", preset="mask_rcnn_small_dcnv2", overrides=overrides)
-    result = train(dataclasses.replace(settings, steps=24))
+    result = train(dataclasses.replace(settings, steps=12))
     assert isinstance(result.detector, MaskRCNN)
     assert set(result.metrics) == {"bbox", "segm"}
     with open(tmp_path / "run" / "log.csv") as file:
@@ -381,9 +382,9 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped(synthetic_records, tmp_path):
-    # As a graph, unlike the other runs that are resumed here; so of the network that has the smallest one.
+    # It goes on as a graph, unlike the other runs that are resumed here; so of the network that has the smallest one.
     changes = {"preset": "faster_rcnn_small_regular", "steps": None, "epochs": 3, "val": None}
-    with pytest.raises(KeyboardInterrupt):
+    with run_eagerly(), pytest.raises(KeyboardInterrupt):
         train(options(synthetic_records, tmp_path / "run", **changes), callbacks=[Interrupt()])
     saved, start = RunFolder(tmp_path / "run").backups.load(), AtTheStart()
     result = train(options(synthetic_records, tmp_path / "run", **changes, resume=True), callbacks=[start])
