@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.applications.densenet import DenseNet
 
 from tf_dcnv2.layers import DeformableConv2D, GroupedConv2D, ModulatedDeformableConv2D, make_deformable
 from tf_dcnv2.optimizers import scale_learning_rates
@@ -18,10 +19,17 @@ ROUNDING = 1e-5
 MODULATED = pytest.mark.parametrize("modulated", [True, False], ids=["v2", "v1"])
 
 
+# A network of keras.applications, whose output is not squeezed by a softmax.
+APPLICATION = {"weights": None, "input_shape": (64, 64, 3), "classes": 5, "classifier_activation": None}
+
+
 def application(name):
-    """A network of keras.applications, whose output is not squeezed by a softmax."""
-    build = getattr(keras.applications, name)
-    return build(weights=None, input_shape=(64, 64, 3), classes=5, classifier_activation=None)
+    return getattr(keras.applications, name)(**APPLICATION)
+
+
+def shallow_densenet():
+    """DenseNet121 with two layers in each block: its others repeat them."""
+    return DenseNet((2, 2, 2, 2), **APPLICATION)
 
 
 def unet():
@@ -77,6 +85,7 @@ def second_convolutions(*blocks):
 MODELS = {
     "ResNet50": (lambda: application("ResNet50"), ["conv1_conv", *second_convolutions(3, 4, 6, 3)]),
     "MobileNetV2": (lambda: application("MobileNetV2"), ["Conv1"]),
+    "DenseNet": (shallow_densenet, ["conv1_conv", *second_convolutions(2, 2, 2, 2)]),
     "DenseNet121": (lambda: application("DenseNet121"), ["conv1_conv", *second_convolutions(6, 12, 24, 16)]),
     "U-Net": (unet, ["down_0", "stride_0", "down_1", "stride_1", "middle", "merge_1", "merge_0"]),
     "Sequential": (sequential, ["first", "second"]),
@@ -122,7 +131,10 @@ def offset_variables(model):
     return [variable for variable in model.trainable_variables if "offset" in variable.name]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "DenseNet121" else name for name in MODELS],
+)
 def network(request):
     """A model, the names of its larger convolutions, and its copy by `modulated`, made once."""
     build, convolutions = MODELS[request.param]

@@ -137,6 +137,11 @@ def test_category_ids_must_be_distinct_and_not_negative(ids):
         tiny_config().build(ids)
 
 
+@pytest.mark.parametrize(
+    "detector",
+    ["c5", pytest.param("fpn", marks=pytest.mark.slow)],  # as of a Mask R-CNN without any detection
+    indirect=True,
+)
 def test_batches_of_any_size_share_one_compiled_predict(detector, batch):
     inputs, _ = batch
     one = {name: value[:1] for name, value in inputs.items()}

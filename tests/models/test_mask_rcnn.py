@@ -55,7 +55,7 @@ def test_the_class_of_each_roi_picks_its_mask():
     np.testing.assert_array_equal(mask_of_class(masks, tf.constant([2, 0])), [[[2, 5], [8, 11]], [[12, 15], [18, 21]]])
 
 
-@pytest.mark.parametrize("neck", ["c5", "fpn"])
+@pytest.mark.parametrize("neck", [pytest.param("c5", marks=pytest.mark.slow), "fpn"])  # the mask head is the same
 def test_images_without_any_detection_give_empty_masks(neck, batch):
     detector = make_detector(neck, **{"box_head.score_threshold": 0.999})
     for call in (detector, detector.predict_on_batch):
