@@ -1,6 +1,5 @@
 """Faster R-CNN with deformable convolutions and deformable RoI pooling (paper sec. 3.3 and 5)."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,21 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.data.images.resizing import Resizing
-from tf_dcnv2.models.assembly import build_parts
 from tf_dcnv2.models.backbones import Backbone
-from tf_dcnv2.models.categories import CategoryMap, given_category_ids
-from tf_dcnv2.models.checkpoints import import_detector
-from tf_dcnv2.models.config import DetectorConfig
+from tf_dcnv2.models.categories import CategoryMap
 from tf_dcnv2.models.connections import connect, connect_head
+from tf_dcnv2.models.constructors import DetectorConstructors
 from tf_dcnv2.models.heads import BoxHead, Detections
 from tf_dcnv2.models.image_detection import Image, ImageDetection
-from tf_dcnv2.models.loss_model import LossModel
 from tf_dcnv2.models.losses import box_head_losses
 from tf_dcnv2.models.necks import Neck
-from tf_dcnv2.models.presets import load_preset, preset_model_name, preset_names
+from tf_dcnv2.models.presets import preset_names
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.targets import SampledRoIs, sample_rois
-from tf_dcnv2.models.weights import WeightReport, load_weights
 
 # Images, images with their sizes, or both by name: what a call of a detector takes.
 Inputs: TypeAlias = tf.Tensor | Sequence[tf.Tensor] | Mapping[str, tf.Tensor]
@@ -48,7 +43,7 @@ class TrainingOutputs(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
-class FasterRCNN(LossModel):
+class FasterRCNN(DetectorConstructors):
     """Two-stage object detector, put together from its parts.
 
     Each part is a Keras object of its own, which can be used, saved and replaced by itself. `from_preset` puts the
@@ -103,9 +98,7 @@ class FasterRCNN(LossModel):
     """
 
     presets = preset_names("faster_rcnn")
-    weight_report: WeightReport | None = None
     parts: tuple[str, ...] = ("backbone", "neck", "rpn", "box_head")
-    has_mask_head = False
     loss_terms: tuple[str, ...] = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss")
 
     def __init__(
@@ -133,113 +126,6 @@ class FasterRCNN(LossModel):
         connect_head("box_head", box_head, neck, self.category_ids)
         self._image_detection = ImageDetection(self)
         self.built = True
-
-    @classmethod
-    def from_preset(
-        cls,
-        name: str,
-        num_classes: int | None = None,
-        *,
-        category_ids: Sequence[int] | None = None,
-        weights: str | None = None,
-        **overrides: Any,
-    ) -> "FasterRCNN":
-        """Builds the detector of a preset.
-
-        Args:
-            name: one of the class' `presets`, or of another project's detectors, such as
-                "torchvision/maskrcnn_resnet50_fpn".
-            num_classes: number of categories without background; their ids are then 1..num_classes.
-            category_ids: the data set's ids, instead of `num_classes`.
-            weights: None, "imagenet" (keras.applications' weights for the backbone), the path of a `.keras` or
-                `.weights.h5` file of a backbone or a whole detector, or that of a PyTorch checkpoint (`.pth`, `.pt` or
-                `.safetensors`), of which the backbone is taken; `detector.weight_report` then says what was loaded. See
-                `tf_dcnv2.models.weights.load_weights`.
-            **overrides: settings of `DetectorConfig` to change, such as `short_side=800` or
-                `**{"box_head.samples": 128}`.
-
-        Raises:
-            ValueError: unknown preset or setting, or neither or both of `num_classes` and `category_ids`.
-        """
-        config = load_preset(name).replace(**overrides)
-        ids = given_category_ids(num_classes, category_ids)
-        detector = cls.from_settings(config, ids, name=preset_model_name(name))
-        if weights is not None:
-            detector.weight_report = load_weights(detector, weights)
-        return detector
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | os.PathLike,
-        *,
-        preset: str | None = None,
-        config: str | os.PathLike | None = None,
-        category_ids: Sequence[int] | None = None,
-        name: str | None = None,
-        **overrides: Any,
-    ) -> "FasterRCNN":
-        """Builds a detector of torchvision, detectron2 or mmdetection from its checkpoint, with its weights.
-
-        Depths, widths, groups and classes are read from the shapes of the weights. What shapes do not tell comes from
-        `overrides`, from the project's configuration, and from `preset` or what the project does by default.
-        `detector.weight_report` says what became of each weight. No code in the files is run, and PyTorch is not
-        needed.
-
-        Args:
-            path: a `.pth`, `.pt`, `.pkl` or `.safetensors` file, as the project saves it.
-            preset: which of the project's detectors it is, one of `tf_dcnv2.models.source_preset_names()`; seldom
-                needed, because what the detectors of a project have in common is known.
-            config: the project's own configuration file: `.yaml` of detectron2, `.py` or `.json` of mmdetection; by
-                default the one inside the checkpoint.
-            category_ids: one for each class; by default COCO's ids where there are 80 classes, and 1, 2, ... otherwise.
-            name: of the model.
-            **overrides: settings of `DetectorConfig`, such as `short_side=600` or `**{"backbone.norm_epsilon": 1e-5}`.
-
-        Raises:
-            FileNotFoundError: a file does not exist.
-            ValueError: the file is damaged, would run code, or is of another detector; the message says what it has.
-
-        Example:
-            >>> detector = MaskRCNN.from_checkpoint("mask_rcnn_r50_fpn_mdconv_c3-c5_1x_coco.pth")
-            >>> found = detector.detect("street.jpg")
-        """
-        imported = import_detector(
-            path,
-            preset=preset,
-            config=config,
-            category_ids=category_ids,
-            overrides=overrides,
-        )
-        detector = cls.from_settings(imported.config, list(imported.categories), name=name)
-        detector.weight_report = imported.assign(detector)
-        return detector
-
-    @classmethod
-    def from_settings(
-        cls, config: DetectorConfig, category_ids: Sequence[int], *, name: str | None = None
-    ) -> "FasterRCNN":
-        """Builds the detector that `config` describes; see `DetectorConfig.build`.
-
-        Raises:
-            ValueError: it has a mask head and this class has none, or the other way round.
-        """
-        ids = CategoryMap(category_ids).ids
-        if cls.has_mask_head != (config.mask_head is not None):
-            described = "one" if config.mask_head is not None else "none"
-            raise ValueError(
-                f"A {cls.__name__} has {'a' if cls.has_mask_head else 'no'} mask head, and the configuration describes "
-                f"{described}. Received: mask_head={config.mask_head}"
-            )
-        parts = build_parts(config, len(ids))
-        return cls(
-            **parts,
-            category_ids=ids,
-            short_side=config.short_side,
-            max_side=config.max_side,
-            resizing=config.resizing,
-            name=name,
-        )
 
     @property
     def whole_pixel_masks(self) -> bool:
