@@ -79,6 +79,15 @@ def test_static_shape_is_inferred_as_far_as_it_is_known(implementation):
     )
 
 
+def test_any_number_of_boxes_is_taken_where_it_is_not_known_beforehand(implementation):
+    @tf.function(input_signature=[tf.TensorSpec(FEATURES), tf.TensorSpec([None, 4]), tf.TensorSpec([None], tf.int32)])
+    def pool(features, boxes, box_indices):
+        return deform_roi_pool(features, boxes, box_indices, spatial_scale=1 / 8, implementation=implementation)
+
+    for count in (0, 1, 3):
+        assert pool(tf.ones(FEATURES), BOXES[:count], BOX_INDICES[:count]).shape == (count, 7, 7, FEATURES[-1])
+
+
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("indices", [[0, 1, 2, 0], [0, -1, 1, 0]])
 @pytest.mark.parametrize("name", ["box_indices", "levels"])

@@ -59,7 +59,8 @@ def test_other_formats_are_noticed_without_segmentations(name, areas):
 
 
 def test_percent_of_large_images_are_noticed_without_segmentations():
-    assert other_format(evidence("xywh-percent")).formats == ("xywh-percent",)
+    suspicion = other_format(evidence("xywh-percent"))
+    assert (suspicion.formats, suspicion.share) == (("xywh-percent",), 1.0)
 
 
 @pytest.mark.parametrize("outlines", [True, False])

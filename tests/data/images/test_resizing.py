@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from tf_dcnv2.data.images.resizing import boxes_in_original, prepare_image
+from tf_dcnv2.data.images.resizing import boxes_in_original, prepare_image, resized_shape
 
 
 def test_boxes_are_mapped_back_axis_by_axis():
@@ -14,3 +16,13 @@ def test_the_border_of_the_network_input_without_padding_is_that_of_the_image():
     image = np.zeros([37, 91, 3], np.uint8)
     [size] = prepare_image(image, short_side=50, max_side=110)["image_sizes"].numpy()
     np.testing.assert_allclose(boxes_in_original([0, 0, *size], size, image.shape[:2]), [0, 0, 37, 91], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("resizing", "size"), [("tensorflow", [50, 76]), ("torchvision", [50, 75])])
+def test_sizes_are_rounded_as_the_project_does_whose_arithmetic_is_asked_for(resizing, size):
+    assert (
+        resized_shape(tf.constant(100), tf.constant(151), short_side=50, max_side=1000, resizing=resizing)
+        .numpy()
+        .tolist()
+        == size
+    )
