@@ -11,6 +11,7 @@ from tf_dcnv2.models.rpn.anchors import Anchors
 from tf_dcnv2.models.suppression import suppress
 from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, mask_targets, sample_rois
 
+SEEDS = tf.constant([[1, 2]], tf.int64)
 OBJECTS = tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]]])
 LABELS = tf.constant([[1, 2, 0]])
 
@@ -31,14 +32,14 @@ def test_an_aspect_ratio_is_width_over_height():
 
 def test_every_object_gets_an_anchor_and_unused_slots_get_none():
     anchors = tf.constant([[0.0, 0, 10, 12], [22, 22, 60, 60], [70, 70, 80, 80]])
-    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=10))
+    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=10), SEEDS)
     np.testing.assert_array_equal(targets.positive, [[True, True, False]])
     np.testing.assert_array_equal(targets.sampled, [[True, True, True]])
 
 
 def test_an_image_without_objects_has_only_background():
     anchors = tf.constant([[0.0, 0, 10, 10], [5, 5, 20, 20]])
-    targets = label_anchors(anchors, tf.zeros([1, 2, 4]), tf.zeros([1, 2], tf.int32), RPNConfig())
+    targets = label_anchors(anchors, tf.zeros([1, 2, 4]), tf.zeros([1, 2], tf.int32), RPNConfig(), SEEDS)
     assert not np.any(targets.positive)
     assert np.all(targets.sampled)
     assert np.all(np.isfinite(targets.deltas))
@@ -46,7 +47,7 @@ def test_an_image_without_objects_has_only_background():
 
 def test_at_most_half_of_the_sampled_anchors_are_objects():
     anchors = tf.constant([[0.0, 0, 10, 10]] * 20 + [[60.0, 60, 70, 70]] * 20)
-    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=8))
+    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=8), SEEDS)
     sampled = targets.sampled.numpy()
     assert sampled.sum() == 8
     assert (sampled & targets.positive.numpy()).sum() == 4
@@ -54,7 +55,7 @@ def test_at_most_half_of_the_sampled_anchors_are_objects():
 
 def test_sampled_rois_carry_the_label_and_box_of_the_object_they_overlap_most():
     proposals = tf.constant([[[1.0, 0, 11, 10], [50, 50, 60, 60], [0, 0, 0, 0]]])
-    rois = sample_rois(proposals, OBJECTS, LABELS, BoxHeadConfig(samples=6, positive_fraction=0.5))
+    rois = sample_rois(proposals, OBJECTS, LABELS, BoxHeadConfig(samples=6, positive_fraction=0.5), SEEDS)
     found = {tuple(box): label for box, label in zip(rois.boxes[0].numpy(), rois.labels[0].numpy(), strict=True)}
     assert found[(1.0, 0.0, 11.0, 10.0)] == 1
     assert found[(20.0, 20.0, 40.0, 40.0)] == 2  # objects are candidates themselves

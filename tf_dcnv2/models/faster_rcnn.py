@@ -18,6 +18,7 @@ from tf_dcnv2.models.losses import box_head_losses
 from tf_dcnv2.models.necks import Neck
 from tf_dcnv2.models.presets import preset_names
 from tf_dcnv2.models.rpn import RPN
+from tf_dcnv2.models.sampling import image_seeds
 from tf_dcnv2.models.targets import SampledRoIs, sample_rois
 
 # Images, images with their sizes, or both by name: what a call of a detector takes.
@@ -33,6 +34,7 @@ class TrainingOutputs(NamedTuple):
         rois: the sampled RoIs.
         features: their 2-fc features `(B, S, units)`.
         levels: the feature levels the RoIs are pooled from.
+        seeds: int64 `(B, 2)`, what random choices for each image follow from.
     """
 
     losses: dict[str, tf.Tensor]
@@ -40,6 +42,7 @@ class TrainingOutputs(NamedTuple):
     rois: SampledRoIs
     features: tf.Tensor
     levels: list[tf.Tensor]
+    seeds: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -250,7 +253,8 @@ class FasterRCNN(DetectorConstructors):
         Args:
             inputs: `{"images", "image_sizes"}`, as for a call.
             targets: `{"boxes": (B, M, 4), "classes": (B, M), "crowd": (B, M)}`: boxes in pixels of the images, the data
-                set's category ids with -1 in unused slots. Crowd regions are left out.
+                set's category ids with -1 in unused slots. Crowd regions are left out. `"seeds": (B, 2)` int64, if it
+                is there, decides which anchors and RoIs are sampled; otherwise chance does.
             training: whether batch normalisation learns from the batch.
         """
         images, image_sizes = _unpack(inputs, None)
@@ -261,14 +265,15 @@ class FasterRCNN(DetectorConstructors):
         anchors = self.rpn.anchors(features["rpn"], tf.shape(images)[1:3])
         proposals, _ = self.rpn.propose(logits, deltas, anchors, image_sizes, training=True)
         head = self.box_head.config
-        rois = sample_rois(proposals, object_boxes, object_labels, head)
+        seeds = image_seeds(targets, images)
+        rois = sample_rois(proposals, object_boxes, object_labels, head, seeds)
         roi_features = self.box_head.features(features["roi"], rois.boxes)
         class_logits, class_deltas = self.box_head.predict(roi_features)
         losses = {
-            **self.rpn.training_losses(logits, deltas, anchors, object_boxes, object_labels),
+            **self.rpn.training_losses(logits, deltas, anchors, object_boxes, object_labels, seeds),
             **box_head_losses(class_logits, class_deltas, rois, head.box_weights, beta=head.box_loss_beta),
         }
-        return TrainingOutputs(losses, images, rois, roi_features, features["roi"])
+        return TrainingOutputs(losses, images, rois, roi_features, features["roi"], seeds)
 
     def _objects(self, targets: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes `(B, M, 4)` and labels `(B, M)` of the objects, without the slots that no image of the batch uses."""

@@ -10,6 +10,7 @@ from tf_dcnv2.models.config import MimicConfig
 from tf_dcnv2.models.faster_rcnn import FasterRCNN, Inputs, TrainingOutputs
 from tf_dcnv2.models.loss_model import LossModel
 from tf_dcnv2.models.parts import take_settings
+from tf_dcnv2.models.sampling import random_keys
 from tf_dcnv2.ops import deform_roi_pool
 
 
@@ -154,7 +155,7 @@ class FeatureMimicking(LossModel):
                 "all": tf.ones_like(is_object),
             }[self.config.rois]
         )
-        order = tf.where(wanted, tf.random.uniform(tf.shape(wanted)), -1.0)
+        order = tf.where(wanted, random_keys(outputs.seeds, tf.shape(wanted)[1], "mimicking"), -1.0)
         drawn = tf.math.top_k(order, tf.minimum(self.config.rois_per_image, tf.shape(order)[1]))
         return drawn.indices, drawn.values >= 0.0
 

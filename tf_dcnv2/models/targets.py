@@ -7,9 +7,10 @@ Labels: 0 is background, 1..C are the classes.
 from typing import NamedTuple
 
 import tensorflow as tf
-from official.vision.ops import box_ops, sampling_ops
+from official.vision.ops import box_ops
 
 from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
+from tf_dcnv2.models.sampling import balanced_sample, random_keys
 
 
 class AnchorTargets(NamedTuple):
@@ -51,7 +52,7 @@ def overlaps(boxes: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor
 
 
 def label_anchors(
-    anchors: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: RPNConfig
+    anchors: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: RPNConfig, seeds: tf.Tensor
 ) -> AnchorTargets:
     """Which anchors are on objects, and which enter the loss: `config.samples` an image, at most half of them positive.
 
@@ -63,6 +64,7 @@ def label_anchors(
         object_boxes: `(B, M, 4)` in pixels.
         object_labels: `(B, M)`, 0 in unused slots.
         config: thresholds and number of samples.
+        seeds: int64 `(B, 2)`, what the random choice for each image follows from.
     """
     batch = tf.shape(object_boxes)[0]
     anchors = tf.repeat(anchors[None], batch, axis=0)
@@ -75,20 +77,25 @@ def label_anchors(
     matched = tf.gather(object_boxes, tf.argmax(iou, axis=2), batch_dims=1)
     # Zero targets where nothing is matched: encoding an empty box would give the logarithm of zero.
     deltas = box_ops.encode_boxes(tf.where(positive[..., None], matched, anchors), anchors)
-    return AnchorTargets(positive, _sample(positive, negative, config.samples, 0.5), deltas)
+    keys = random_keys(seeds, tf.shape(positive)[1], "anchors")
+    return AnchorTargets(positive, balanced_sample(positive, negative, keys, config.samples, 0.5), deltas)
 
 
 def sample_rois(
-    proposals: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: BoxHeadConfig
+    proposals: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: BoxHeadConfig, seeds: tf.Tensor
 ) -> SampledRoIs:
-    """Draws `samples` RoIs an image from proposals and objects, at most `positive_fraction` of them on objects."""
+    """Draws `samples` RoIs an image from proposals and objects, at most `positive_fraction` of them on objects.
+
+    The choice for each image follows from its row of `seeds` `(B, 2)`.
+    """
     candidates = tf.concat([proposals, object_boxes], axis=1)
     iou = overlaps(candidates, object_boxes, object_labels)
     best_iou = tf.reduce_max(iou, axis=2)
     not_empty = tf.reduce_all(candidates[..., 2:] > candidates[..., :2], axis=-1)
     positive = (best_iou >= config.positive_iou) & not_empty
     negative = (best_iou < config.positive_iou) & not_empty
-    sampled = _sample(positive, negative, config.samples, config.positive_fraction)
+    keys = random_keys(seeds, tf.shape(positive)[1], "rois")
+    sampled = balanced_sample(positive, negative, keys, config.samples, config.positive_fraction)
     indices = tf.math.top_k(tf.cast(sampled, tf.int32), tf.minimum(config.samples, tf.shape(sampled)[1])).indices
 
     def sample(values: tf.Tensor) -> tf.Tensor:
@@ -134,13 +141,3 @@ def _shared_lengths(boxes: tf.Tensor, frames: tf.Tensor, axis: int, size: int, r
     of_box, of_frame = edges(boxes, size)[:, :, None], edges(frames, resolution)[:, None]
     shared = tf.minimum(of_box[:, 1:], of_frame[..., 1:]) - tf.maximum(of_box[:, :-1], of_frame[..., :-1])
     return tf.math.divide_no_nan(tf.maximum(shared, 0.0), of_box[:, 1:] - of_box[:, :-1])
-
-
-def _sample(positive: tf.Tensor, negative: tf.Tensor, count: int, positive_fraction: float) -> tf.Tensor:
-    """A random choice of `count` entries per row, bool like its arguments."""
-    sampler = sampling_ops.BalancedPositiveNegativeSampler(positive_fraction)
-    return tf.map_fn(
-        lambda row: sampler.subsample(row[0] | row[1], count, row[0]),
-        (positive, negative),
-        fn_output_signature=tf.TensorSpec([None], tf.bool),
-    )

@@ -65,6 +65,7 @@ def test_a_batch_has_the_promised_names_shapes_and_types(numbered):
         "areas": ([None, 5], tf.float32),
         "image_ids": ([None], tf.int64),
         "original_sizes": ([None, 2], tf.float32),
+        "seeds": ([None, 2], tf.int64),
     }
 
 
@@ -199,6 +200,27 @@ def test_the_number_of_batches_is_known_beforehand(numbered):
 def test_repeat_goes_on_for_ever(numbered):
     dataset = load_records(numbered, batch_size=4, training=True, repeat=True, **SMALL)
     assert len(list(dataset.take(10))) == 10
+
+
+@pytest.mark.parametrize("cache", [False, True], ids=["read", "cached"])
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_training_that_goes_on_at_a_step_sees_what_it_would_have_seen(numbered, step, cache):
+    """Two batches of four a pass; one of the nine images is left out of each."""
+    options = {"batch_size": 4, "training": True, "repeat": True, "seed": 7, "cache": cache, "color_jitter": 0.3}
+    batches = list(load_records(numbered, **options, **SMALL).take(8))
+    later = list(load_records(numbered, start_step=step, **options, **SMALL).take(8 - step))
+    for batch, other in zip(batches[step:], later, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, batch, other)
+    ids = [np.concatenate([targets["image_ids"] for _, targets in batches[n : n + 2]]) for n in (0, 2, 4, 6)]
+    assert all(len(set(one)) == 8 for one in ids) and len({tuple(one) for one in ids}) == 4
+    seeds = np.concatenate([targets["seeds"] for _, targets in batches])
+    assert len({tuple(seed) for seed in seeds}) == len(seeds)
+
+
+@pytest.mark.parametrize("options", [{"repeat": True}, {"seed": 1}, {}], ids=str)
+def test_a_step_needs_an_order_that_is_known(numbered, options):
+    with pytest.raises(ValueError, match="start_step must be 0 unless repeat=True and a seed are given"):
+        load_records(numbered, batch_size=3, training=True, start_step=2, **options, **SMALL)
 
 
 def test_too_many_boxes_drop_crowd_boxes_first(coco, prefix):

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from tf_dcnv2._core.checked_types import PositiveFloat, PositiveInt, Range, checked_arguments, require
+from tf_dcnv2._core.checked_types import NonNegativeInt, PositiveFloat, PositiveInt, Range, checked_arguments, require
 from tf_dcnv2.data.images.resizing import Resizing, pad_to_multiple
 from tf_dcnv2.data.records.augmentation import Augmentation
 from tf_dcnv2.data.records.dataset_info import DatasetInfo, describe_shards
 from tf_dcnv2.data.records.decoding import PER_BOX, make_decoder
 from tf_dcnv2.data.records.files import find_shards, prefix_of
+from tf_dcnv2.data.records.passes import in_passes
 from tf_dcnv2.data.records.reading import read_records
 
 # Of records without description, of which nobody knows how many boxes the fullest image has.
@@ -46,6 +47,7 @@ def load_records(
     cache: bool = False,
     seed: int | None = None,
     repeat: bool = False,
+    start_step: NonNegativeInt = 0,
     drop_remainder: bool | None = None,
     categories: Mapping[int, str] | None = None,
 ) -> tf.data.Dataset:
@@ -80,7 +82,9 @@ def load_records(
         cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass.
         seed: makes order and augmentation reproducible.
         repeat: start over for ever instead of ending after one pass.
-        drop_remainder: leave out a last batch that is not full.
+        start_step: the first batch, for training that goes on where it stopped: with `repeat` and a `seed`, batch i of
+            `start_step=s` is batch s + i of `start_step=0`. What comes before is not decoded.
+        drop_remainder: leave out a last batch that is not full, in every pass.
         categories: category id -> name of another data set, or of a detector. The records' categories are matched to
             these by name and come with these ids. Default: the ids in the records.
 
@@ -91,7 +95,8 @@ def load_records(
           without padding.
         * targets: `boxes` `(B, M, 4)` float32 padded with 0; `classes` `(B, M)` int32, the data set's own category
           ids, padded with -1; `crowd` `(B, M)` bool; `areas` `(B, M)` float32, the annotated areas in pixels of the
-          original image; `image_ids` `(B,)` int64; `original_sizes` `(B, 2)` float32.
+          original image; `image_ids` `(B,)` int64; `original_sizes` `(B, 2)` float32; `seeds` `(B, 2)` int64, from
+          which training draws the anchors and RoIs of each image.
         * with `masks=True` also `masks` `(B, M, R, R)` uint8, 1 on the object, sampled in R x R equal cells of the
           frame `mask_boxes` `(B, M, 4)` float32: the annotated box, which unlike `boxes` may reach past the border of a
           cropped image.
@@ -130,7 +135,10 @@ def load_records(
             f"{counted} are left out by max_boxes={max_boxes}; max_boxes={info.max_boxes_per_image} keeps all",
             stacklevel=3,  # the caller of the checked function
         )
-    if drop_remainder and not repeat and info is not None and info.num_images < batch_size:
+    if start_step:
+        require(repeat and seed is not None, "start_step", "0 unless repeat=True and a seed are given", start_step)
+        require(info is not None, "start_step", "0 for records that were not written by convert_coco", start_step)
+    if drop_remainder and info is not None and info.num_images < batch_size:
         raise ValueError(
             f"The data set has only {info.num_images} images, not enough for one full batch. Received: "
             f"batch_size={batch_size}"
@@ -138,19 +146,33 @@ def load_records(
 
     renumbering = {} if info is None else info.renumbering
     decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None, renumbering, resizing)
-    dataset = read_records(paths, shuffle, seed, labels=[prefix_of(path) or "" for path in paths])
-    if cache:
+    labels = [prefix_of(path) or "" for path in paths]
+    cached = read_records(paths, labels).map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache() if cache else None
+
+    def examples_of(pass_seed: tf.Tensor) -> tf.data.Dataset:
         # Shuffling after the cache, or every pass would replay the first one's order.
-        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache()
-    if shuffle:
-        dataset = dataset.shuffle(_shuffle_buffer(info), seed=seed)
-    if repeat:
-        dataset = dataset.repeat()
-    if not cache:
-        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    if augmentation != Augmentation(canvas=canvas):
-        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
-        dataset = tf.data.Dataset.zip(dataset, seeds).map(augmentation, num_parallel_calls=tf.data.AUTOTUNE)
+        examples = read_records(paths, labels, pass_seed if shuffle else None) if cached is None else cached
+        return examples.shuffle(_shuffle_buffer(info), seed=pass_seed) if shuffle else examples
+
+    used = None
+    if repeat and info is not None:
+        used = info.num_images - (info.num_images % batch_size if drop_remainder else 0)
+    is_augmented = augmentation != Augmentation(canvas=canvas)
+    dataset = in_passes(
+        examples_of,
+        seed=seed,
+        vary=shuffle or is_augmented,
+        repeat=repeat,
+        used=used,
+        skipped=start_step * batch_size,
+    )
+    if cached is None:
+        dataset = dataset.map(lambda record, seeds: (decode(*record), seeds), num_parallel_calls=tf.data.AUTOTUNE)
+    if is_augmented:
+        dataset = dataset.map(
+            lambda example, seeds: (augmentation(example, seeds), seeds), num_parallel_calls=tf.data.AUTOTUNE
+        )
+    dataset = dataset.map(lambda example, seeds: {**example, "seeds": seeds})
     dataset = dataset.map(lambda example: {**example, "size": tf.shape(example["image"])[:2]})
     if canvas is None:
         dataset = dataset.map(lambda example: {**example, "image": pad_to_multiple(example["image"], size_multiple)})
@@ -198,4 +220,5 @@ def _padding_values(spec: dict[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
 def _as_inputs_and_targets(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     inputs = {"images": tf.cast(batch["image"], tf.float32), "image_sizes": tf.cast(batch["size"], tf.float32)}
     targets = {name: batch[name] for name in PER_BOX if name in batch}
-    return inputs, targets | {"image_ids": batch["image_id"], "original_sizes": batch["original_size"]}
+    of_images = {"image_ids": "image_id", "original_sizes": "original_size", "seeds": "seeds"}
+    return inputs, targets | {name: batch[key] for name, key in of_images.items()}

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 
-def read_records(paths: list[str], shuffle: bool, seed: int | None, labels: list[str]) -> tf.data.Dataset:
-    """Serialised examples of the files at `paths`, file after file or, with `shuffle`, from four files at a time.
+def read_records(paths: list[str], labels: list[str], shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    """Serialised examples of the files at `paths`: file after file or, with a seed, from four random files at a time.
 
     Each comes with the one of `labels` that belongs to its file.
     """
@@ -14,9 +14,9 @@ def read_records(paths: list[str], shuffle: bool, seed: int | None, labels: list
     def read(path: tf.Tensor, size: tf.Tensor, label: tf.Tensor) -> tf.data.Dataset:
         return _read_file(path, size).map(lambda record: (record, label))
 
-    if not shuffle:
+    if shuffle_seed is None:
         return files.flat_map(read)
-    files = files.shuffle(len(paths), seed=seed)
+    files = files.shuffle(len(paths), seed=shuffle_seed)
     return files.interleave(read, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 

@@ -180,6 +180,7 @@ class RPN(keras.layers.Layer):
         anchors: list[tf.Tensor],
         object_boxes: tf.Tensor,
         object_labels: tf.Tensor,
+        seeds: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The terms "rpn_class_loss" and "rpn_box_loss" of a random sample of anchors.
 
@@ -189,8 +190,9 @@ class RPN(keras.layers.Layer):
             anchors: `(H*W*K, 4)` of each level, as `anchors` returns them.
             object_boxes: `(B, M, 4)` in pixels.
             object_labels: `(B, M)`, 0 in unused slots.
+            seeds: int64 `(B, 2)`, what the sample of each image follows from.
         """
-        targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config)
+        targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config, seeds)
         beta = self.config.box_loss_beta
         return rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), targets, beta=beta)
 
