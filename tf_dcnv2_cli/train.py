@@ -15,10 +15,11 @@ Trains a preset on TFRecords from `tf-dcnv2 convert` and keeps everything in a r
 (highest AP on --val), last.keras, log.csv. The run ends when the first of --epochs, --steps and --max-minutes is used
 up; the learning rate follows the fraction of it that is gone.
 
---resume continues a run after its last whole epoch, with the run's own settings for everything that is left out. What
-the weights belong to (preset, --set, batch size, optimizer, image size, ...) and the images, boxes and categories have
-to stay. A finished run stays as it is, or goes on with a larger budget: the learning rate then follows the fraction of
-the new budget."""
+A checkpoint is written at the end of every epoch, every ten minutes, and when SIGINT (Ctrl-C) or SIGTERM ends the run.
+--resume continues from the last one, with the images in the order that they would have come in, and with the run's own
+settings for everything that is left out. What the weights belong to (preset, --set, batch size, optimizer, image size,
+...) and the images, boxes and categories have to stay. A finished run stays as it is, or goes on with a larger budget:
+the learning rate then follows the fraction of the new budget."""
 
 EXAMPLES = """\
   # from scratch on a CPU, half an hour
@@ -67,7 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     budget.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
     budget.add_argument("--max-minutes", type=float, metavar="M", help="wall-clock time, evaluations included")
+    budget.add_argument(
+        "--patience", type=int, metavar="N", help="end after N evaluations without a better AP (default: never)"
+    )
     budget.add_argument("--resume", action="store_true", help="continue the run found in --output")
+    budget.add_argument(
+        "--checkpoint-minutes", type=float, metavar="M", help="write a checkpoint inside an epoch too (default: 10)"
+    )
+    budget.add_argument("--checkpoint-steps", type=int, metavar="N", help="likewise, after N steps (default: none)")
 
     optimizer = parser.add_argument_group("optimisation")
     optimizer.add_argument("--batch-size", type=int, metavar="N", help="images per step (default: 2)")
@@ -96,7 +104,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     other = parser.add_argument_group("other")
     other.add_argument("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 1)")
+    other.add_argument(
+        "--best-by", choices=("box", "mask"), help="whose AP chooses best.keras, and --patience follows (default: box)"
+    )
     other.add_argument("--seed", type=int, metavar="N", help="of initial weights, shuffling and sampling")
+    other.add_argument(
+        "--deterministic", action="store_true", help="the same weights, bit by bit, for the same seed (slower)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -105,19 +119,20 @@ def run(arguments: argparse.Namespace) -> None:
     from tf_dcnv2_cli.training_report import TrainingReport
 
     options = _options(arguments)
+    output = shlex.quote(options.output)
     if (finished := finished_state(options)) is not None:
         log("finished", describe_finished(options, finished))
     else:
         report = TrainingReport(options)
         try:
             result = train(options, log=log, callbacks=[report])
-        except KeyboardInterrupt:
-            log("stopped", f"tf-dcnv2 train --resume --output {shlex.quote(options.output)} continues this run")
-            raise
         finally:
             report.close()
+        if result.stopped_by:
+            log("stopped", f"after {result.steps} steps, which are saved")
+            log("next", f"tf-dcnv2 train --resume --output {output}")
+            return
         log("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
-    output = shlex.quote(options.output)
     if options.val:
         log("next", f"tf-dcnv2 evaluate {output} --records {shlex.quote(options.val)}")
     log("next", f"tf-dcnv2 export {output} --output exported/{shlex.quote(Path(options.output).name)}")

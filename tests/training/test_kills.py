@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TextIO
 
+import keras
 import numpy as np
 import pytest
 
@@ -50,13 +51,13 @@ def train(words: list[str], die_in: int, eagerly: bool, output: Connection) -> N
 class Run:
     """A run, started and resumed in processes that may be killed."""
 
-    def __init__(self, records, folder, epochs, eagerly=False):
+    def __init__(self, records, folder, epochs, eagerly=False, more=()):
         self.epochs, self.eagerly = epochs, eagerly
         settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
         data = ["--preset", "faster_rcnn_small_dcnv1", "--train", records, "--val", records]
         images = ["--short-side", "64", "--max-side", "96", "--batch-size", "4"]
         training = f"--epochs {epochs} --optimizer adam --warmup-steps 0 --evaluate-every 3 --seed 0".split()
-        self.first = [*data, *images, *training, *settings]
+        self.first = [*data, *images, *training, *settings, *more]
         self.folder = RunFolder(folder)
 
     @contextlib.contextmanager
@@ -121,9 +122,16 @@ def test_a_run_that_is_killed_within_writes_and_between_them_comes_to_its_end(sy
 
 
 @pytest.mark.slow
-def test_a_run_comes_to_its_end_through_twenty_kills(synthetic_records, tmp_path):
-    run, choose = Run(synthetic_records, tmp_path / "run", epochs=80), random.Random(0)
+def test_a_run_ends_with_the_weights_it_would_have_had_after_twenty_kills(synthetic_records, tmp_path):
+    options = ["--checkpoint-steps", "1", "--deterministic", "--ema", "0.9"]
+    run = Run(synthetic_records, tmp_path / "run", epochs=80, more=options)
+    choose = random.Random(0)
     kills = [(run.kill_in_write, choose.randint(1, 30)) for _ in range(10)]
     kills += [(run.kill_after, choose.randint(0, 3), choose.uniform(0, 0.5)) for _ in range(10)]
     choose.shuffle(kills)
     kill_and_finish(run, kills)
+    whole = Run(synthetic_records, tmp_path / "whole", epochs=80, more=options)
+    whole.finish()
+    detectors = [keras.saving.load_model(one.folder.last, compile=False) for one in (run, whole)]
+    for weight, other in zip(*(detector.get_weights() for detector in detectors), strict=True):
+        np.testing.assert_array_equal(weight, other)

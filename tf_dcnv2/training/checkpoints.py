@@ -12,6 +12,7 @@ from tf_dcnv2.models import FasterRCNN
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.progress import RunProgress
 from tf_dcnv2.training.run_folder import RunFolder
+from tf_dcnv2.training.stop_requests import StopRequests
 
 
 class CocoEvaluation(keras.callbacks.Callback):
@@ -56,9 +57,9 @@ class CocoEvaluation(keras.callbacks.Callback):
 
 
 class KeepRun(keras.callbacks.Callback):
-    """Keeps a run's progress in its folder after every epoch: the backup first, then what follows from it.
+    """Keeps a run's progress in its folder: a backup, and at the end of an epoch what follows from it.
 
-    `best.keras` is replaced only by a detector with a higher `val_AP`; without evaluation there is none.
+    `best.keras` is replaced only by a detector with a higher AP; without evaluation there is none.
 
     Args:
         run: the folder.
@@ -66,6 +67,9 @@ class KeepRun(keras.callbacks.Callback):
         progress: of the run; the end of an epoch is counted here.
         config: written after the first step, when training has really begun.
         averages: what the detector is saved with.
+        steps: after which a backup is written inside an epoch, or None.
+        minutes: likewise.
+        stop: asks to save what there is and to stop.
     """
 
     def __init__(
@@ -75,8 +79,14 @@ class KeepRun(keras.callbacks.Callback):
         progress: RunProgress,
         config: dict[str, Any],
         averages: AveragedWeights,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        stop: StopRequests | None = None,
     ):
         super().__init__()
+        self._steps, self._minutes = steps or math.inf, minutes or math.inf
+        self._stop = stop or StopRequests()
         self._run = run
         self._detector = detector
         self._progress = progress
@@ -84,15 +94,28 @@ class KeepRun(keras.callbacks.Callback):
         self._averages = averages
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the configuration after the first step."""
+        """Writes the configuration after the first step, and a backup if it is time for one."""
         if self._config is not None:
             self._run.write_config(self._config)
             self._config = None
+        # What ends an epoch is kept once it has been evaluated.
+        if not self._progress.is_end_of_epoch and (self._stop.received or self._is_due()):
+            self._progress.pause()
+            self._save()
+
+    def _is_due(self) -> bool:
+        budget, state = self._progress.budget, self._progress.state
+        return budget.steps_done - state.steps >= self._steps or budget.seconds - state.seconds >= 60.0 * self._minutes
+
+    def _save(self) -> None:
+        self._run.backups.save(self._progress.state, run_variables(self.model))
+        if self._stop.received or self._progress.state.is_finished:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the backup and what follows from it."""
         self._progress.end_epoch(epoch, {name: float(value) for name, value in (logs or {}).items()})
-        self._run.backups.save(self._progress.state, training_variables(self.model))
+        self._save()
         with self._averages.in_use():
             self._run.complete(self._progress.state, self._detector)
 
@@ -102,3 +125,8 @@ def training_variables(model: keras.Model) -> list[keras.Variable]:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.weights, *model.optimizer.variables]
+
+
+def run_variables(model: keras.Model) -> list[keras.Variable]:
+    """Lists what a run inside an epoch goes on with: the same, and the means of the losses since the epoch began."""
+    return [*training_variables(model), *model.metrics_variables]

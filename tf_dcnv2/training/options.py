@@ -41,7 +41,14 @@ class TrainOptions(Settings):
         vertical_flip, scale_range, color_jitter: augmentation, see `tf_dcnv2.data.load_records`.
         cache: keep decoded images in memory.
         evaluate_every: epochs between evaluations; 0 evaluates only at the end.
-        seed: of initial weights, shuffling and sampling.
+        best_by: whose AP makes the best detector: that of boxes, or of masks.
+        patience: evaluations without a better AP after which the run ends before its budget is used up; None for never.
+        checkpoint_steps, checkpoint_minutes: after how many steps or minutes, whichever is first, a checkpoint is
+            written inside an epoch; None for never. There is one at the end of every epoch.
+        seed: of initial weights, shuffling, augmentation and sampling. None draws one, which the run keeps.
+        deterministic: choose kernels that give the same result every time, as `tf.config.experimental.
+            enable_op_determinism` does for the whole process: two runs with the same seed have the same weights, bit by
+            bit, also if one was stopped and resumed.
         resume: continue the run found in `output`, or start it if there is none. A finished run goes on when it is
             given a larger budget: weights and the optimizer's state are those it ended with, and the learning rate
             follows the fraction of the new budget that is gone, so it may rise again. `resumed_options` fills in the
@@ -72,6 +79,11 @@ class TrainOptions(Settings):
     color_jitter: Annotated[float, Range(0, 1)] = 0.0
     cache: bool = False
     evaluate_every: NonNegativeInt = 1
+    best_by: Literal["box", "mask"] = "box"
+    patience: PositiveInt | None = None
+    checkpoint_steps: PositiveInt | None = None
+    checkpoint_minutes: PositiveFloat | None = 10.0
+    deterministic: bool = False
     seed: Annotated[int, Range(0, 2**32 - 1)] | None = None
     resume: bool = False
 

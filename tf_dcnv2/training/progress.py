@@ -10,6 +10,9 @@ from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget
 from tf_dcnv2.training.options import TrainOptions
 
+# The metric of an epoch by which the best detector is chosen.
+AP_OF = {"box": "val_AP", "mask": "val_mask_AP"}
+
 
 @dataclasses.dataclass
 class RunProgress:
@@ -18,19 +21,24 @@ class RunProgress:
     Attributes:
         budget: what the run may use, and what it has used at this moment.
         steps_per_epoch: optimizer steps of an epoch that the budget does not cut short.
-        state: the run at the end of its last epoch, that of an earlier process included.
+        state: the run at its last checkpoint, that of an earlier process included.
+        best_by: see `TrainOptions`, and so is `patience`.
+        patience: evaluations without a better AP that end the run.
         epochs: epochs of the whole run, the last perhaps cut short; None if only time ends it.
     """
 
     budget: Budget
     steps_per_epoch: int
     state: RunState
+    best_by: str = "box"
+    patience: int | None = None
     epochs: int | None = dataclasses.field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.budget.steps is not None:
-            # An earlier process may have ended an epoch before its time.
-            self.epochs = self.state.epochs + -(-(self.budget.steps - self.state.steps) // self.steps_per_epoch)
+            # A budget that was used up may have ended an epoch before its time.
+            ends = -(-self.budget.steps // self.steps_per_epoch) - self.state.steps // self.steps_per_epoch
+            self.epochs = self.state.epochs + ends
 
     @classmethod
     def begin(cls, options: TrainOptions, num_images: int, state: RunState) -> "RunProgress":
@@ -44,16 +52,31 @@ class RunProgress:
         steps_per_epoch = num_images // options.batch_size
         limits = [options.steps, options.epochs and options.epochs * steps_per_epoch]
         steps = min((limit for limit in limits if limit), default=None)
-        return cls(Budget(steps, options.max_minutes, state.steps, state.seconds), steps_per_epoch, state)
+        budget = Budget(steps, options.max_minutes, state.steps, state.seconds)
+        return cls(budget, steps_per_epoch, state, options.best_by, options.patience)
+
+    @property
+    def step_of_epoch(self) -> int:
+        """Steps of the present epoch that are done; 0 when one is about to begin."""
+        return self.budget.steps_done % self.steps_per_epoch
+
+    @property
+    def is_end_of_epoch(self) -> bool:
+        """Whether the last step was the last one of its epoch."""
+        return self.step_of_epoch == 0 or self.budget.progress >= 1.0
+
+    def pause(self) -> None:
+        """Brings `state` up to the present, inside an epoch."""
+        self.state = dataclasses.replace(self.state, steps=self.budget.steps_done, seconds=self.budget.seconds)
 
     def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Brings `state` up to the end of an epoch.
 
         Args:
             epoch: counted from 0.
-            logs: its losses and metrics; a `val_AP` higher than all before makes it the best.
+            logs: its losses and metrics; an AP higher than all before makes it the best.
         """
-        steps, ap = self.budget.steps_done, logs.get("val_AP", math.nan)
+        steps, ap = self.budget.steps_done, logs.get(AP_OF[self.best_by], math.nan)
         is_best = ap > self.state.best_ap
         self.state = RunState(
             steps=steps,
@@ -61,9 +84,18 @@ class RunProgress:
             seconds=self.budget.seconds,
             best_ap=ap if is_best else self.state.best_ap,
             best_steps=steps if is_best else self.state.best_steps,
-            is_finished=self.budget.progress >= 1.0,
             history=(*self.state.history, {"epoch": epoch, **logs}),
         )
+        is_finished = self.budget.progress >= 1.0 or has_stalled(self.state, self.patience, self.best_by)
+        self.state = dataclasses.replace(self.state, is_finished=is_finished)
+
+
+def has_stalled(state: RunState, patience: int | None, best_by: str) -> bool:
+    """Whether the last `patience` evaluations of a run have brought no higher AP."""
+    if patience is None:
+        return False
+    aps = [ap for row in state.history if math.isfinite(ap := row.get(AP_OF[best_by], math.nan))]
+    return len(aps) > patience and max(aps[-patience:]) <= max(aps[:-patience])
 
 
 class ProgressCallback(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ from tf_dcnv2.data.records.files import find_shards
 from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
+from tf_dcnv2.training.progress import has_stalled
 from tf_dcnv2.training.run_folder import RunFolder
 
 # What the weights, the state of the optimizer and the count of steps belong to. The other options may change.
@@ -169,7 +170,8 @@ def finished_state(options: TrainOptions) -> RunState | None:
     config, state = run.read_config(), run.backups.load_state()
     if state is None or not run.is_complete(state):
         return None
-    if not any(_is_used_up(name, options, config, state) for name in BUDGETS):
+    stalled = state.is_finished and has_stalled(state, options.patience, options.best_by)
+    if not stalled and not any(_is_used_up(name, options, config, state) for name in BUDGETS):
         return None
     if not state.is_finished:
         budgets = ", ".join(f"{name}={value}" for name in BUDGETS if (value := getattr(options, name)) is not None)

@@ -1,6 +1,7 @@
 """One training run, from records to a folder with the trained detector."""
 
 import dataclasses
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,18 +17,17 @@ from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
 from tf_dcnv2.training.budget import SpendBudget
-from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, training_variables
+from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, run_variables
+from tf_dcnv2.training.epochs import EpochsOfRun
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
-from tf_dcnv2.training.progress import ProgressCallback, RunProgress
+from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalled
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
+from tf_dcnv2.training.stop_requests import StopRequests, stop_requests
 
 Log = Callable[[str, str], None]
-
-# Epochs that no run reaches.
-_ENDLESS = 1_000_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,14 @@ class TrainResult:
         detector: the trained one.
         metrics: of the last evaluation, as `evaluate_coco` returns them; None without one.
         steps, seconds: of the whole run.
+        stopped_by: the signal that ended the run before its budget was used up, such as "SIGTERM"; None otherwise.
     """
 
     detector: FasterRCNN
     metrics: dict[str, Any] | None
     steps: int
     seconds: float
+    stopped_by: str | None = None
 
 
 def train(
@@ -51,10 +53,11 @@ def train(
 ) -> TrainResult:
     """Trains a preset on records and keeps everything in `options.output`.
 
-    The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest box AP on
+    The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest AP on
     `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), `weights.txt` (what was loaded from
     `options.weights`), and what `resume` needs. A kill at any moment leaves a run that can be resumed from its last
-    whole epoch; resuming a finished run changes nothing, unless it is given a larger budget.
+    checkpoint, and sees the images in the order in which it would have seen them; SIGINT and SIGTERM write one and end
+    the run. Resuming a finished run changes nothing, unless it is given a larger budget.
 
     Args:
         options: see `TrainOptions`.
@@ -76,12 +79,23 @@ def train(
         log("finished", describe_finished(options, finished))
         detector = keras.saving.load_model(run.last, compile=False)
         return TrainResult(detector, None, finished.steps, finished.seconds)
-    with run.in_use():
-        return _train(run, options, log, callbacks)
+    options = _with_seed(options, run)
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+    def announce(signal_name: str) -> None:
+        log("stopping", f"{signal_name}: the run is saved after this step. Once more ends it at once.")
+
+    with run.in_use(), stop_requests(announce) as stop:
+        return _train(run, options, log, callbacks, stop)
 
 
 def _train(
-    run: RunFolder, options: TrainOptions, log: Log, callbacks: Sequence[keras.callbacks.Callback]
+    run: RunFolder,
+    options: TrainOptions,
+    log: Log,
+    callbacks: Sequence[keras.callbacks.Callback],
+    stop: StopRequests,
 ) -> TrainResult:
     """Does the work of `train` while nobody else writes to the folder."""
     info = read_dataset_info(options.train)
@@ -89,9 +103,7 @@ def _train(
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}
     backup, changed = _where_it_stopped(run, options, info, data)
     state = backup.state if backup else RunState()
-    if options.seed is not None:
-        # Not the first epochs' shuffles and samples again when a run is resumed.
-        keras.utils.set_random_seed(options.seed + state.steps)
+    keras.utils.set_random_seed(options.seed)
     settings = _detector_config(options)
     detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
     model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
@@ -105,7 +117,7 @@ def _train(
     log("model", _describe(options, settings, detector))
     run.remove_leftovers()
     if backup:
-        backup.restore(training_variables(model))
+        backup.restore(run_variables(model))
         with averages.in_use():
             run.complete(state, detector)
         log("resume", f"after {state.steps} steps, {state.epochs} epochs and {state.seconds / 60:.1f} minutes")
@@ -130,33 +142,51 @@ def _train(
         NaNGuard(),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
         *averages.around(evaluation),
-        KeepRun(run, detector, progress, config, averages),
+        KeepRun(
+            run,
+            detector,
+            progress,
+            config,
+            averages,
+            steps=options.checkpoint_steps,
+            minutes=options.checkpoint_minutes,
+            stop=stop,
+        ),
         *averages.around(list(callbacks)),
     ]
     try:
         if budget.progress < 1.0:
-            model.fit(
-                training_data,
-                initial_epoch=state.epochs,
-                epochs=progress.epochs or _ENDLESS,  # the budget ends the run, inside an epoch if need be
-                callbacks=run_callbacks,
-                verbose=0,
-                shuffle=False,
-            )
+            # One endless epoch: the budget ends the run.
+            model.fit(training_data, callbacks=[EpochsOfRun(progress, run_callbacks)], verbose=0, shuffle=False)
     except TrainingDiverged as error:
         with averages.in_use():
             save_detector(detector, run.last)
         raise TrainingDiverged(f"{error} They are in {run.last}.") from error
-    return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
+    metrics = results[-1] if results else None
+    stopped_by = None if progress.state.is_finished else stop.received
+    return TrainResult(detector, metrics, budget.steps_done, budget.seconds, stopped_by)
 
 
 def describe_finished(options: TrainOptions, state: RunState) -> str:
     """Says that the run of `options` has nothing left to do, and what would give it more."""
+    if has_stalled(state, options.patience, options.best_by):
+        return (
+            f"{options.output} had ended after {state.steps} steps: the last {options.patience} evaluations brought no "
+            "higher AP. Nothing was changed. It goes on with --resume and a larger --patience."
+        )
     given = " or ".join(f"--{name.replace('_', '-')}" for name in BUDGETS if getattr(options, name) is not None)
     return (
         f"{options.output} had used up its budget already: {state.steps} steps in {state.seconds / 60:.1f} minutes. "
         f"Nothing was changed. It goes on with --resume and a larger {given}."
     )
+
+
+def _with_seed(options: TrainOptions, run: RunFolder) -> TrainOptions:
+    """The options with a seed: that of the run that is resumed, or one by chance, which the run will keep."""
+    if options.seed is not None:
+        return options
+    saved = run.read_config()["options"].get("seed") if options.resume and run.holds_a_run() else None
+    return dataclasses.replace(options, seed=secrets.randbits(32) if saved is None else saved)
 
 
 def _where_it_stopped(
@@ -233,7 +263,9 @@ def _datasets(
         vertical_flip=options.vertical_flip,
         scale_range=options.scale_range,
         color_jitter=options.color_jitter,
-        seed=None if options.seed is None else options.seed + state.steps,
+        seed=options.seed,
+        repeat=True,
+        start_step=state.steps,
         **common,
     )
     return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None

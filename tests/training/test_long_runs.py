@@ -1,0 +1,141 @@
+"""Runs that stop inside an epoch and go on as if they had not: the same images, weights, evaluations and log."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from tensorflow.python.framework.config import disable_op_determinism
+
+from tests.support.sizes import TINY
+from tf_dcnv2.training import RunFolder, TrainOptions, finished_state, train
+
+
+@pytest.fixture
+def options(synthetic_records, tmp_path, eagerly):
+    def make(name, **changes):
+        defaults = {
+            "preset": "faster_rcnn_small_dcnv2",
+            "train": synthetic_records,
+            "output": str(tmp_path / name),
+            "overrides": TINY,
+            "optimizer": "adam",
+            "batch_size": 2,
+            "short_side": 64,
+            "max_side": 96,
+            "warmup_steps": 3,
+            "schedule": "cosine",
+            "ema": 0.9,
+            "steps": 10,
+            "color_jitter": 0.2,
+            "seed": 3,
+            "deterministic": True,
+        }
+        return TrainOptions(**{**defaults, **changes})
+
+    yield make
+    disable_op_determinism()
+
+
+class Killed(BaseException):
+    """Ends a process without the courtesies that an exception gets."""
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, steps):
+        super().__init__()
+        self._left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+
+class SignalIn(keras.callbacks.Callback):
+    def __init__(self, step, number):
+        super().__init__()
+        self._left, self._number = step, number
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), self._number)
+
+
+def weights_of(options):
+    return keras.saving.load_model(RunFolder(options.output).last, compile=False).get_weights()
+
+
+def assert_same_run(options, others):
+    for weight, other in zip(weights_of(options), weights_of(others), strict=True):
+        np.testing.assert_array_equal(weight, other)
+    logs = [(RunFolder(one.output).path / "log.csv").read_text() for one in (options, others)]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_that_is_killed_inside_epochs_ends_with_the_same_weights_and_log(options):
+    """Epochs of four steps, checkpoints after every second step, kills after steps 3 (so 2), 4 + 3 (so 6) and 9."""
+    whole, killed = options("whole"), options("killed", checkpoint_steps=2, resume=True)
+    train(whole)
+    for steps in (3, 5, 3):
+        with pytest.raises(Killed):
+            train(killed, callbacks=[KillAfter(steps)])
+    state = RunFolder(killed.output).backups.load_state()
+    assert (state.steps, state.epochs) == (8, 2)
+    assert train(killed).steps == 10
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_a_run_after_its_step_and_keeps_it(options, number):
+    whole, stopped = options("whole", steps=6), options("stopped", steps=6, resume=True)
+    lines = []
+    result = train(stopped, log=lambda *line: lines.append(line), callbacks=[SignalIn(3, number)])
+    assert (result.steps, result.stopped_by) == (3, number.name)
+    assert ("stopping", f"{number.name}: the run is saved after this step. Once more ends it at once.") in lines
+    assert RunFolder(stopped.output).backups.load_state().steps == 3
+    result = train(stopped)
+    assert (result.steps, result.stopped_by) == (6, None)
+    train(whole)
+    assert_same_run(whole, stopped)
+
+
+def test_a_run_without_a_seed_draws_one_and_keeps_it(options):
+    first = options("run", steps=5, seed=None, resume=True)
+    with pytest.raises(Killed):
+        train(first, callbacks=[KillAfter(5)])
+    seed = RunFolder(first.output).read_config()["options"]["seed"]
+    assert isinstance(seed, int)
+    train(first)
+    again = options("again", steps=5, seed=seed)
+    train(again)
+    assert_same_run(first, again)
+
+
+class Scores(keras.callbacks.Callback):
+    """Stands for an evaluation whose results are known."""
+
+    def __init__(self, name, values):
+        super().__init__()
+        self._name, self._values = name, iter(values)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[self._name] = next(self._values)
+
+
+@pytest.mark.parametrize(("best_by", "name"), [("box", "val_AP"), ("mask", "val_mask_AP")])
+def test_a_run_ends_when_evaluations_stop_to_improve(options, monkeypatch, best_by, name):
+    import tf_dcnv2.training.run as run_module
+
+    scores = Scores(name, [0.1, 0.3, 0.2, 0.3, 0.9])
+    monkeypatch.setattr(run_module, "CocoEvaluation", lambda *_: scores)
+    patient = options("run", steps=None, epochs=9, patience=2, best_by=best_by, resume=True, batch_size=4)
+    patient = patient.replace(val=patient.train)
+    result = train(patient)
+    assert result.steps == 4 * 2  # of nine epochs
+    state = RunFolder(patient.output).backups.load_state()
+    assert (state.best_ap, state.best_steps, state.is_finished) == (0.3, 4, True)
+    assert finished_state(patient) == state
+    assert finished_state(patient.replace(patience=3)) is None

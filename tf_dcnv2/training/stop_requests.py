@@ -1,0 +1,47 @@
+"""Signals that ask a process to stop, which a training run answers when its step is over."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+class StopRequests:
+    """The signal that asked the process to stop, if any has.
+
+    Attributes:
+        received: its name, such as "SIGTERM"; None before.
+    """
+
+    received: str | None = None
+
+
+@contextlib.contextmanager
+def stop_requests(on_first: Callable[[str], None]) -> Iterator[StopRequests]:
+    """Within the block SIGINT and SIGTERM only ask to stop; a second one does what it did before.
+
+    Outside of the main thread, where Python handles no signals, nothing changes.
+
+    Args:
+        on_first: called with the name of the first signal.
+    """
+    requests = StopRequests()
+    if threading.current_thread() is not threading.main_thread():
+        yield requests
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        requests.received = signal.Signals(number).name
+        for known, handler in previous.items():
+            signal.signal(known, handler)
+        on_first(requests.received)
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
