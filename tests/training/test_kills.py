@@ -93,6 +93,19 @@ class Run:
             process.kill()
         assert process.exitcode == -signal.SIGKILL
 
+    def stop_after(self, epochs: int) -> None:
+        """Asks it to stop after its n-th epoch, as Ctrl-C, Slurm and Kubernetes do."""
+        process = self.start()
+        for line in process.stdout:
+            epochs -= line.startswith("epoch")
+            if epochs == 0:
+                break
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate()
+        assert process.returncode == 0, rest
+        assert "stopping   SIGTERM" in rest
+        assert f"next       tf-dcnv2 train --resume --output {self.folder}" in rest
+
     def finish(self) -> None:
         with self.started() as (process, output):
             printed = output.read()
@@ -118,7 +131,9 @@ def test_a_run_that_is_killed_within_writes_and_between_them_comes_to_its_end(sy
     # Eagerly, since four processes would trace the same graph; those of the slow test do.
     run = Run(synthetic_records, tmp_path / "run", epochs=6, eagerly=True)
     # In the backup of its second epoch, in last.keras after it was resumed, and while it trains.
-    kill_and_finish(run, [(run.kill_in_write, 14), (run.kill_in_write, 2), (run.kill_after, 1, 0.2)])
+    kill_and_finish(
+        run, [(run.kill_in_write, 14), (run.kill_in_write, 2), (run.kill_after, 1, 0.2), (run.stop_after, 1)]
+    )
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from tf_dcnv2._core import atomic_files
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.budget import Budget
-from tf_dcnv2.training.checkpoints import KeepRun, training_variables
+from tf_dcnv2.training.checkpoints import KeepRun, run_variables
 from tf_dcnv2.training.progress import RunProgress
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 
@@ -36,12 +36,12 @@ def small_model(value: float = 0.0, units: int = 2) -> keras.Model:
 
 
 def set_all(model: keras.Model, value: float) -> None:
-    for variable in training_variables(model):
+    for variable in run_variables(model):
         variable.assign(np.full(variable.shape, value))
 
 
 def values_of(model: keras.Model) -> set[float]:
-    return {float(value) for variable in training_variables(model) for value in np.ravel(variable)}
+    return {float(value) for variable in run_variables(model) for value in np.ravel(variable)}
 
 
 class Epochs:
@@ -110,11 +110,11 @@ def test_the_state_is_there_for_other_programs_to_read(tmp_path):
 
 def test_a_backup_gives_weights_and_the_optimizers_state_back(tmp_path):
     state = RunState(steps=30, epochs=2, seconds=1.5, best_ap=0.25, best_steps=15, history=({"epoch": 0, "loss": 2.0},))
-    Backups(tmp_path).save(state, training_variables(small_model(7.0)))
+    Backups(tmp_path).save(state, run_variables(small_model(7.0)))
     backup = Backups(tmp_path).load()
     assert backup.state == state
     model = small_model()
-    backup.restore(training_variables(model))
+    backup.restore(run_variables(model))
     assert values_of(model) == {7.0}
 
 
@@ -127,13 +127,13 @@ def test_a_backup_of_an_earlier_version_which_did_not_count_its_variables_is_rea
 
 
 def test_a_backup_of_another_model_is_refused(tmp_path):
-    Backups(tmp_path).save(RunState(), training_variables(small_model()))
+    Backups(tmp_path).save(RunState(), run_variables(small_model()))
     with pytest.raises(ValueError, match="of another model or optimizer"):
-        Backups(tmp_path).load().restore(training_variables(small_model(units=3)))
+        Backups(tmp_path).load().restore(run_variables(small_model(units=3)))
 
 
 def test_two_generations_are_kept_while_a_run_lasts_and_one_when_it_is_over(tmp_path):
-    backups, variables = Backups(tmp_path), training_variables(small_model())
+    backups, variables = Backups(tmp_path), run_variables(small_model())
     for steps in (10, 20, 30):
         backups.save(RunState(steps=steps), variables)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000020.npz", "step-000000030.npz"]
@@ -163,14 +163,14 @@ DAMAGES = [cut_off, one_bit_changed, last_variable_hidden, lambda content: b"", 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_backup_makes_way_for_the_one_before_it(tmp_path, damage):
     backups, model = Backups(tmp_path), small_model(1.0)
-    backups.save(RunState(steps=10), training_variables(model))
+    backups.save(RunState(steps=10), run_variables(model))
     set_all(model, 2.0)
-    backups.save(RunState(steps=20), training_variables(model))
+    backups.save(RunState(steps=20), run_variables(model))
     newest = tmp_path / "step-000000020.npz"
     newest.write_bytes(damage(newest.read_bytes()))
     backup = backups.load()
     assert backup.state.steps == 10
-    backup.restore(training_variables(model))
+    backup.restore(run_variables(model))
     assert values_of(model) == {1.0}
 
 
@@ -194,9 +194,9 @@ def corrupted(content: bytes, choose: random.Random) -> bytes:
 
 def test_no_corruption_of_a_backup_hides_the_one_before_it(tmp_path):
     backups, model, choose = Backups(tmp_path), small_model(1.0), random.Random(0)
-    backups.save(RunState(steps=10), training_variables(model))
+    backups.save(RunState(steps=10), run_variables(model))
     set_all(model, 2.0)
-    backups.save(RunState(steps=20), training_variables(model))
+    backups.save(RunState(steps=20), run_variables(model))
     content = (tmp_path / "step-000000020.npz").read_bytes()
     (tmp_path / "step-000000020.npz").unlink()
     seen = collections.Counter()
@@ -206,7 +206,7 @@ def test_no_corruption_of_a_backup_hides_the_one_before_it(tmp_path):
         state, backup = backups.load_state(), backups.load()
         assert state == backup.state
         # Either the damage is noticed, or it is where it does not matter, such as in a date.
-        assert len(backup.values) == len(training_variables(model))
+        assert len(backup.values) == len(run_variables(model))
         assert {float(x) for value in backup.values for x in np.ravel(value)} == {state.steps / 10}
         seen[state.steps] += 1
         path.unlink()
@@ -217,17 +217,17 @@ def test_no_corruption_of_a_backup_hides_the_one_before_it(tmp_path):
 def test_a_damaged_backup_outlives_no_good_one(tmp_path, is_finished, kept):
     backups, model = Backups(tmp_path), small_model()
     for steps in (200, 250):
-        backups.save(RunState(steps=steps), training_variables(model))
+        backups.save(RunState(steps=steps), run_variables(model))
     (tmp_path / "step-000000250.npz").write_bytes(b"damaged")
     assert backups.load().state.steps == 200
     # By the clock, the run ends earlier than it had come before.
-    backups.save(RunState(steps=240, is_finished=is_finished), training_variables(model))
+    backups.save(RunState(steps=240, is_finished=is_finished), run_variables(model))
     assert backups.load().state.steps == 240
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{steps:09}.npz" for steps in kept]
 
 
 def test_the_newest_backup_is_that_of_most_steps_however_many_digits_they_have(tmp_path):
-    backups, variables = Backups(tmp_path), training_variables(small_model())
+    backups, variables = Backups(tmp_path), run_variables(small_model())
     for steps in (999_999_999, 1_000_000_000):
         backups.save(RunState(steps=steps), variables)
     assert backups.load().state.steps == 1_000_000_000
@@ -280,7 +280,7 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_run_that_can_be_resumed(tmp_pa
         backup = run.backups.load()
         assert backup.state.epochs in (2, 3)
         set_all(model, 0.0)
-        backup.restore(training_variables(model))
+        backup.restore(run_variables(model))
         assert values_of(model) == {backup.state.epochs}
         # Resuming repeats what the kill has left out.
         run.remove_leftovers()

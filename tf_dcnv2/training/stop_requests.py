@@ -36,7 +36,9 @@ def stop_requests(on_first: Callable[[str], None]) -> Iterator[StopRequests]:
         requests.received = signal.Signals(number).name
         for known, handler in previous.items():
             signal.signal(known, handler)
-        on_first(requests.received)
+        # Printing fails where the signal has interrupted printing; the request stands all the same.
+        with contextlib.suppress(RuntimeError):
+            on_first(requests.received)
 
     for number in previous:
         signal.signal(number, ask)

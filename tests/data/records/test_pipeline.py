@@ -217,6 +217,15 @@ def test_training_that_goes_on_at_a_step_sees_what_it_would_have_seen(numbered, 
     assert len({tuple(seed) for seed in seeds}) == len(seeds)
 
 
+def test_the_order_does_not_depend_on_tensorflow_s_global_seed(numbered):
+    orders = []
+    for seed in (None, 0, 5):
+        tf.random.set_seed(seed)
+        dataset = load_records(numbered, batch_size=4, training=True, repeat=True, seed=7, **SMALL)
+        orders.append([targets["image_ids"].numpy().tolist() for _, targets in dataset.take(6)])
+    assert orders[0] == orders[1] == orders[2]
+
+
 @pytest.mark.parametrize("options", [{"repeat": True}, {"seed": 1}, {}], ids=str)
 def test_a_step_needs_an_order_that_is_known(numbered, options):
     with pytest.raises(ValueError, match="start_step must be 0 unless repeat=True and a seed are given"):

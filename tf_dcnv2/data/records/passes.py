@@ -39,6 +39,8 @@ def in_passes(
         passes = tf.data.Dataset.from_tensors((tf.constant(seed or 0, tf.int64), 0))
 
     def of_pass(pass_seed: tf.Tensor, left_out: tf.Tensor) -> tf.data.Dataset:
+        # Of the graph of this function: or TensorFlow would mix its global seed, which is none of ours, into the order.
+        tf.random.set_seed(1)
         examples = examples_of(pass_seed).enumerate()
         if used is not None:
             # To the end of the pass: a cache that is not read to its end is not kept.
