@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"_core", "data"},
     "export": {"_core", "ops", "models"},
     "analysis": {"_core", "ops", "layers", "data", "models"},
-    "training": {"_core", "ops", "layers", "optimizers", "data", "models", "evaluation"},
+    "training": {"_core", "ops", "layers", "optimizers", "data", "models", "evaluation", "analysis"},
     "visualization": {"_core", "fonts", "analysis"},
     # Drawing is apart from computing: it takes arrays.
     "visualization/drawing.py": set(),

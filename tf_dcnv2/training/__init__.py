@@ -5,6 +5,7 @@ from tf_dcnv2.training.backups import RunState
 from tf_dcnv2.training.budget import Budget, MaxMinutes, SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
+from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import TrainOptions
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress
 from tf_dcnv2.training.resuming import finished_state, resumed_options
@@ -16,6 +17,7 @@ __all__ = [
     "CocoEvaluation",
     "MaxMinutes",
     "NaNGuard",
+    "OffsetMonitor",
     "ProgressCallback",
     "RunFolder",
     "RunProgress",

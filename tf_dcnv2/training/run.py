@@ -1,11 +1,13 @@
 """One training run, from records to a folder with the trained detector."""
 
 import dataclasses
+import functools
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
@@ -20,6 +22,7 @@ from tf_dcnv2.training.budget import SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, run_variables
 from tf_dcnv2.training.epochs import EpochsOfRun
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
+from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalled
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
@@ -138,6 +141,10 @@ def _train(
     evaluation: list[keras.callbacks.Callback] = []
     if validation_data is not None:
         evaluation.append(CocoEvaluation(detector, validation_data, options.evaluate_every, results.append))
+    if deformable_convolutions(detector.backbone):
+        evaluation.append(
+            OffsetMonitor(detector, _first_image(options, detector), on_warning=functools.partial(log, "warning"))
+        )
     run_callbacks = [
         NaNGuard(),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
@@ -269,6 +276,20 @@ def _datasets(
         **common,
     )
     return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None
+
+
+def _first_image(options: TrainOptions, detector: FasterRCNN) -> np.ndarray:
+    """An image of the validation data, or else of the training data, as the detector sees it."""
+    dataset = load_records(
+        options.val or options.train,
+        batch_size=1,
+        short_side=detector.short_side,
+        max_side=detector.max_side,
+        resizing=detector.resizing,
+        size_multiple=1,
+    )
+    inputs, _ = next(iter(dataset))
+    return inputs["images"][0].numpy()
 
 
 def _make_optimizer(options: TrainOptions) -> keras.optimizers.Optimizer:
