@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains, with a line per epoch, and says what to do next."""
-    from tf_dcnv2.training import describe_finished, finished_state, train
+    from tf_dcnv2.training import TrainingStopped, describe_finished, finished_state, train
     from tf_dcnv2_cli.training_report import TrainingReport
 
     options = _options(arguments)
@@ -126,12 +126,12 @@ def run(arguments: argparse.Namespace) -> None:
         report = TrainingReport(options)
         try:
             result = train(options, log=log, callbacks=[report])
-        finally:
-            report.close()
-        if result.stopped_by:
-            log("stopped", f"after {result.steps} steps, which are saved")
+        except TrainingStopped as stopped:
+            log("stopped", f"after {stopped.steps} steps, which are saved")
             log("next", f"tf-dcnv2 train --resume --output {output}")
             return
+        finally:
+            report.close()
         log("done", f"{result.steps} steps in {result.seconds / 60:.1f} minutes")
     if options.val:
         log("next", f"tf-dcnv2 evaluate {output} --records {shlex.quote(options.val)}")

@@ -9,7 +9,7 @@ import pytest
 from tensorflow.python.framework.config import disable_op_determinism
 
 from tests.support.sizes import TINY
-from tf_dcnv2.training import RunFolder, TrainOptions, finished_state, train
+from tf_dcnv2.training import RunFolder, TrainingStopped, TrainOptions, finished_state, train
 
 
 @pytest.fixture
@@ -92,12 +92,11 @@ def test_a_run_that_is_killed_inside_epochs_ends_with_the_same_weights_and_log(o
 def test_a_signal_ends_a_run_after_its_step_and_keeps_it(options, number):
     whole, stopped = options("whole", steps=6), options("stopped", steps=6, resume=True)
     lines = []
-    result = train(stopped, log=lambda *line: lines.append(line), callbacks=[SignalIn(3, number)])
-    assert (result.steps, result.stopped_by) == (3, number.name)
+    with pytest.raises(TrainingStopped, match=f"{number.name} has ended the run after 3 steps"):
+        train(stopped, log=lambda *line: lines.append(line), callbacks=[SignalIn(3, number)])
     assert ("stopping", f"{number.name}: the run is saved after this step. Once more ends it at once.") in lines
     assert RunFolder(stopped.output).backups.load_state().steps == 3
-    result = train(stopped)
-    assert (result.steps, result.stopped_by) == (6, None)
+    assert train(stopped).steps == 6
     train(whole)
     assert_same_run(whole, stopped)
 
@@ -139,3 +138,26 @@ def test_a_run_ends_when_evaluations_stop_to_improve(options, monkeypatch, best_
     assert (state.best_ap, state.best_steps, state.is_finished) == (0.3, 4, True)
     assert finished_state(patient) == state
     assert finished_state(patient.replace(patience=3)) is None
+
+
+def test_a_finished_run_that_goes_on_writes_checkpoints_inside_epochs_too(options):
+    train(options("run", steps=4, seed=1))
+    longer = options("run", steps=9, seed=1, checkpoint_steps=1, resume=True)
+    with pytest.raises(Killed):
+        train(longer, callbacks=[KillAfter(3)])
+    assert RunFolder(longer.output).backups.load_state().steps == 6
+    assert train(longer).steps == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"best_by": "mask"}, "best_by='mask' needs a Mask R-CNN. Received: preset='faster_rcnn_small_dcnv2'"),
+        ({"patience": 2}, "patience counts evaluations: give val"),
+    ],
+    ids=str,
+)
+def test_what_needs_evaluations_that_will_not_be_is_refused(options, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(options("run", **changes))
+    assert not RunFolder(options("run").output).path.exists()

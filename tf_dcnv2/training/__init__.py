@@ -11,6 +11,7 @@ from tf_dcnv2.training.progress import ProgressCallback, RunProgress
 from tf_dcnv2.training.resuming import finished_state, resumed_options
 from tf_dcnv2.training.run import TrainResult, describe_finished, train
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
+from tf_dcnv2.training.stop_requests import TrainingStopped
 
 __all__ = [
     "Budget",
@@ -26,6 +27,7 @@ __all__ = [
     "TrainOptions",
     "TrainResult",
     "TrainingDiverged",
+    "TrainingStopped",
     "describe_finished",
     "finished_state",
     "resumed_options",

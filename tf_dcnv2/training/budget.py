@@ -18,12 +18,14 @@ class Budget:
         steps: number of optimizer steps, or None.
         minutes: wall-clock time since it was made (and in earlier runs that are resumed), or None.
         steps_done, seconds_before: where a resumed run continues.
+        is_used_up: whether the budget was used up when the last step ended.
     """
 
     steps: int | None = None
     minutes: float | None = None
     steps_done: int = 0
     seconds_before: float = 0.0
+    is_used_up: bool = dataclasses.field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
@@ -39,6 +41,7 @@ class Budget:
         self.steps_done += 1
         if self._first_step is None:
             self._first_step, self._first_step_ended = self.steps_done, time.monotonic()
+        self.is_used_up = self.progress >= 1.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -88,7 +91,7 @@ class SpendBudget(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the step and stops the training when the budget is used up."""
         self._budget.count_step()
-        if self._budget.progress >= 1.0:
+        if self._budget.is_used_up:
             self.model.stop_training = True
 
 

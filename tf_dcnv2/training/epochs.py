@@ -16,7 +16,7 @@ class EpochsOfRun(keras.callbacks.Callback):
 
     Args:
         progress: of the run.
-        callbacks: what sees the run's epochs; the first of them counts the steps.
+        callbacks: what sees the run's epochs; one of them, `SpendBudget`, counts the steps.
     """
 
     def __init__(self, progress: RunProgress, callbacks: Sequence[keras.callbacks.Callback]):

@@ -63,11 +63,13 @@ class RunProgress:
     @property
     def is_end_of_epoch(self) -> bool:
         """Whether the last step was the last one of its epoch."""
-        return self.step_of_epoch == 0 or self.budget.progress >= 1.0
+        return self.step_of_epoch == 0 or self.budget.is_used_up
 
     def pause(self) -> None:
         """Brings `state` up to the present, inside an epoch."""
-        self.state = dataclasses.replace(self.state, steps=self.budget.steps_done, seconds=self.budget.seconds)
+        self.state = dataclasses.replace(
+            self.state, steps=self.budget.steps_done, seconds=self.budget.seconds, is_finished=False
+        )
 
     def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Brings `state` up to the end of an epoch.
@@ -86,7 +88,7 @@ class RunProgress:
             best_steps=steps if is_best else self.state.best_steps,
             history=(*self.state.history, {"epoch": epoch, **logs}),
         )
-        is_finished = self.budget.progress >= 1.0 or has_stalled(self.state, self.patience, self.best_by)
+        is_finished = self.budget.is_used_up or has_stalled(self.state, self.patience, self.best_by)
         self.state = dataclasses.replace(self.state, is_finished=is_finished)
 
 

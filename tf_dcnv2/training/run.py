@@ -28,7 +28,7 @@ from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalle
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
-from tf_dcnv2.training.stop_requests import StopRequests, stop_requests
+from tf_dcnv2.training.stop_requests import StopRequests, TrainingStopped, stop_requests
 
 Log = Callable[[str, str], None]
 
@@ -41,14 +41,12 @@ class TrainResult:
         detector: the trained one.
         metrics: of the last evaluation, as `evaluate_coco` returns them; None without one.
         steps, seconds: of the whole run.
-        stopped_by: the signal that ended the run before its budget was used up, such as "SIGTERM"; None otherwise.
     """
 
     detector: FasterRCNN
     metrics: dict[str, Any] | None
     steps: int
     seconds: float
-    stopped_by: str | None = None
 
 
 def train(
@@ -72,6 +70,7 @@ def train(
             origin that a run would replace.
         FileNotFoundError, ValueError: records or settings are wrong, or are not those of the run that is resumed; the
             message says which.
+        TrainingStopped: SIGINT or SIGTERM ended the run, which is saved.
         TrainingDiverged: a loss or weight became NaN or infinite; `last.keras` has the weights before that step.
         RuntimeError: another process is training in the folder.
         OSError: the folder cannot be written, such as on a full disk.
@@ -112,6 +111,7 @@ def _train(
     model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
     model.compile(optimizer=_make_optimizer(options))
     averages = AveragedWeights(model)
+    _require_evaluations(options, detector)
     training_data, validation_data = _datasets(options, detector, info, state)
     config = _configuration(options, settings, info, data)
     log("data", str(info))
@@ -169,9 +169,9 @@ def _train(
         with averages.in_use():
             save_detector(detector, run.last)
         raise TrainingDiverged(f"{error} They are in {run.last}.") from error
-    metrics = results[-1] if results else None
-    stopped_by = None if progress.state.is_finished else stop.received
-    return TrainResult(detector, metrics, budget.steps_done, budget.seconds, stopped_by)
+    if stop.received and not progress.state.is_finished:
+        raise TrainingStopped(stop.received, budget.steps_done)
+    return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
 
 def describe_finished(options: TrainOptions, state: RunState) -> str:
@@ -186,6 +186,17 @@ def describe_finished(options: TrainOptions, state: RunState) -> str:
         f"{options.output} had used up its budget already: {state.steps} steps in {state.seconds / 60:.1f} minutes. "
         f"Nothing was changed. It goes on with --resume and a larger {given}."
     )
+
+
+def _require_evaluations(options: TrainOptions, detector: FasterRCNN) -> None:
+    """Checks that there will be the evaluations that the options ask about."""
+    if options.best_by == "mask" and not detector.has_mask_head:
+        raise ValueError(f"best_by='mask' needs a Mask R-CNN. Received: preset={options.preset!r}")
+    if options.patience is not None and (options.val is None or not options.evaluate_every):
+        raise ValueError(
+            "patience counts evaluations: give val, and evaluate_every of at least 1. Received: "
+            f"patience={options.patience}, val={options.val!r}, evaluate_every={options.evaluate_every}"
+        )
 
 
 def _with_seed(options: TrainOptions, run: RunFolder) -> TrainOptions:

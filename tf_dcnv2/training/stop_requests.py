@@ -7,6 +7,18 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """A signal has ended a run before its budget was used up; what it had reached is saved.
+
+    Attributes:
+        steps: optimizer steps made in all.
+    """
+
+    def __init__(self, signal_name: str, steps: int):
+        super().__init__(f"{signal_name} has ended the run after {steps} steps, which are saved.")
+        self.steps = steps
+
+
 class StopRequests:
     """The signal that asked the process to stop, if any has.
 
