@@ -95,14 +95,14 @@ class Run:
 
     def stop_after(self, epochs: int) -> None:
         """Asks it to stop after its n-th epoch, as Ctrl-C, Slurm and Kubernetes do."""
-        process = self.start()
-        for line in process.stdout:
-            epochs -= line.startswith("epoch")
-            if epochs == 0:
-                break
-        process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate()
-        assert process.returncode == 0, rest
+        with self.started() as (process, output):
+            for line in output:
+                epochs -= line.startswith("epoch")
+                if epochs == 0:
+                    break
+            process.terminate()
+            rest = output.read()
+        assert process.exitcode == 0, rest
         assert "stopping   SIGTERM" in rest
         assert f"next       tf-dcnv2 train --resume --output {self.folder}" in rest
 

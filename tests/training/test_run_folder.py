@@ -63,7 +63,8 @@ class Epochs:
 
     def end(self, epoch, **logs):
         set_all(self.model, epoch + 1)
-        self.progress.budget.steps_done = 10 * (epoch + 1)
+        self.progress.budget.steps_done = 10 * epoch + 9
+        self.progress.budget.count_step()
         self.keep.on_epoch_end(epoch, {"loss": 1.0, **logs})
 
 

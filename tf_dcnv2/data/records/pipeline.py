@@ -152,6 +152,8 @@ def load_records(
     def examples_of(pass_seed: tf.Tensor) -> tf.data.Dataset:
         # Shuffling after the cache, or every pass would replay the first one's order.
         examples = read_records(paths, labels, pass_seed if shuffle else None) if cached is None else cached
+        if info is not None:
+            examples = examples.apply(tf.data.experimental.assert_cardinality(info.num_images))
         return examples.shuffle(_shuffle_buffer(info), seed=pass_seed) if shuffle else examples
 
     used = None
