@@ -1,9 +1,12 @@
 """A detector small enough to train in seconds, and batches for it."""
 
+from pathlib import Path
+
+import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_dcnv2.models import DetectorConfig, MimicConfig
+from tf_dcnv2.models import DetectorConfig, FasterRCNN, MimicConfig
 
 CATEGORY_IDS = (3, 7, 90)
 MIMIC = MimicConfig(rois="positive", rois_per_image=3, patch_size=64)
@@ -62,3 +65,13 @@ def make_mask_batch(height: int = 96, width: int = 128) -> tuple[dict, dict]:
     masks = np.zeros([2, 4, 16, 16], "uint8")
     masks[..., :8] = 1
     return inputs, {**targets, "masks": tf.constant(masks), "mask_boxes": targets["boxes"]}
+
+
+def assert_detects_the_same_when_loaded(detector: FasterRCNN, folder: Path, rng: np.random.Generator) -> None:
+    """Saves a detector, loads it, and compares what both find on one image."""
+    image = rng.integers(0, 256, [96, 128, 3], dtype=np.uint8)
+    found = detector.detect(image)
+    detector.save(folder / "detector.keras")
+    again = keras.saving.load_model(folder / "detector.keras").detect(image)
+    for name, value in found.items():
+        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-4)

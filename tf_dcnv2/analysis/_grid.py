@@ -140,8 +140,8 @@ class Grids:
 def _tensors(layer: keras.Operation, attribute: Literal["input", "output"]) -> list[keras.KerasTensor]:
     """The tensors of the one call of a layer in its graph; none if there are several calls, or none."""
     # A model's own attributes are the tensors inside it; its operation's are those of its call.
-    tensors = keras.Operation.input if attribute == "input" else keras.Operation.output
+    of_call = getattr(keras.Operation, attribute)
     try:
-        return keras.tree.flatten(tensors.fget(layer))
+        return keras.tree.flatten(of_call.fget(layer))
     except (AttributeError, ValueError):
         return []

@@ -88,12 +88,14 @@ class OffsetMonitor(keras.callbacks.Callback):
 
 
 def _summary(layers: list[LayerOffsets], statistics: list[OffsetStatistics]) -> dict[str, float]:
-    pixels = [float(np.mean(layer.pixels)) for layer in layers]
+    in_pixels = [float(np.mean(layer.pixels)) for layer in layers]
+    means = [pixels * one.mean for pixels, one in zip(in_pixels, statistics, strict=True)]
+    p99s = [pixels * one.p99 for pixels, one in zip(in_pixels, statistics, strict=True)]
     outside = [one.outside for one in statistics if one.outside is not None]
     modulation = [one.modulation for one in statistics if one.modulation is not None]
     return {
-        "offset_mean": float(np.mean([scale * one.mean for scale, one in zip(pixels, statistics, strict=True)] or 0.0)),
-        "offset_p99": max((scale * one.p99 for scale, one in zip(pixels, statistics, strict=True)), default=0.0),
+        "offset_mean": float(np.mean(means)) if means else 0.0,
+        "offset_p99": max(p99s, default=0.0),
         "offset_outside": max(outside, default=0.0),
         "modulation": float(np.mean(modulation)) if modulation else math.nan,
     }

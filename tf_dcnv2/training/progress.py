@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -80,23 +80,23 @@ class RunProgress:
         """
         steps, ap = self.budget.steps_done, logs.get(AP_OF[self.best_by], math.nan)
         is_best = ap > self.state.best_ap
+        history = (*self.state.history, {"epoch": epoch, **logs})
         self.state = RunState(
             steps=steps,
             epochs=epoch + 1,
             seconds=self.budget.seconds,
             best_ap=ap if is_best else self.state.best_ap,
             best_steps=steps if is_best else self.state.best_steps,
-            history=(*self.state.history, {"epoch": epoch, **logs}),
+            is_finished=self.budget.is_used_up or has_stalled(history, self.patience, self.best_by),
+            history=history,
         )
-        is_finished = self.budget.is_used_up or has_stalled(self.state, self.patience, self.best_by)
-        self.state = dataclasses.replace(self.state, is_finished=is_finished)
 
 
-def has_stalled(state: RunState, patience: int | None, best_by: str) -> bool:
-    """Whether the last `patience` evaluations of a run have brought no higher AP."""
+def has_stalled(history: Sequence[Mapping[str, float]], patience: int | None, best_by: str) -> bool:
+    """Whether the last `patience` evaluations of a run's epochs have brought no higher AP."""
     if patience is None:
         return False
-    aps = [ap for row in state.history if math.isfinite(ap := row.get(AP_OF[best_by], math.nan))]
+    aps = [ap for row in history if math.isfinite(ap := row.get(AP_OF[best_by], math.nan))]
     return len(aps) > patience and max(aps[-patience:]) <= max(aps[:-patience])
 
 

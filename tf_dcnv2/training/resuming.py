@@ -170,7 +170,7 @@ def finished_state(options: TrainOptions) -> RunState | None:
     config, state = run.read_config(), run.backups.load_state()
     if state is None or not run.is_complete(state):
         return None
-    stalled = state.is_finished and has_stalled(state, options.patience, options.best_by)
+    stalled = state.is_finished and has_stalled(state.history, options.patience, options.best_by)
     if not stalled and not any(_is_used_up(name, options, config, state) for name in BUDGETS):
         return None
     if not state.is_finished:

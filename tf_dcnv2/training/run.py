@@ -107,11 +107,11 @@ def _train(
     state = backup.state if backup else RunState()
     keras.utils.set_random_seed(options.seed)
     settings = _detector_config(options)
+    _require_evaluations(options, settings)
     detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
     model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
     model.compile(optimizer=_make_optimizer(options))
     averages = AveragedWeights(model)
-    _require_evaluations(options, detector)
     training_data, validation_data = _datasets(options, detector, info, state)
     config = _configuration(options, settings, info, data)
     log("data", str(info))
@@ -176,7 +176,7 @@ def _train(
 
 def describe_finished(options: TrainOptions, state: RunState) -> str:
     """Says that the run of `options` has nothing left to do, and what would give it more."""
-    if has_stalled(state, options.patience, options.best_by):
+    if has_stalled(state.history, options.patience, options.best_by):
         return (
             f"{options.output} had ended after {state.steps} steps: the last {options.patience} evaluations brought no "
             "higher AP. Nothing was changed. It goes on with --resume and a larger --patience."
@@ -188,9 +188,9 @@ def describe_finished(options: TrainOptions, state: RunState) -> str:
     )
 
 
-def _require_evaluations(options: TrainOptions, detector: FasterRCNN) -> None:
+def _require_evaluations(options: TrainOptions, settings: DetectorConfig) -> None:
     """Checks that there will be the evaluations that the options ask about."""
-    if options.best_by == "mask" and not detector.has_mask_head:
+    if options.best_by == "mask" and settings.mask_head is None:
         raise ValueError(f"best_by='mask' needs a Mask R-CNN. Received: preset={options.preset!r}")
     if options.patience is not None and (options.val is None or not options.evaluate_every):
         raise ValueError(
@@ -268,10 +268,8 @@ def _datasets(
     options: TrainOptions, detector: FasterRCNN, info: DatasetInfo, state: RunState
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
     common: dict[str, Any] = {
+        **_image_sizes(detector),
         "batch_size": options.batch_size,
-        "short_side": detector.short_side,
-        "max_side": detector.max_side,
-        "resizing": detector.resizing,
         "masks": detector.has_mask_head,
         "cache": options.cache,
     }
@@ -289,16 +287,14 @@ def _datasets(
     return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None
 
 
+def _image_sizes(detector: FasterRCNN) -> dict[str, Any]:
+    """The arguments with which `load_records` gives images as the detector takes them."""
+    return {"short_side": detector.short_side, "max_side": detector.max_side, "resizing": detector.resizing}
+
+
 def _first_image(options: TrainOptions, detector: FasterRCNN) -> np.ndarray:
     """An image of the validation data, or else of the training data, as the detector sees it."""
-    dataset = load_records(
-        options.val or options.train,
-        batch_size=1,
-        short_side=detector.short_side,
-        max_side=detector.max_side,
-        resizing=detector.resizing,
-        size_multiple=1,
-    )
+    dataset = load_records(options.val or options.train, batch_size=1, size_multiple=1, **_image_sizes(detector))
     inputs, _ = next(iter(dataset))
     return inputs["images"][0].numpy()
 

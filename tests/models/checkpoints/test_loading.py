@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.support import torch_files
-from tests.support.detectors import make_batch
+from tests.support.detectors import assert_detects_the_same_when_loaded, make_batch
 from tests.support.torch_detectors import mmdetection_weights, torchvision_weights
 from tf_dcnv2.models import FasterRCNN, MaskRCNN, load_preset
 from tf_dcnv2.models.checkpoints import import_detector, source_preset_names
@@ -79,12 +79,7 @@ def test_presets_of_other_projects_build_detectors():
 
 def test_an_imported_detector_is_an_ordinary_one(checkpoint, tmp_path, rng):
     detector = MaskRCNN.from_checkpoint(checkpoint(torchvision_weights()), short_side=96)
-    image = rng.integers(0, 256, [96, 128, 3], dtype=np.uint8)
-    found = detector.detect(image)
-    detector.save(tmp_path / "detector.keras")
-    again = keras.saving.load_model(tmp_path / "detector.keras").detect(image)
-    for name, value in found.items():
-        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-4)
+    assert_detects_the_same_when_loaded(detector, tmp_path, rng)
 
 
 def test_fine_tuning_keeps_all_but_the_classifiers(checkpoint, tmp_path):

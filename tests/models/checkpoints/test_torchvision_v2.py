@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support import torch_files
-from tests.support.detectors import make_batch
+from tests.support.detectors import assert_detects_the_same_when_loaded, make_batch
 from tests.support.torch_detectors import torchvision_v2_weights, torchvision_weights
 from tf_dcnv2.models import MaskRCNN, load_preset
 from tf_dcnv2.models.checkpoints import import_detector
@@ -164,12 +164,7 @@ def test_the_mask_head_normalises_each_convolution(detector, weights, rng):
 
 def test_it_is_an_ordinary_detector(detector, tmp_path, rng):
     assert all("counter" in reason for reason in detector.weight_report.skipped.values())
-    image = rng.integers(0, 256, [96, 128, 3], dtype=np.uint8)
-    found = detector.detect(image)
-    detector.save(tmp_path / "detector.keras")
-    again = keras.saving.load_model(tmp_path / "detector.keras").detect(image)
-    for name, value in found.items():
-        np.testing.assert_allclose(again[name], value, rtol=1e-4, atol=1e-4)
+    assert_detects_the_same_when_loaded(detector, tmp_path, rng)
 
 
 def test_its_normalisations_do_not_train(path):

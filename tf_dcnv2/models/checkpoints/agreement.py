@@ -1,10 +1,10 @@
 """Whether a configuration or a preset is that of the weights it is given for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tf_dcnv2.models.checkpoints.architecture import Settings
-from tf_dcnv2.models.checkpoints.conventions import Entries
+from tf_dcnv2.models.checkpoints.conventions import Entries, deformable_stages
 from tf_dcnv2.models.checkpoints.projects import DETECTRON2, MMDETECTION, TORCHVISION, Project
 
 # What the two sides are compared by besides settings.
@@ -57,10 +57,6 @@ def _with_offset_channels(settings: Mapping[str, Any]) -> Settings:
     return others if kind is None else {**others, "number of offset channels": _OFFSETS[kind] * groups}
 
 
-def _stages(flags: Iterable[Any] | None) -> tuple[int, ...] | None:
-    return None if flags is None else tuple(stage for stage, on in enumerate(flags, start=2) if on)
-
-
 def _torchvision(entry: Entries) -> Settings:
     classes, depths = entry("num_classes_with_background"), entry("depths")
     return {
@@ -74,14 +70,15 @@ def _torchvision(entry: Entries) -> Settings:
 
 def _mmdetection(entry: Entries) -> Settings:
     backbone, head = "model.backbone", "model.roi_head.bbox_head"
-    has_backbone, dcn = entry(backbone) is not None, entry(f"{backbone}.dcn")
+    has_backbone = entry(backbone) is not None
+    stages = deformable_stages(entry(f"{backbone}.stage_with_dcn")) if entry(f"{backbone}.dcn") else ()
     return {
         CLASSES: entry(f"{head}.num_classes"),
         MASK_HEAD: None if entry("model.roi_head") is None else entry("model.roi_head.mask_head") is not None,
         "backbone.depths": _DEPTHS.get(entry(f"{backbone}.depth")),
         FIRST_WIDTH: entry(f"{backbone}.base_channels") or (64 if has_backbone else None),
         "backbone.groups": entry(f"{backbone}.groups"),
-        "backbone.dcn_stages": (_stages(entry(f"{backbone}.stage_with_dcn")) if dcn else ()) if has_backbone else None,
+        "backbone.dcn_stages": stages if has_backbone else None,
         "neck.channels": entry("model.neck.out_channels"),
         "rpn.channels": entry("model.rpn_head.feat_channels"),
         "box_head.units": entry(f"{head}.fc_out_channels"),
@@ -99,7 +96,7 @@ def _detectron2(entry: Entries) -> Settings:
         "backbone.depths": _DEPTHS.get(entry("MODEL.RESNETS.DEPTH")),
         FIRST_WIDTH: None if width is None else width // 4,
         "backbone.groups": entry("MODEL.RESNETS.NUM_GROUPS"),
-        "backbone.dcn_stages": _stages(entry("MODEL.RESNETS.DEFORM_ON_PER_STAGE")),
+        "backbone.dcn_stages": deformable_stages(entry("MODEL.RESNETS.DEFORM_ON_PER_STAGE")),
         "neck.channels": entry("MODEL.FPN.OUT_CHANNELS"),
         "box_head.units": entry("MODEL.ROI_BOX_HEAD.FC_DIM"),
         "box_head.fully_connected": entry("MODEL.ROI_BOX_HEAD.NUM_FC"),

@@ -121,6 +121,11 @@ def _tuple(values: Any) -> tuple[Any, ...] | None:
     return None if values is None else tuple(values)
 
 
+def deformable_stages(flags: Iterable[Any] | None) -> tuple[int, ...] | None:
+    """The stages that are deformable, from a flag for each of C2 to C5; None where there are no flags."""
+    return None if flags is None else tuple(stage for stage, on in enumerate(flags, start=2) if on)
+
+
 def _inverse(ratios: Any) -> tuple[float, ...] | None:
     return None if ratios is None else tuple(1.0 / ratio for ratio in ratios)
 
@@ -166,7 +171,7 @@ def _from_detectron2(entry: Entries) -> Settings:
     if any(stages):
         deformation = {
             "backbone.dcn": "v2" if modulated else "v1",
-            "backbone.dcn_stages": tuple(stage for stage, on in enumerate(stages, start=2) if on),
+            "backbone.dcn_stages": deformable_stages(stages),
             "backbone.deformable_groups": groups,
         }
     input_format = entry("INPUT.FORMAT")
@@ -219,7 +224,7 @@ def _from_mmdetection(entry: Entries) -> Settings:
     if dcn and any(on):
         deformation = {
             "backbone.dcn": {"DCN": "v1", "DCNv2": "v2"}.get(dcn.get("type"), dcn.get("type")),
-            "backbone.dcn_stages": tuple(stage for stage, is_on in enumerate(on, start=2) if is_on),
+            "backbone.dcn_stages": deformable_stages(on),
             "backbone.deformable_groups": dcn.get("deform_groups") or dcn.get("deformable_groups", 1),
         }
     frozen, to_rgb = entry("model.backbone.frozen_stages"), entry("model.data_preprocessor.bgr_to_rgb")
