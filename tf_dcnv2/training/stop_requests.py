@@ -36,21 +36,23 @@ def stop_requests(on_first: Callable[[str], None]) -> Iterator[StopRequests]:
     Outside of the main thread, where Python handles no signals, nothing changes.
 
     Args:
-        on_first: called with the name of the first signal.
+        on_first: called with the name of the first signal, in a thread of its own.
     """
     requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    announcements: list[threading.Thread] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         requests.received = signal.Signals(number).name
         for known, handler in previous.items():
             signal.signal(known, handler)
-        # Printing fails where the signal has interrupted printing; the request stands all the same.
-        with contextlib.suppress(RuntimeError):
-            on_first(requests.received)
+        # The signal may have interrupted a print, and Python refuses to print within it; another thread waits for it.
+        announcement = threading.Thread(target=on_first, args=(requests.received,))
+        announcement.start()
+        announcements.append(announcement)
 
     for number in previous:
         signal.signal(number, ask)
@@ -59,3 +61,5 @@ def stop_requests(on_first: Callable[[str], None]) -> Iterator[StopRequests]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        for announcement in announcements:
+            announcement.join()
