@@ -1,5 +1,7 @@
 """Checkpoints of small random detectors, by the names and in the layout of other projects."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -33,21 +35,23 @@ class _Weights(dict):
         self[f"{name}.running_mean"] = np.zeros(channels, np.float32)
         self[f"{name}.running_var"] = np.ones(channels, np.float32)
 
-    def resnet(self, prefix: str) -> None:
-        """One block of width 8 in each stage."""
+    def resnet(self, prefix: str, depths: Sequence[int] = (1, 1, 1, 1)) -> None:
+        """Blocks of width 8, so many in each stage."""
         self.layer(f"{prefix}conv1", 8, 3, 7, 7, bias=False)
         self.norm(f"{prefix}bn1", 8)
         channels = 8
-        for stage in _STAGES:
-            name = f"{prefix}{stage}.0"
-            self.layer(f"{name}.conv1", 8, channels, 1, 1, bias=False)
-            self.layer(f"{name}.conv2", 8, 8, 3, 3, bias=False)
-            self.layer(f"{name}.conv3", 32, 8, 1, 1, bias=False)
-            for number, size in ((1, 8), (2, 8), (3, 32)):
-                self.norm(f"{name}.bn{number}", size)
-            self.layer(f"{name}.downsample.0", 32, channels, 1, 1, bias=False)
-            self.norm(f"{name}.downsample.1", 32)
-            channels = 32
+        for stage, depth in zip(_STAGES, depths, strict=True):
+            for block in range(depth):
+                name = f"{prefix}{stage}.{block}"
+                self.layer(f"{name}.conv1", 8, channels, 1, 1, bias=False)
+                self.layer(f"{name}.conv2", 8, 8, 3, 3, bias=False)
+                self.layer(f"{name}.conv3", 32, 8, 1, 1, bias=False)
+                for number, size in ((1, 8), (2, 8), (3, 32)):
+                    self.norm(f"{name}.bn{number}", size)
+                if block == 0:
+                    self.layer(f"{name}.downsample.0", 32, channels, 1, 1, bias=False)
+                    self.norm(f"{name}.downsample.1", 32)
+                channels = 32
 
 
 def torchvision_weights(num_classes: int = 3, masks: bool = True, seed: int = 0) -> dict[str, np.ndarray]:
@@ -99,10 +103,12 @@ def torchvision_v2_weights(num_classes: int = 3) -> dict[str, np.ndarray]:
     return dict(weights)
 
 
-def mmdetection_weights(num_classes: int = 3, pooling: str = "none", seed: int = 0) -> dict[str, np.ndarray]:
+def mmdetection_weights(
+    num_classes: int = 3, pooling: str = "none", seed: int = 0, depths: Sequence[int] = (1, 1, 1, 1)
+) -> dict[str, np.ndarray]:
     """The state dict of a Faster R-CNN as mmdetection names it, with deformable RoI pooling "v1" or "v2" or without."""
     weights = _Weights(seed)
-    weights.resnet("backbone.")
+    weights.resnet("backbone.", depths)
     for level in range(4):
         weights.layer(f"neck.lateral_convs.{level}.conv", 16, 32, 1, 1)
         weights.layer(f"neck.fpn_convs.{level}.conv", 16, 16, 3, 3)

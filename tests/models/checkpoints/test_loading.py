@@ -246,10 +246,11 @@ def test_a_configuration_of_another_detector_is_refused(checkpoint, tmp_path, mo
     with pytest.raises(ValueError, match=rf"model.pth: .*config.py describes another detector .*{message}") as caught:
         import_detector(path, config=config)
     assert "\n" not in str(caught.value)
-    # The same inside the checkpoint.
-    path = checkpoint({"meta": {"cfg": config.read_text()}, "state_dict": mmdetection_weights()})
-    with pytest.raises(ValueError, match=f"configuration inside describes another detector .*{message}"):
-        import_detector(path)
+    # The same inside the checkpoint, as mmdetection 3 and 2 write it.
+    for key in ("cfg", "config"):
+        path = checkpoint({"meta": {key: config.read_text()}, "state_dict": mmdetection_weights()})
+        with pytest.raises(ValueError, match=f"configuration inside describes another detector .*{message}"):
+            import_detector(path)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,32 @@ def test_configurations_with_odd_entries_are_refused_in_a_line(checkpoint, tmp_p
     (tmp_path / "config.py").write_text(line + "\n")
     with pytest.raises(ValueError, match="model.pth: ") as caught:
         import_detector(path, config=tmp_path / "config.py")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_configuration_inside_an_mmdetection_2_checkpoint_is_read(checkpoint):
+    text = (
+        "model = dict(type='FasterRCNN', roi_head=dict(bbox_roi_extractor=dict(roi_layer=dict("
+        "type='RoIAlign', out_size=7, sample_num=2))))\n"
+        "test_cfg = dict(rcnn=dict(score_thr=0.001, nms=dict(type='nms', iou_thr=0.6), max_per_img=50))\n"
+        "data = dict(test=dict(pipeline=[dict(type='MultiScaleFlipAug', img_scale=(600, 400))]))\n"
+        "total_epochs = 12\n"
+    )
+    meta = {"mmdet_version": "2.0.0", "config": text, "epoch": 12}
+    config = import_detector(checkpoint({"meta": meta, "state_dict": mmdetection_weights()})).config
+    head = config.box_head
+    assert (head.sampling_ratio, head.score_threshold, head.nms_iou, head.max_detections) == (2, 0.001, 0.6, 50)
+    assert (config.short_side, config.max_side) == (400, 600)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("model = dict(", "configuration inside does not parse"), ("model = load()", "read as data, which `load\\(\\)`")],
+)
+def test_a_configuration_inside_that_cannot_be_read_is_named(checkpoint, text, message):
+    path = checkpoint({"meta": {"config": text}, "state_dict": mmdetection_weights()})
+    with pytest.raises(ValueError, match=f"model.pth: .*{message}") as caught:
+        import_detector(path)
     assert "\n" not in str(caught.value)
 
 
@@ -306,3 +333,10 @@ def test_a_preset_of_another_detector_is_refused(checkpoint):
     path = checkpoint(mmdetection_weights())
     with pytest.raises(ValueError, match=r"backbone.dcn_stages is \(3, 4, 5\), that of the weights \(\)"):
         import_detector(path, preset="mmdet/faster-rcnn_r50_fpn_mdconv-c3-c5_1x_coco")
+
+
+def test_a_preset_of_another_depth_is_refused_for_weights_of_a_known_one(checkpoint):
+    path = checkpoint(mmdetection_weights(depths=(3, 4, 23, 3)))
+    assert import_detector(path).config.backbone.depths == (3, 4, 23, 3)
+    with pytest.raises(ValueError, match=r"backbone.depths is \(3, 4, 6, 3\), that of the weights \(3, 4, 23, 3\)"):
+        import_detector(path, preset="mmdet/faster-rcnn_r50_fpn_1x_coco")

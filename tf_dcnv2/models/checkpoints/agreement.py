@@ -9,7 +9,7 @@ from tf_dcnv2.models.checkpoints.projects import DETECTRON2, MMDETECTION, TORCHV
 
 # What the two sides are compared by besides settings.
 CLASSES, MASK_HEAD, FIRST_WIDTH = "number of classes", "mask head", "width of the first stage"
-_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+STANDARD_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _DEFORMATION = ("backbone.dcn", "backbone.deformable_groups")
 _OFFSETS = {"none": 0, "v1": 18, "v2": 27}  # channels of an offset branch for each group
 
@@ -75,7 +75,7 @@ def _mmdetection(entry: Entries) -> Settings:
     return {
         CLASSES: entry(f"{head}.num_classes"),
         MASK_HEAD: None if entry("model.roi_head") is None else entry("model.roi_head.mask_head") is not None,
-        "backbone.depths": _DEPTHS.get(entry(f"{backbone}.depth")),
+        "backbone.depths": STANDARD_DEPTHS.get(entry(f"{backbone}.depth")),
         FIRST_WIDTH: entry(f"{backbone}.base_channels") or (64 if has_backbone else None),
         "backbone.groups": entry(f"{backbone}.groups"),
         "backbone.dcn_stages": stages if has_backbone else None,
@@ -93,7 +93,7 @@ def _detectron2(entry: Entries) -> Settings:
     return {
         CLASSES: entry("MODEL.ROI_HEADS.NUM_CLASSES"),
         MASK_HEAD: entry("MODEL.MASK_ON"),
-        "backbone.depths": _DEPTHS.get(entry("MODEL.RESNETS.DEPTH")),
+        "backbone.depths": STANDARD_DEPTHS.get(entry("MODEL.RESNETS.DEPTH")),
         FIRST_WIDTH: None if width is None else width // 4,
         "backbone.groups": entry("MODEL.RESNETS.NUM_GROUPS"),
         "backbone.dcn_stages": deformable_stages(entry("MODEL.RESNETS.DEFORM_ON_PER_STAGE")),

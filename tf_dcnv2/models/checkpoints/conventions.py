@@ -283,7 +283,7 @@ def _mmdetection_pooling(entry: Entries, layer: str, head: str) -> Settings:
     entry.require(f"{layer}.gamma", 0.1)
     return {
         f"{head}.pooling": _ROI_LAYERS[kind],
-        f"{head}.sampling_ratio": entry(f"{layer}.sampling_ratio") or 0,
+        f"{head}.sampling_ratio": entry(f"{layer}.sampling_ratio") or entry(f"{layer}.sample_num") or 0,
         f"{head}.aligned": entry(f"{layer}.aligned"),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tf_dcnv2.models.checkpoints.agreement import (
     MASK_HEAD,
+    STANDARD_DEPTHS,
     architecture_of_config,
     architecture_of_weights,
     require_agreement,
@@ -157,6 +158,8 @@ def _preset_settings(name: str | None, project: Project, of_weights: Mapping[str
         raise ValueError(f"The weights are those of {project.name}, and preset {name!r} is one of {owner.name}.")
     described = {key: value for key, value in settings.items() if not key.startswith("mask_head.")}
     described[MASK_HEAD] = len(described) < len(settings)
+    if of_weights["backbone.depths"] in STANDARD_DEPTHS.values():
+        described.setdefault("backbone.depths", STANDARD_DEPTHS[50])
     require_agreement(described, of_weights, f"Preset {name!r}")
     return settings
 
@@ -171,9 +174,9 @@ def _config_settings(
     """
     if path is not None:
         source, config = os.fspath(path), read_project_config(path)
-    elif isinstance(checkpoint.meta.get("cfg"), str):
+    elif (text := _configuration_inside(checkpoint)) is not None:
         source = "The configuration inside"
-        config = parse_python_config(checkpoint.meta["cfg"], source)
+        config = _parsed(text, source)
     else:
         return {}
     try:
@@ -183,3 +186,15 @@ def _config_settings(
         raise ValueError(f"{source} has an entry that {project.name} would write otherwise: {error}") from error
     require_agreement(described, of_weights, source)
     return settings
+
+
+def _configuration_inside(checkpoint: Checkpoint) -> str | None:
+    """The text of the configuration that mmdetection 3 ("cfg") and 2 ("config") keep in their checkpoints."""
+    return next((text for key in ("cfg", "config") if isinstance(text := checkpoint.meta.get(key), str)), None)
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    try:
+        return parse_python_config(text, source)
+    except (SyntaxError, RecursionError) as error:
+        raise ValueError(f"{source} does not parse: {error}. Give the project's configuration file.") from error
