@@ -3,7 +3,6 @@
 Shapes: B images, N RoIs (in all, or an image), P x Q bins an RoI, C channels.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -130,7 +129,7 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         branch_per_level: bool = False,
         mask_branch: bool = False,
         kernel_regularizer: Regularizer = None,
-        branch_dtypes: Sequence[DTypePolicy] | None = None,
+        branch_dtypes: Sequence[Sequence[DTypePolicy]] | None = None,
         implementation: str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -165,17 +164,18 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         per_bin = 3 if self.modulated and not self.mask_branch else 2
         # Offsets and modulation are never computed in half precision, whatever the policy.
         hidden, wide = self.dtype_policy, arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
-        dtypes = iter(
-            branch_dtypes
-            or [hidden, hidden, wide] * len(names) + [hidden, wide] * (len(names) if self.mask_branch else 0)
-        )
+        offset_dtypes, mask_dtypes = [[hidden, hidden, wide] for _ in names], [[hidden, wide] for _ in names]
+        if branch_dtypes:
+            offset_dtypes, mask_dtypes = list(branch_dtypes[: len(names)]), list(branch_dtypes[len(names) :])
         self.branches = [
-            self._branch(f"offset_branch{name}", per_bin, list(itertools.islice(dtypes, 3))) for name in names
+            self._branch(f"offset_branch{name}", per_bin, dtypes)
+            for name, dtypes in zip(names, offset_dtypes, strict=True)
         ]
-        self.mask_branches = [
-            self._branch(f"mask_branch{name}", 1, list(itertools.islice(dtypes, 2)))
-            for name in (names if self.mask_branch else ())
-        ]
+        self.mask_branches = []
+        if self.mask_branch:
+            self.mask_branches = [
+                self._branch(f"mask_branch{name}", 1, dtypes) for name, dtypes in zip(names, mask_dtypes, strict=True)
+            ]
 
     def _branch(self, name: str, values_per_bin: int, dtypes: Sequence[DTypePolicy]) -> RoIBranch:
         return RoIBranch(
@@ -243,18 +243,24 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         raise NotImplementedError(f"{type(self).__name__} must implement _modulation")
 
     def get_config(self) -> dict[str, Any]:
-        policies = [layer.dtype_policy for branch in (*self.branches, *self.mask_branches) for layer in branch.layers]
+        policies = [[layer.dtype_policy for layer in one.layers] for one in (*self.branches, *self.mask_branches)]
         # Only quantisation makes them differ from what the layer's own policy gives.
-        quantised = any(policy.quantization_mode for policy in policies)
+        quantised = any(policy.quantization_mode for of_branch in policies for policy in of_branch)
         return {
             **super().get_config(),
             "convention": self.convention,
             "gamma": self.gamma,
             "hidden_units": self.hidden_units,
             "branch_per_level": self.branch_per_level,
-            "branch_dtypes": list(map(keras.dtype_policies.serialize, policies)) if quantised else None,
+            "branch_dtypes": [list(map(keras.dtype_policies.serialize, one)) for one in policies]
+            if quantised
+            else None,
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _serialized(policies: Sequence[Sequence[keras.DTypePolicy]]) -> list[list[Any]]:
+    return [[keras.dtype_policies.serialize(policy) for policy in of_branch] for of_branch in policies]
 
 
 def _branch_by_level(branches: Sequence[RoIBranch], pooled: tf.Tensor, levels: tf.Tensor | None) -> tf.Tensor:

@@ -34,7 +34,7 @@ class DeformableRoIPooling(DeformableRoIPoolingBase):
         gamma: unit of the offsets, in RoI sizes. 1 is the paper's literal text.
         hidden_units: width of the branch's hidden layers.
         branch_per_level: whether each level of features has a branch of its own, as in mmdetection; not under XLA.
-        branch_dtypes: dtype policies of the layers of all branches, as a quantised layer's configuration holds them;
+        branch_dtypes: dtype policies of the layers of each branch, as a quantised layer's configuration holds them;
             `None` for those that follow from `dtype`.
         kernel_regularizer: of the branch's kernels.
         implementation: "auto", "native" or "composite", see `tf_dcnv2.ops.deform_roi_pool`.
@@ -61,7 +61,7 @@ class DeformableRoIPooling(DeformableRoIPoolingBase):
         hidden_units: int = 1024,
         branch_per_level: bool = False,
         kernel_regularizer: Regularizer = None,
-        branch_dtypes: Sequence[DTypePolicy] | None = None,
+        branch_dtypes: Sequence[Sequence[DTypePolicy]] | None = None,
         implementation: str = "auto",
         **kwargs: Any,
     ) -> None:

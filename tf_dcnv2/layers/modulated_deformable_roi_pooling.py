@@ -57,7 +57,7 @@ class ModulatedDeformableRoIPooling(DeformableRoIPoolingBase):
         mask_branch: bool = False,
         mask_scale: float = 1.0,
         kernel_regularizer: Regularizer = None,
-        branch_dtypes: Sequence[DTypePolicy] | None = None,
+        branch_dtypes: Sequence[Sequence[DTypePolicy]] | None = None,
         implementation: str = "auto",
         **kwargs: Any,
     ) -> None:
