@@ -164,18 +164,16 @@ class DeformableRoIPoolingBase(RoIPoolingBase):
         per_bin = 3 if self.modulated and not self.mask_branch else 2
         # Offsets and modulation are never computed in half precision, whatever the policy.
         hidden, wide = self.dtype_policy, arguments.coordinate_dtype(tf.as_dtype(self.compute_dtype)).name
-        offset_dtypes, mask_dtypes = [[hidden, hidden, wide] for _ in names], [[hidden, wide] for _ in names]
-        if branch_dtypes:
-            offset_dtypes, mask_dtypes = list(branch_dtypes[: len(names)]), list(branch_dtypes[len(names) :])
+        masks = names if self.mask_branch else []
+        dtypes = branch_dtypes or [[hidden, hidden, wide] for _ in names] + [[hidden, wide] for _ in masks]
         self.branches = [
-            self._branch(f"offset_branch{name}", per_bin, dtypes)
-            for name, dtypes in zip(names, offset_dtypes, strict=True)
+            self._branch(f"offset_branch{name}", per_bin, of_branch)
+            for name, of_branch in zip(names, dtypes[: len(names)], strict=True)
         ]
-        self.mask_branches = []
-        if self.mask_branch:
-            self.mask_branches = [
-                self._branch(f"mask_branch{name}", 1, dtypes) for name, dtypes in zip(names, mask_dtypes, strict=True)
-            ]
+        self.mask_branches = [
+            self._branch(f"mask_branch{name}", 1, of_branch)
+            for name, of_branch in zip(masks, dtypes[len(names) :], strict=True)
+        ]
 
     def _branch(self, name: str, values_per_bin: int, dtypes: Sequence[DTypePolicy]) -> RoIBranch:
         return RoIBranch(
