@@ -1,8 +1,11 @@
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_dcnv2
 from tf_dcnv2.training import NaNGuard, TrainingDiverged
 
 OPTIMIZERS = [
@@ -32,10 +35,10 @@ class WeightsAfterEachStep(keras.callbacks.Callback):
         self.seen.append([v.numpy() for v in (*self.model.weights, *self.model.optimizer.variables)])
 
 
-def fit(layer, optimizer, x, **named):
+def fit(layers, optimizer, x, **named):
     """Fits one sample after the other, and returns model and what it was after each step."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((3,)), layer])
+    model = keras.Sequential([keras.Input(x.shape[1:]), *(layers if isinstance(layers, list) else [layers])])
     model.compile(optimizer, loss="mse")
     seen = WeightsAfterEachStep()
     with pytest.raises(TrainingDiverged) as error:
@@ -74,6 +77,53 @@ def test_a_weight_that_is_spoilt_by_its_gradient_counts_though_the_loss_is_finit
     model, seen, message = fit(NaNGradient(), keras.optimizers.SGD(0.01), x)
     assert "kernel is not finite, though the losses are at step 3" in message
     np.testing.assert_array_equal(model.layers[0].kernel, seen[1][0])
+
+
+def sample_of(x):
+    """The batch of each step of `fit` above."""
+    return lambda step: (x[step : step + 1], np.ones([1, 1]))
+
+
+def test_a_step_that_is_computed_again_tells_which_output_was_the_first_to_go_wrong():
+    x = np.ones([6, 3], "float32")
+    x[4, 1] = 1e30
+    layers = [keras.layers.Dense(4, name="first"), keras.layers.Lambda(tf.square, name="second"), keras.layers.Dense(1)]
+    model, seen, message = fit(layers, keras.optimizers.SGD(1e-3), x, batch_at=sample_of(x))
+    assert "at step 5 (epoch 1), with a learning rate of 0.001." in message
+    assert "The first value that is not finite is the output of second." in message
+    # What was put back is still there, batch normalisation's averages for instance.
+    now = [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)]
+    for value, expected in zip(now, seen[3], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_averages_that_the_repeated_step_moves_are_put_back():
+    x = np.random.default_rng(0).standard_normal([6, 3]).astype("float32")
+    x[4] = np.inf
+    layers = [keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    model, seen, message = fit(layers, keras.optimizers.SGD(1e-3), x, batch_at=sample_of(x))
+    assert "output of batch_normalization" in message
+    np.testing.assert_array_equal(model.layers[0].moving_mean, seen[3][2])
+    assert np.isfinite(model.layers[0].moving_mean).all()
+
+
+def test_offsets_that_are_not_finite_are_named_as_such():
+    x = np.ones([3, 4, 4, 2], "float32")
+    x[2, 1, 1, 0] = np.nan
+    deformable = tf_dcnv2.layers.DeformableConv2D(2, 3, padding="same", name="deformable")
+    layers = [deformable, keras.layers.Flatten(), keras.layers.Dense(1)]
+    deformable.build((None, 4, 4, 2))
+    deformable.offset_kernel.assign(np.ones(deformable.offset_kernel.shape))
+    *_, message = fit(layers, keras.optimizers.SGD(0.0), x, batch_at=sample_of(x))
+    assert "The first value that is not finite is the offset of deformable." in message
+
+
+def test_a_gradient_is_named_where_all_that_was_computed_forwards_is_finite():
+    x = np.ones([4, 3], "float32")
+    x[2, 0] = 0.0
+    layers = [keras.layers.Rescaling(1.0), NaNGradient(name="root")]
+    *_, message = fit(layers, keras.optimizers.SGD(0.01), x, batch_at=sample_of(x))
+    assert re.search(r"The first value that is not finite is the gradient of \S+/root/kernel\.", message)
 
 
 def test_weights_may_be_looked_at_less_often():

@@ -320,8 +320,9 @@ def test_a_run_without_a_backup_that_can_be_read_does_not_begin_again(finished_f
 @pytest.mark.usefixtures("eagerly")
 def test_a_run_that_diverges_stops_with_the_last_weights_that_were_finite(synthetic_records, tmp_path):
     diverging = {"optimizer": "sgd", "learning_rate": 1e20, "steps": 40}
-    with pytest.raises(TrainingDiverged, match=r"_loss is (nan|inf).* at step \d+ \(epoch \d\).*last.keras"):
+    with pytest.raises(TrainingDiverged, match=r"_loss is (nan|inf).* at step \d+ \(epoch \d\).*last.keras") as error:
         train(options(synthetic_records, tmp_path / "run", val=None, **diverging))
+    assert re.search(r"rate of 1e\+20\. Its images are \d+, \d+\. The first .* not finite is the ", str(error.value))
     assert all(np.isfinite(weight).all() for weight in weights_of(tmp_path / "run" / "last.keras"))
     assert not (RunFolder(tmp_path / "run").backups.load_state() or RunState()).is_finished
 

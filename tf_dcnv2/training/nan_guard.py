@@ -1,5 +1,6 @@
 """Stops a training that has diverged, with the last weights that were good."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 from tf_dcnv2.training.checkpoints import training_variables
+from tf_dcnv2.training.divergence import Batch, first_not_finite
 
 
 class TrainingDiverged(RuntimeError):
@@ -26,18 +28,23 @@ class NaNGuard(keras.callbacks.Callback):
 
     Args:
         every: steps between two looks at the weights. The losses are looked at after every step.
+        batch_at: returns the batch `(inputs, targets)` of a step of `fit`, counted from 0. With it the step is computed
+            once more, so that the message can name the layer, loss or gradient that was the first to go wrong, and the
+            images (`image_ids` of the targets). By default it names neither.
 
     Raises:
         TrainingDiverged: from `fit`.
 
     Example:
-        >>> model.fit(dataset, callbacks=[tf_dcnv2.training.NaNGuard()])
+        >>> guard = tf_dcnv2.training.NaNGuard(batch_at=lambda step: next(iter(dataset.skip(step))))
+        >>> model.fit(dataset, callbacks=[guard])
     """
 
     @checked_arguments
-    def __init__(self, every: PositiveInt = 1):
+    def __init__(self, every: PositiveInt = 1, batch_at: Callable[[int], Batch] | None = None):
         super().__init__()
         self._every = every
+        self._batch_at = batch_at
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keeps the values before the first step, which must be finite."""
@@ -61,13 +68,16 @@ class NaNGuard(keras.callbacks.Callback):
         if not wrong and (where := self._look_at_the_weights()):
             wrong = [f"{where} is not finite, though the losses are"]
         if wrong:
-            step = int(self.model.optimizer.iterations)
+            optimizer = self.model.optimizer
+            step, rate = int(optimizer.iterations), float(optimizer.learning_rate)
             self.model.stop_training = True
             # The sum of all losses says less than the term that spoilt it.
+            what = ", ".join(sorted(wrong, key=lambda text: text.startswith("loss ")))
+            put_back = self._put_back()
             raise TrainingDiverged(
-                f"Training has diverged: {', '.join(sorted(wrong, key=lambda text: text.startswith('loss ')))} at step "
-                f"{step} (epoch {self._epoch + 1}). {self._put_back()} A lower learning rate, a longer warm-up or a "
-                "bound of the gradient's norm (clip_norm) may help."
+                f"Training has diverged: {what} at step {step} (epoch {self._epoch + 1}), with a learning rate of "
+                f"{rate:.3g}.{self._where_it_began()} {put_back} A lower learning rate, a longer warm-up or a bound of "
+                "the gradient's norm (clip_norm) may help."
             )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -86,13 +96,29 @@ class NaNGuard(keras.callbacks.Callback):
             return self._begin()
         return self._keep_if_finite() if self._steps % self._every == 0 else None
 
+    def _where_it_began(self) -> str:
+        """Computes the step once more from what was kept, and says which images and which value spoilt it."""
+        if self._batch_at is None:
+            return ""
+        inputs, targets = self._batch_at(self._steps - 1)
+        text = ""
+        if isinstance(targets, Mapping) and "image_ids" in targets:
+            text = f" Its images are {', '.join(map(str, np.ravel(targets['image_ids'])))}."
+        if self._kept and (where := first_not_finite(self.model, (inputs, targets))):
+            text += f" The first value that is not finite is {where}."
+            self._restore()  # a step changes moving averages
+        return text
+
     def _put_back(self) -> str:
         """Returns model and optimizer to what was kept, and says what they are now."""
         if not self._kept:
             return "It was the first step of a model that was not built before, so there are no weights to go back to."
+        self._restore()
+        return f"The weights are those of step {int(self.model.optimizer.iterations)}, which were finite."
+
+    def _restore(self) -> None:
         for variable, value in zip(self._variables, self._kept, strict=True):
             variable.assign(value)
-        return f"The weights are those of step {int(self.model.optimizer.iterations)}, which were finite."
 
     def _keep_if_finite(self) -> str | None:
         """Keeps the present values, unless one is not finite: then it returns the name of the first such."""

@@ -112,7 +112,7 @@ def _train(
     model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
     model.compile(optimizer=_make_optimizer(options))
     averages = AveragedWeights(model)
-    training_data, validation_data = _datasets(options, detector, info, state)
+    data_from, validation_data = _datasets(options, detector, info)
     config = _configuration(options, settings, info, data)
     log("data", str(info))
     for note in info.notes():
@@ -146,7 +146,7 @@ def _train(
             OffsetMonitor(detector, _first_image(options, detector), on_warning=functools.partial(log, "warning"))
         )
     run_callbacks = [
-        NaNGuard(),
+        NaNGuard(batch_at=lambda step: next(iter(data_from(state.steps + step)))),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
         *averages.around(evaluation),
         KeepRun(
@@ -164,7 +164,9 @@ def _train(
     try:
         if budget.progress < 1.0:
             # One endless epoch: the budget ends the run.
-            model.fit(training_data, callbacks=[EpochsOfRun(progress, run_callbacks)], verbose=0, shuffle=False)
+            model.fit(
+                data_from(state.steps), callbacks=[EpochsOfRun(progress, run_callbacks)], verbose=0, shuffle=False
+            )
     except TrainingDiverged as error:
         with averages.in_use():
             save_detector(detector, run.last)
@@ -265,15 +267,17 @@ def _configuration(
 
 
 def _datasets(
-    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo, state: RunState
-) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
+    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo
+) -> tuple[Callable[[int], tf.data.Dataset], tf.data.Dataset | None]:
+    """What the training data are from a step on, and the validation data."""
     common: dict[str, Any] = {
         **_image_sizes(detector),
         "batch_size": options.batch_size,
         "masks": detector.has_mask_head,
         "cache": options.cache,
     }
-    training_data = load_records(
+    training_data = functools.partial(
+        load_records,
         options.train,
         training=True,
         vertical_flip=options.vertical_flip,
@@ -281,10 +285,10 @@ def _datasets(
         color_jitter=options.color_jitter,
         seed=options.seed,
         repeat=True,
-        start_step=state.steps,
         **common,
     )
-    return training_data, load_records(options.val, categories=info.categories, **common) if options.val else None
+    validation_data = load_records(options.val, categories=info.categories, **common) if options.val else None
+    return lambda start_step: training_data(start_step=start_step), validation_data
 
 
 def _image_sizes(detector: FasterRCNN) -> dict[str, Any]:
