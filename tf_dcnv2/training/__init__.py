@@ -8,6 +8,7 @@ from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import TrainOptions
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress
+from tf_dcnv2.training.resumable import Resumable
 from tf_dcnv2.training.resuming import finished_state, resumed_options
 from tf_dcnv2.training.run import TrainResult, describe_finished, train
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
@@ -20,6 +21,7 @@ __all__ = [
     "NaNGuard",
     "OffsetMonitor",
     "ProgressCallback",
+    "Resumable",
     "RunFolder",
     "RunProgress",
     "RunState",

@@ -85,7 +85,7 @@ class KeepRun(keras.callbacks.Callback):
         stop: StopRequests | None = None,
     ):
         super().__init__()
-        self._steps, self._minutes = steps or math.inf, minutes or math.inf
+        self._steps, self._minutes = steps, minutes
         self._stop = stop or StopRequests()
         self._run = run
         self._detector = detector
@@ -99,13 +99,10 @@ class KeepRun(keras.callbacks.Callback):
             self._run.write_config(self._config)
             self._config = None
         # What ends an epoch is kept once it has been evaluated.
-        if not self._progress.is_end_of_epoch and (self._stop.received or self._is_due()):
+        is_due = self._stop.received or self._progress.is_checkpoint_due(self._steps, self._minutes)
+        if is_due and not self._progress.is_end_of_epoch:
             self._progress.pause()
             self._save()
-
-    def _is_due(self) -> bool:
-        budget, state = self._progress.budget, self._progress.state
-        return budget.steps_done - state.steps >= self._steps or budget.seconds - state.seconds >= 60.0 * self._minutes
 
     def _save(self) -> None:
         self._run.backups.save(self._progress.state, run_variables(self.model))

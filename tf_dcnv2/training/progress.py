@@ -65,6 +65,13 @@ class RunProgress:
         """Whether the last step was the last one of its epoch."""
         return self.step_of_epoch == 0 or self.budget.is_used_up
 
+    def is_checkpoint_due(self, steps: int | None, minutes: float | None) -> bool:
+        """Whether so many steps or minutes, whichever are first, have passed since the last checkpoint."""
+        budget, state = self.budget, self.state
+        return (steps is not None and budget.steps_done - state.steps >= steps) or (
+            minutes is not None and budget.seconds - state.seconds >= 60.0 * minutes
+        )
+
     def pause(self) -> None:
         """Brings `state` up to the present, inside an epoch."""
         self.state = dataclasses.replace(
