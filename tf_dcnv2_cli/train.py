@@ -105,6 +105,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other = parser.add_argument_group("other")
     other.add_argument("--evaluate-every", type=int, metavar="N", help="epochs between evaluations (default: 1)")
     other.add_argument(
+        "--pictures", type=int, metavar="N", help="images of --val to draw after each evaluation (default: 4)"
+    )
+    other.add_argument(
+        "--tensorboard", action=argparse.BooleanOptionalAction, help="write the folder's tensorboard/ (default: yes)"
+    )
+    other.add_argument(
         "--best-by", choices=("box", "mask"), help="whose AP chooses best.keras, and --patience follows (default: box)"
     )
     other.add_argument("--seed", type=int, metavar="N", help="of initial weights, shuffling and sampling")

@@ -7,16 +7,19 @@ from tf_dcnv2.training.checkpoints import CocoEvaluation
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import TrainOptions
+from tf_dcnv2.training.pictures import DetectionPictures
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress
 from tf_dcnv2.training.resumable import Resumable
 from tf_dcnv2.training.resuming import finished_state, resumed_options
 from tf_dcnv2.training.run import TrainResult, describe_finished, train
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.stop_requests import TrainingStopped
+from tf_dcnv2.training.summaries import TensorBoardSummaries
 
 __all__ = [
     "Budget",
     "CocoEvaluation",
+    "DetectionPictures",
     "MaxMinutes",
     "NaNGuard",
     "OffsetMonitor",
@@ -26,6 +29,7 @@ __all__ = [
     "RunProgress",
     "RunState",
     "SpendBudget",
+    "TensorBoardSummaries",
     "TrainOptions",
     "TrainResult",
     "TrainingDiverged",

@@ -41,6 +41,9 @@ class TrainOptions(Settings):
         vertical_flip, scale_range, color_jitter: augmentation, see `tf_dcnv2.data.load_records`.
         cache: keep decoded images in memory.
         evaluate_every: epochs between evaluations; 0 evaluates only at the end.
+        pictures: how many images of `val` are drawn after each evaluation, with what is annotated and what is detected;
+            0 for none.
+        tensorboard: write losses, learning rate, AP, offsets and pictures for TensorBoard too.
         best_by: whose AP makes the best detector: that of boxes, or of masks.
         patience: evaluations without a better AP after which the run ends before its budget is used up; None for never.
         checkpoint_steps, checkpoint_minutes: after how many steps or minutes, whichever is first, a checkpoint is
@@ -79,6 +82,8 @@ class TrainOptions(Settings):
     color_jitter: Annotated[float, Range(0, 1)] = 0.0
     cache: bool = False
     evaluate_every: NonNegativeInt = 1
+    pictures: NonNegativeInt = 4
+    tensorboard: bool = True
     best_by: Literal["box", "mask"] = "box"
     patience: PositiveInt | None = None
     checkpoint_steps: PositiveInt | None = None

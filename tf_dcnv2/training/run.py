@@ -24,11 +24,13 @@ from tf_dcnv2.training.epochs import EpochsOfRun
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
+from tf_dcnv2.training.pictures import DetectionPictures
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalled
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.schedules import SCHEDULES
 from tf_dcnv2.training.stop_requests import StopRequests, TrainingStopped, stop_requests
+from tf_dcnv2.training.summaries import TensorBoardSummaries
 
 Log = Callable[[str, str], None]
 
@@ -55,10 +57,11 @@ def train(
     """Trains a preset on records and keeps everything in `options.output`.
 
     The folder then holds `config.yaml` (options, detector configuration, categories), `best.keras` (highest AP on
-    `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), `weights.txt` (what was loaded from
-    `options.weights`), and what `resume` needs. A kill at any moment leaves a run that can be resumed from its last
-    checkpoint, and sees the images in the order in which it would have seen them; SIGINT and SIGTERM write one and end
-    the run. Resuming a finished run changes nothing, unless it is given a larger budget.
+    `val`) and `last.keras`, `log.csv` (losses and metrics by epoch), `pictures` of detections in `val`, `tensorboard`
+    (the same for TensorBoard), `weights.txt` (what was loaded from `options.weights`), and what `resume` needs. A kill
+    at any moment leaves a run that can be resumed from its last checkpoint, and sees the images in the order in which
+    it would have seen them; SIGINT and SIGTERM write one and end the run. Resuming a finished run changes nothing,
+    unless it is given a larger budget.
 
     Args:
         options: see `TrainOptions`.
@@ -145,6 +148,21 @@ def _train(
         evaluation.append(
             OffsetMonitor(detector, _first_image(options, detector), on_warning=functools.partial(log, "warning"))
         )
+    summaries = TensorBoardSummaries(run.summaries) if options.tensorboard else None
+    if validation_data is not None and options.pictures:
+        evaluation.append(
+            DetectionPictures(
+                detector,
+                validation_data,
+                run.pictures,
+                count=options.pictures,
+                every=options.evaluate_every,
+                names=info.categories,
+                on_pictures=summaries and summaries.add_pictures,
+            )
+        )
+    if summaries is not None:
+        evaluation.append(summaries)
     run_callbacks = [
         NaNGuard(batch_at=lambda step: next(iter(data_from(state.steps + step)))),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),

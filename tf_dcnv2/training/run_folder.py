@@ -5,12 +5,14 @@
     last.keras      the detector after the last epoch
     best.keras      the detector with the highest AP so far
     log.csv         losses and metrics of every epoch
+    pictures/       what is annotated and detected in a few images, by epoch
+    tensorboard/    losses, learning rate, metrics and pictures by step, for TensorBoard
     state.json      steps, epochs, minutes and best AP, for other programs to read
     weights.txt     what was loaded from the starting weights
     .lock           empty; locked while a process trains the run
 
-Every file is replaced as a whole. At the end of an epoch the backup is written first, and the others follow from it:
-`complete` repeats what a kill in between has left out.
+Every file but TensorBoard's is replaced as a whole. At the end of an epoch the backup is written first, and the others
+follow from it: `complete` repeats what a kill in between has left out.
 """
 
 import contextlib
@@ -19,6 +21,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
 from tf_dcnv2.training.folder_lock import exclusive_lock
 
-_FILES = ("backup", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt")
+_FILES = ("backup", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt", "pictures", "tensorboard")
 
 
 class RunFolder:
@@ -62,6 +65,16 @@ class RunFolder:
     def best(self) -> Path:
         """The detector with the highest AP."""
         return self.path / "best.keras"
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of pictures of detections."""
+        return self.path / "pictures"
+
+    @property
+    def summaries(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
 
     def holds_a_run(self) -> bool:
         """Whether a run was started here."""
@@ -151,6 +164,9 @@ class RunFolder:
         """Deletes what a killed process of this run had not written to its end, and no files of other programs."""
         for path in self.path.iterdir() if self.path.is_dir() else ():
             if leftover_of(path.name) in ("config.yaml", *_FILES):
+                path.unlink()
+        for path in self.pictures.glob("epoch-*/*"):
+            if re.fullmatch(r"image-\d+\.jpg", leftover_of(path.name) or ""):
                 path.unlink()
         self.backups.remove_leftovers()
 
