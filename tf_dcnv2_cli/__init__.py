@@ -24,6 +24,7 @@ _COMMANDS = (
     "demo",
     "presets",
     "convert",
+    "inspect-data",
     "train",
     "evaluate",
     "predict",
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_PrintVersion, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in _COMMANDS:
-        module = importlib.import_module(f"{__name__}.{name}{'_' * keyword.iskeyword(name)}")
+        module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}{'_' * keyword.iskeyword(name)}")
         command = commands.add_parser(
             name,
             help=module.SUMMARY,

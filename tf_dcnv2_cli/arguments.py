@@ -54,10 +54,27 @@ def _add_allow_non_finite(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_image_size(parser: argparse.ArgumentParser) -> None:
-    """Adds `--short-side` and `--max-side` of the network's images."""
-    parser.add_argument("--short-side", type=positive_int, metavar="PX", help="shorter side (default: as trained)")
-    parser.add_argument("--max-side", type=positive_int, metavar="PX", help="bound of the longer (default: as trained)")
+def add_image_size(parser: argparse.ArgumentParser, default: str = "as trained") -> None:
+    """Adds `--short-side` and `--max-side` of the network's images; `default` says in words what holds without them."""
+    parser.add_argument("--short-side", type=positive_int, metavar="PX", help=f"shorter side (default: {default})")
+    parser.add_argument("--max-side", type=positive_int, metavar="PX", help=f"bound of the longer (default: {default})")
+
+
+def add_augmentation(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Adds how training images are changed at random; what is not given stays out of the namespace."""
+    unset = argparse.SUPPRESS
+    group.add_argument("--vertical-flip", action="store_true", default=unset, help="mirror top-bottom too")
+    group.add_argument(
+        "--scale-range",
+        type=float,
+        nargs=2,
+        default=unset,
+        metavar=("LOW", "HIGH"),
+        help="random extra scaling (default: 1 1)",
+    )
+    group.add_argument(
+        "--color-jitter", type=float, default=unset, metavar="S", help="colour changes, 0 to 1 (default: 0)"
+    )
 
 
 class ImageSize(TypedDict):

@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from tf_dcnv2_cli.arguments import parse_setting
+from tf_dcnv2_cli.arguments import add_augmentation, parse_setting
 from tf_dcnv2_cli.console import log
 from tf_dcnv2_cli.errors import UsageError
 
@@ -95,11 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("images")
     images.add_argument("--short-side", type=int, metavar="PX", help="shorter side (default: the preset's)")
     images.add_argument("--max-side", type=int, metavar="PX", help="bound of the longer (default: the preset's)")
-    images.add_argument("--vertical-flip", action="store_true", help="mirror top-bottom too")
-    images.add_argument(
-        "--scale-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="random extra scaling (default: 1 1)"
-    )
-    images.add_argument("--color-jitter", type=float, metavar="S", help="colour changes, 0 to 1 (default: 0)")
+    add_augmentation(images)
     images.add_argument("--cache", action="store_true", help="keep decoded images in memory")
 
     other = parser.add_argument_group("other")

@@ -9,7 +9,19 @@ from tf_dcnv2 import __version__
 from tf_dcnv2.data import read_dataset_info
 from tf_dcnv2_cli.errors import UsageError, describe
 
-COMMANDS = ("demo", "presets", "convert", "train", "evaluate", "predict", "visualize", "export", "benchmark", "doctor")
+COMMANDS = (
+    "demo",
+    "presets",
+    "convert",
+    "inspect-data",
+    "train",
+    "evaluate",
+    "predict",
+    "visualize",
+    "export",
+    "benchmark",
+    "doctor",
+)
 
 
 def run_main(*argv: str) -> int:

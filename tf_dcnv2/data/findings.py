@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from tf_dcnv2._core.atomic_files import write_atomically
@@ -23,16 +24,19 @@ class Finding:
         item_id: its id, as the file gives it.
         reason: what is wrong, or for a repair what was done. Repairs of the same reason are counted together.
         detail: what this one item had; may be empty.
+        file: the image file that the item belongs to, as the annotations name it; empty if that is not known.
     """
 
     kind: str
     item_id: Any
     reason: str
     detail: str = ""
+    file: str = ""
 
     def __str__(self) -> str:
         name = self.item_id if self.kind == "file" else shorten(self.item_id)
-        return f"{self.kind} {name}: {self.reason}{self.detail and f' ({self.detail})'}"
+        text = f"{self.kind} {name}: {self.reason}{self.detail and f' ({self.detail})'}"
+        return text if self.file in text else f"{text} ({self.file})"
 
 
 @dataclasses.dataclass
@@ -49,13 +53,17 @@ class Findings:
     repaired: list[Finding] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
-    def skip(self, kind: str, item_id: Any, reason: str) -> None:
+    def skip(self, kind: str, item_id: Any, reason: str, *, file: str = "") -> None:
         """Records an item that is left out."""
-        self.skipped.append(Finding(kind, item_id, reason))
+        self.skipped.append(Finding(kind, item_id, reason, file=file))
 
-    def repair(self, kind: str, item_id: Any, reason: str, detail: str = "") -> None:
+    def repair(self, kind: str, item_id: Any, reason: str, detail: str = "", *, file: str = "") -> None:
         """Records an item that is used in another form than the file's."""
-        self.repaired.append(Finding(kind, item_id, reason, detail))
+        self.repaired.append(Finding(kind, item_id, reason, detail, file))
+
+    def about(self, kind: str, item_id: Any, file: str = "") -> "ItemFindings":
+        """Where to record what is found of one item."""
+        return ItemFindings(self, kind, item_id, file)
 
     def warn(self, message: str) -> None:
         """Records something about the whole data set."""
@@ -66,6 +74,24 @@ class Findings:
         self.skipped.extend(other.skipped)
         self.repaired.extend(other.repaired)
         self.warnings.extend(other.warnings)
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemFindings:
+    """What is found of one item of a data set; see `Findings.about`."""
+
+    findings: Findings
+    kind: str
+    item_id: Any
+    file: str = ""
+
+    def skip(self, reason: str) -> None:
+        """Records that the item is left out."""
+        self.findings.skip(self.kind, self.item_id, reason, file=self.file)
+
+    def repair(self, reason: str, detail: str = "") -> None:
+        """Records that the item is used in another form than the file's."""
+        self.findings.repair(self.kind, self.item_id, reason, detail, file=self.file)
 
 
 def count_repairs(repaired: Iterable[Finding]) -> list[str]:
@@ -92,6 +118,24 @@ def write_report(path: str | os.PathLike, findings: Findings) -> bool:
     }
     write_atomically(path, json.dumps(content, indent=1))
     return True
+
+
+def read_report(path: str | os.PathLike) -> Findings:
+    """What `write_report` wrote; nothing if there is no report.
+
+    Raises:
+        ValueError: the file is something else, or damaged.
+    """
+    if not os.path.exists(path):
+        return Findings()
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content["format"] != REPORT_FORMAT:
+            raise KeyError(content["format"])
+        lists = {name: [_of_json(item) for item in content[name]] for name in ("skipped", "repaired")}
+        return Findings(lists["skipped"], lists["repaired"], list(map(str, content["warnings"])))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)} is no report of a conversion. Convert the data set again.") from error
 
 
 def refuse_foreign_report(path: str | os.PathLike) -> None:
@@ -123,7 +167,12 @@ def _is_report(path: str | os.PathLike) -> bool:
         return False
 
 
+def _of_json(item: dict[str, Any]) -> Finding:
+    return Finding(item["kind"], item["id"], item["reason"], item.get("detail", ""), item.get("file", ""))
+
+
 def _as_json(item: Finding) -> dict[str, Any]:
     plain = isinstance(item.item_id, str | int | float | None)
     fields = {"kind": item.kind, "id": item.item_id if plain else shorten(item.item_id), "reason": item.reason}
-    return fields | ({"detail": item.detail} if item.detail else {})
+    optional = {"detail": item.detail, "file": item.file}
+    return fields | {name: value for name, value in optional.items() if value}

@@ -32,6 +32,7 @@ def draw_detections(
     classes: np.ndarray | None = None,
     *,
     masks: np.ndarray | None = None,
+    mask_boxes: np.ndarray | None = None,
     names: Mapping[int, str] | None = None,
     min_score: float = 0.5,
     zoom: float = 1.0,
@@ -44,6 +45,7 @@ def draw_detections(
         scores: `(D,)` in 0..1, or None to draw every box without a score (for annotations).
         classes: `(D,)` category ids, -1 for entries that are padding; None for a single class.
         masks: `(D, R, R)` probabilities in the frames of the boxes; drawn as a translucent area with an outline.
+        mask_boxes: `(D, 4)` frames of the masks where these are not `boxes`, as in `load_records`.
         names: category id -> name to write; ids without a name, or whose name has characters that no font of this
             machine has, are written as numbers.
         min_score: leave out detections with a lower score.
@@ -63,6 +65,8 @@ def draw_detections(
 
     image, boxes = np.asarray(image), np.asarray(boxes, np.float64)
     count = len(boxes)
+    if mask_boxes is not None and np.shape(mask_boxes) != boxes.shape:
+        raise ValueError(f"mask_boxes must be {boxes.shape}, as boxes. Received: {np.shape(mask_boxes)}")
     scores_or_ones = np.ones(count) if scores is None else np.asarray(scores, np.float64)
     classes = np.zeros(count, int) if classes is None else np.asarray(classes)
     _check_shapes(image, boxes, scores_or_ones, classes, masks)
@@ -76,7 +80,8 @@ def draw_detections(
     # The surest last, so that its label stays on top.
     order = sorted(np.flatnonzero(drawable), key=lambda i: scores_or_ones[i])
     if masks is not None:
-        picture = _with_masks(picture, boxes[order] * zoom, np.asarray(masks)[order], classes[order], line_px)
+        frames = boxes if mask_boxes is None else np.asarray(mask_boxes, np.float64)
+        picture = _with_masks(picture, frames[order] * zoom, np.asarray(masks)[order], classes[order], line_px)
     draw = ImageDraw.Draw(picture)
     for index in order:
         class_id = int(classes[index])

@@ -10,7 +10,7 @@ from tf_dcnv2.data.coco.annotation_entries import LOST_MASK, has_lost_mask
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
 from tf_dcnv2.data.coco.mask_png import encode_mask
 from tf_dcnv2.data.coco.segmentations import segmentation_rle
-from tf_dcnv2.data.findings import Findings
+from tf_dcnv2.data.findings import Findings, ItemFindings
 from tf_dcnv2.data.images.files import EncodedImage, UnreadableImage, read_as_jpeg
 from tf_dcnv2.data.images.lookup import ImageLookup
 
@@ -55,25 +55,27 @@ class ImageConverter:
 
     def __call__(self, image: dict) -> ConvertedImage:
         """Converts one entry of `images`."""
-        findings, image_id = Findings(), image["id"]
+        findings, image_id, file = Findings(), image["id"], image["file_name"]
         expected_size = (image["height"], image["width"]) if "height" in image else None
+        of_image = findings.about("image", image_id, file)
         try:
-            found = self._lookup.find(image["file_name"])
-            encoded = read_as_jpeg(found.path, expected_size)
+            located = self._lookup.find(file)
+            encoded = read_as_jpeg(located.path, expected_size)
         except UnreadableImage as error:
-            findings.skip("image", image_id, str(error))
+            of_image.skip(str(error))
             for annotation in self._annotations.annotations_of.get(image_id, []):
-                findings.skip("annotation", annotation["id"], f"its image {image_id} was left out")
+                findings.about("annotation", annotation["id"], file).skip(f"its image {image_id} was left out")
             return ConvertedImage(image_id, None, [], 0, findings)
-        for how in (found.how, encoded.note):
+        for how in (located.how, encoded.note):
             if how:
-                findings.repair("image", image_id, how, image["file_name"])
+                of_image.repair(how)
         objects = []
         for annotation in self._annotations.annotations_of.get(image_id, []):
+            of_annotation = findings.about("annotation", annotation["id"], file)
             try:
-                objects.append(_read_object(annotation, encoded, self._include_masks, findings))
+                objects.append(_read_object(annotation, encoded, self._include_masks, of_annotation))
             except ValueError as error:
-                findings.skip("annotation", annotation["id"], f"{error} ({image['file_name']})")
+                of_annotation.skip(str(error))
         example = _make_example(image, encoded, objects, self._annotations.categories)
         num_crowd = sum(item.crowd for item in objects)
         category_ids = [item.category_id for item in objects]
@@ -91,10 +93,10 @@ class _Object:
     mask: dict | None
 
 
-def _read_object(annotation: dict, image: EncodedImage, include_mask: bool, findings: Findings) -> _Object:
+def _read_object(annotation: dict, image: EncodedImage, include_mask: bool, found: ItemFindings) -> _Object:
     box = clip_box(annotation["bbox"], image.height, image.width)
     area = annotation.get("area", (box[2] - box[0]) * (box[3] - box[1]))
-    mask = _read_mask(annotation, box, image, findings) if include_mask else None
+    mask = _read_mask(annotation, box, image, found) if include_mask else None
     return _Object(box, annotation["category_id"], bool(annotation["iscrowd"]), area, mask)
 
 
@@ -117,17 +119,17 @@ def clip_box(bbox: list[float], height: int, width: int) -> list[float]:
     return [y1, x1, y2, x2]
 
 
-def _read_mask(annotation: dict, box: list[float], image: EncodedImage, findings: Findings) -> dict:
+def _read_mask(annotation: dict, box: list[float], image: EncodedImage, found: ItemFindings) -> dict:
     size = (image.height, image.width)
     if has_lost_mask(annotation):
         return empty_rle(*size)
     if "segmentation" not in annotation:
-        findings.repair("annotation", annotation["id"], "the box was taken for the mask of an object without one")
+        found.repair("the box was taken for the mask of an object without one")
         return box_rle(box, *size)
     try:
         return segmentation_rle(annotation["segmentation"], *size)
     except ValueError as error:
-        findings.repair("annotation", annotation["id"], LOST_MASK, str(error))
+        found.repair(LOST_MASK, str(error))
         return empty_rle(*size)
 
 
