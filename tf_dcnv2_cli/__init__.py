@@ -27,6 +27,7 @@ _COMMANDS = (
     "inspect-data",
     "train",
     "evaluate",
+    "report",
     "predict",
     "visualize",
     "import",

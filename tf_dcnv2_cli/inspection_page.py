@@ -82,13 +82,13 @@ def _anchors(inspection: Inspection, preset: str) -> list[str]:
         ),
         html.table(("", "anchors", "fit", "best anchor at"), rows, text_columns=[1, 2, 3]),
     ]
-    for title, size, shares in inspection.levels:
+    for title, size, of_levels in inspection.levels:
         parts.append(
             html.paragraph(
                 f"Share of the objects that RoI pooling takes from each level, {title} (canonical size {size:g}):"
             )
         )
-        parts.append(html.bars(("level", "share"), [(f"P{key}", share) for key, share in shares.items()], "{:.0%}"))
+        parts.append(html.bars(("level", "share"), [(f"P{key}", share) for key, share in of_levels.items()], "{:.0%}"))
     if inspection.settings:
         parts.append(html.paragraph(f"To train with what is suggested: `{' '.join(inspection.settings)}`"))
     return parts

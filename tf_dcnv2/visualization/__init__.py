@@ -5,6 +5,7 @@ out, which `save_image` and `save_grid` write. `save_panels` arranges pictures w
 figures do, and writes PNG or SVG; `support_panels` and `roi_panels` compute and draw one column of such a figure.
 """
 
+from tf_dcnv2.visualization.curves import draw_curves
 from tf_dcnv2.visualization.detections import class_color, draw_detections, unwritable_names
 from tf_dcnv2.visualization.drawing import (
     draw_bins,
@@ -27,6 +28,7 @@ __all__ = [
     "class_color",
     "draw_bins",
     "draw_box",
+    "draw_curves",
     "draw_detections",
     "draw_locations",
     "draw_map",

@@ -87,15 +87,19 @@ def save_panels(
 
 def save_figure(figure: "Figure", path: str | os.PathLike) -> None:
     """Writes a matplotlib figure as PNG or SVG, marked as one of this package."""
+    write_atomically(path, figure_content(figure, figure_format(path)))
+
+
+def figure_content(figure: "Figure", extension: str) -> bytes:
+    """The content of the file that `save_figure` writes with an extension, ".png" or ".svg"."""
     from matplotlib import rc_context
 
-    extension = figure_format(path)
     buffer = io.BytesIO()
     # The same figure gives the same file: no date, and no random names inside the SVG.
     metadata = {"Creator": _CREATOR, **({"Date": None} if extension == ".svg" else {"Software": None})}
     with rc_context({"svg.hashsalt": "tf-dcnv2"}):
         figure.savefig(buffer, format=extension[1:], dpi=_DPI, facecolor="white", metadata=metadata)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def figure_format(path: str | os.PathLike) -> str:

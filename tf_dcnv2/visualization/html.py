@@ -23,6 +23,8 @@ thead th { border-bottom-width: 2px; }
 figure { margin: 0; background: var(--soft); border-radius: 6px; padding: .5rem; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { font-size: .85rem; overflow-wrap: anywhere; padding-top: .3rem; }
+.drawing { background: #fff; border-radius: 6px; } .drawing svg { max-width: 100%; height: auto; display: block; }
+pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 details summary { cursor: pointer; } code { background: var(--soft); padding: .1rem .3rem; border-radius: 3px; }
 """
 
@@ -105,6 +107,16 @@ def pictures(items: Iterable[tuple[np.ndarray, str]]) -> str:
         for pixels, caption in items
     ]
     return f'<div class="pictures">{"".join(figures)}</div>'
+
+
+def drawing(svg: str) -> str:
+    """An `<svg>` element, on white and as wide as the page at most."""
+    return f'<div class="drawing">{svg}</div>'
+
+
+def preformatted(text: str) -> str:
+    """Text as it is, line by line."""
+    return f"<pre>{html.escape(text)}</pre>"
 
 
 def folded(summary: str, *parts: str) -> str:

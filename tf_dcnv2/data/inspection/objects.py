@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tf_dcnv2.data.images.resizing import resized_shape
+from tf_dcnv2.data.images.resizing import Resizing, resized_shape
 from tf_dcnv2.data.records.dataset_info import DatasetInfo
 from tf_dcnv2.data.records.files import prefix_of
 from tf_dcnv2.data.records.reading import read_records
@@ -42,7 +42,7 @@ class ImageSet:
     classes: np.ndarray
     crowd: np.ndarray
 
-    def resized_boxes(self, short_side: int, max_side: int, resizing: str = "tensorflow") -> np.ndarray:
+    def resized_boxes(self, short_side: int, max_side: int, resizing: Resizing = "tensorflow") -> np.ndarray:
         """The boxes `(N, 4)` in pixels of the images that the network gets.
 
         Args:
