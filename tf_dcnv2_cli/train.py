@@ -88,6 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     optimizer.add_argument("--warmup-steps", type=int, metavar="N", help="of linear warm-up (default: 500)")
     optimizer.add_argument("--clip-norm", type=float, metavar="G", help="bound of the gradient's norm (default: none)")
+    for name, metavar, description in (
+        ("offset_clip", "PX", "bound of the offsets, in cells of a map (default: none)"),
+        ("offset_learning_rate_multiplier", "X", "rate of offsets, relative to the others' (default: 0.1)"),
+    ):
+        # Settings of the preset, as --set would give them.
+        option, setting = f"--{name.replace('_', '-')}", f"backbone.{name}={{}}".format
+        optimizer.add_argument(option, dest="set", action="append", type=setting, metavar=metavar, help=description)
     optimizer.add_argument(
         "--ema", type=float, metavar="D", help="decay per step of a moving average of the weights (default: none)"
     )

@@ -78,6 +78,15 @@ def test_help_states_the_true_defaults():
     assert f"default: {TrainOptions('p', 'a', 'b').epochs} " in helps["epochs"]
 
 
+def test_options_of_the_offsets_are_settings_of_the_backbone():
+    options = ["--offset-clip", "8", "--set", "rpn.samples=64", "--offset-learning-rate-multiplier", "1"]
+    overrides = train._options(parse(*options)).overrides
+    expected = {"backbone.offset_clip": 8, "rpn.samples": 64, "backbone.offset_learning_rate_multiplier": 1}
+    assert overrides == expected
+    with pytest.raises(UsageError, match="offset_clip must be positive. Received: 0"):
+        train._options(parse("--offset-clip", "0"))
+
+
 def _actions() -> list[argparse.Action]:
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)

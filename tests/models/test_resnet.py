@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -165,6 +167,16 @@ def test_dcnv2_replaces_thirteen_convolutions_and_nothing_else():
     report = copy_weights(regular, deformable)
     assert not report.skipped
     assert len(report.new) == 2 * 13
+
+
+def test_limits_and_learning_rates_of_offsets_are_settings():
+    small = BackboneConfig(depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), dcn="v2")
+    for config, clip, multiplier in (
+        (small, None, 0.1),
+        (dataclasses.replace(small, offset_clip=4.0, offset_learning_rate_multiplier=0.5), 4.0, 0.5),
+    ):
+        for layer in deformable_convolutions(ResNetBackbone(config)):
+            assert (layer.offset_clip, layer.offset_kernel.learning_rate_multiplier) == (clip, multiplier)
 
 
 def test_dilated_stage_five_keeps_stride_sixteen():

@@ -48,6 +48,8 @@ class BackboneConfig(Settings):
         dcn: which convolution replaces the 3x3 ones in `dcn_stages`: none, deformable (v1), modulated (v2).
         dcn_stages: subset of 2..5; by default the paper's, (5,) for v1 and (3, 4, 5) for v2.
         deformable_groups: offset fields per layer.
+        offset_clip: bound of the offsets' absolute values in cells of a layer's input; None for none.
+        offset_learning_rate_multiplier: learning rate of the offset branches, relative to the optimizer's.
         norm: "frozen_batch" when fine-tuning ImageNet weights, "batch" or "group" when training from scratch.
         norm_momentum: of the moving averages of "batch".
         norm_epsilon: added to variances; keras.applications' value, torchvision's is 1e-5, and 0 in the detectors that
@@ -70,6 +72,8 @@ class BackboneConfig(Settings):
     dcn: Deformation = "none"
     dcn_stages: tuple[Annotated[int, Range(2, 5)], ...] | None = None
     deformable_groups: PositiveInt = 1
+    offset_clip: PositiveFloat | None = None
+    offset_learning_rate_multiplier: NonNegativeFloat = 0.1
     norm: Normalization = "frozen_batch"
     norm_momentum: Annotated[float, Range(0, below=1)] = 0.99
     norm_epsilon: NonNegativeFloat = 1.001e-5

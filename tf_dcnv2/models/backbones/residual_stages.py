@@ -65,6 +65,8 @@ class ResidualStages:
                 3,
                 padding="same" if stride == 1 else dilation,
                 deformable_groups=config.deformable_groups,
+                offset_clip=config.offset_clip,
+                offset_learning_rate_multiplier=config.offset_learning_rate_multiplier,
                 name=f"{name}_conv",
                 **arguments,
             )
