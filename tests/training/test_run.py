@@ -17,7 +17,7 @@ from tf_dcnv2.data import convert_coco, make_synthetic_coco
 from tf_dcnv2.models import FasterRCNN, MaskRCNN
 from tf_dcnv2.training import RunFolder, RunState, TrainingDiverged, TrainOptions, resumed_options, train
 from tf_dcnv2.training.checkpoints import run_variables
-from tf_dcnv2.training.run import _make_optimizer
+from tf_dcnv2.training.run import _detector_config, _make_optimizer
 from tf_dcnv2.training.schedules import SCHEDULES, cosine_decay, step_decay
 
 
@@ -70,7 +70,6 @@ def test_files_that_no_run_has_made_are_not_replaced(synthetic_records, tmp_path
     assert downloaded.read_bytes() == b"weights to start from"
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("preset", "changes", "rois"),
     [
@@ -80,12 +79,17 @@ def test_files_that_no_run_has_made_are_not_replaced(synthetic_records, tmp_path
         ("faster_rcnn_small_dcnv2", {"mimic": True, "overrides": {**TINY, "mimic.rois": "all"}}, "all"),
     ],
 )
-def test_mimicking_follows_the_preset_unless_told_otherwise(synthetic_records, tmp_path, preset, changes, rois):
-    settings = options(synthetic_records, tmp_path / "run", preset=preset, val=None, steps=1, **changes)
-    train(settings)
+def test_mimicking_follows_the_preset_unless_told_otherwise(preset, changes, rois):
+    assert _detector_config(options("records", "run", preset=preset, **changes)).mimic.rois == rois
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize(("mimic", "rois"), [(True, "positive"), (False, "none")])
+def test_a_run_trains_and_keeps_the_mimicking_that_it_is_told(synthetic_records, tmp_path, mimic, rois):
+    train(options(synthetic_records, tmp_path / "run", val=None, steps=1, mimic=mimic))
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["detector"]["mimic"]["rois"] == rois
     with open(tmp_path / "run" / "log.csv") as file:
-        assert ("mimic_loss" in next(csv.DictReader(file))) == (rois != "none")
+        assert ("mimic_loss" in next(csv.DictReader(file))) == mimic
 
 
 @pytest.mark.usefixtures("eagerly")
