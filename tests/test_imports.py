@@ -17,7 +17,7 @@ ALLOWED = {
     "evaluation": {"_core", "data"},
     "export": {"_core", "ops", "models"},
     "analysis": {"_core", "ops", "layers", "data", "models"},
-    "training": {"_core", "ops", "layers", "optimizers", "data", "models", "evaluation", "analysis"},
+    "training": {"_core", "ops", "layers", "optimizers", "data", "models", "evaluation", "analysis", "visualization"},
     "visualization": {"_core", "fonts", "analysis"},
     # Drawing is apart from computing: it takes arrays.
     "visualization/drawing.py": set(),
@@ -28,6 +28,7 @@ ALLOWED = {
     "data/images": {"_core", "data.findings"},
     "data/records": {"_core", "data.images"},
     "data/coco": {"_core", "data.findings", "data.images", "data.records"},
+    "data/inspection": {"_core", "data.findings", "data.images", "data.records"},
     "data/synthetic": {"_core"},
 }
 

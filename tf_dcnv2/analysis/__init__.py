@@ -13,6 +13,7 @@ from tf_dcnv2.analysis.locations import (
 )
 from tf_dcnv2.analysis.measures import receptive_field_share, saliency_area_ratio, strength_share
 from tf_dcnv2.analysis.nodes import ConvNode, RoINode
+from tf_dcnv2.analysis.offset_summary import OffsetSummary, summarize_offsets
 from tf_dcnv2.analysis.offsets import (
     LayerOffsets,
     OffsetStatistics,
@@ -29,6 +30,7 @@ __all__ = [
     "LayerOffsets",
     "LayerSamples",
     "OffsetStatistics",
+    "OffsetSummary",
     "RoINode",
     "SaliencyRegion",
     "effective_bin_locations",
@@ -45,4 +47,5 @@ __all__ = [
     "sampling_locations",
     "statistics_of",
     "strength_share",
+    "summarize_offsets",
 ]
