@@ -1,6 +1,7 @@
 """Arguments that several commands have in common."""
 
 import argparse
+import functools
 from typing import Any, TypedDict
 
 from tf_dcnv2_cli.errors import UsageError
@@ -61,19 +62,37 @@ def add_image_size(parser: argparse.ArgumentParser, default: str = "as trained")
 
 
 def add_augmentation(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Adds how training images are changed at random; what is not given stays out of the namespace."""
-    unset = argparse.SUPPRESS
-    group.add_argument("--vertical-flip", action="store_true", default=unset, help="mirror top-bottom too")
-    group.add_argument(
+    """Adds how training images are changed at random and put together; what is not given stays out of the namespace."""
+    add = functools.partial(group.add_argument, default=argparse.SUPPRESS)
+    add("--vertical-flip", action="store_true", help="mirror top-bottom too")
+    add("--rotate", action="store_true", help="turn by multiples of 90 degrees")
+    add(
+        "--short-sides",
+        type=positive_int,
+        nargs="+",
+        metavar="PX",
+        help="multi-scale: shorter sides to draw from, one for each batch",
+    )
+    add(
         "--scale-range",
         type=float,
         nargs=2,
-        default=unset,
         metavar=("LOW", "HIGH"),
-        help="random extra scaling (default: 1 1)",
+        help="random extra scaling (default: 1 1; 0.1 2 with --canvas is large-scale jitter)",
     )
-    group.add_argument(
-        "--color-jitter", type=float, default=unset, metavar="S", help="colour changes, 0 to 1 (default: 0)"
+    add(
+        "--canvas",
+        type=positive_int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="pad every image to this size, crop larger ones",
+    )
+    add("--color-jitter", type=float, metavar="S", help="colour changes, 0 to 1 (default: 0)")
+    add("--copy-paste", type=float, metavar="P", help="share of images with objects pasted onto them (default: 0)")
+    add(
+        "--aspect-grouping",
+        action=argparse.BooleanOptionalAction,
+        help="batches of images of similar shape, which need less padding (default: unless there is a canvas)",
     )
 
 

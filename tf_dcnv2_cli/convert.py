@@ -1,4 +1,4 @@
-"""`tf-dcnv2 convert`: COCO JSON and images to TFRecords."""
+"""`tf-dcnv2 convert`: annotations and images to TFRecords."""
 
 import argparse
 import shlex
@@ -7,28 +7,45 @@ from tf_dcnv2_cli.arguments import add_box_format, positive_int
 from tf_dcnv2_cli.console import log, progress_bar
 from tf_dcnv2_cli.findings import show_findings
 
-SUMMARY = "turn COCO-style annotations and images into TFRecords"
+SUMMARY = "turn annotations (COCO, Pascal VOC, YOLO) and images into TFRecords"
 
 DESCRIPTION = """\
-Converts a COCO-style data set (instances JSON and a folder of images) to sharded TFRecords, which the other commands
-and TensorFlow Model Garden read. Category ids are kept as they are. Damaged images and impossible annotations are left
-out, what can be understood in one way only is repaired, and PREFIX.skipped.json lists both; the records appear under
-their final names only when complete."""
+Converts a data set to sharded TFRecords, which the other commands and TensorFlow Model Garden read. --annotations is
+COCO's JSON file, whose category ids are kept; Pascal VOC's folder of XML files, or one of its lists in ImageSets; or
+YOLO's data.yaml, or its folder of labels. Damaged images and impossible annotations are left out, what can be
+understood in one way only is repaired, and PREFIX.skipped.json lists both. The records appear under their final names
+only when complete; the same command goes on where it was interrupted, after the last complete record file."""
 
 EXAMPLES = """\
   tf-dcnv2 convert --images val2017 --annotations annotations/instances_val2017.json --output records/val
   tf-dcnv2 convert --images cells/ --annotations cells.json --output records/cells --num-shards 8 --no-masks
-  tf-dcnv2 convert --images cars/ --annotations cars.json --output records/cars --box-format xyxy"""
+  tf-dcnv2 convert --images cars/ --annotations cars.json --output records/cars --box-format xyxy
+  tf-dcnv2 convert --images VOC2007/JPEGImages --annotations VOC2007/ImageSets/Main/train.txt --output records/voc
+  tf-dcnv2 convert --images cups/images/train --annotations cups/data.yaml --output records/cups"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("--images", required=True, metavar="DIR", help="folder that the file names are relative to")
-    parser.add_argument("--annotations", required=True, metavar="JSON", help="COCO instances file")
+    parser.add_argument(
+        "--annotations",
+        required=True,
+        metavar="PATH",
+        help="COCO's JSON, VOC's folder or list, YOLO's data.yaml or folder",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("auto", "coco", "voc", "yolo"),
+        default="auto",
+        help="layout of the annotations (default: told by what PATH is)",
+    )
     parser.add_argument(
         "--output", required=True, metavar="PREFIX", help="records/train writes records/train-*.tfrecord and .json"
     )
     parser.add_argument("--num-shards", type=positive_int, metavar="N", help="record files (default: 1 per 500 images)")
+    parser.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="N", help="processes that write record files (default: 1)"
+    )
     parser.add_argument("--no-masks", action="store_true", help="leave segmentations out: smaller files, boxes only")
     add_box_format(parser)
     parser.add_argument(
@@ -47,8 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.output,
             num_shards=arguments.num_shards,
             include_masks=not arguments.no_masks,
+            layout=arguments.format,
             box_format=arguments.box_format,
             allow_empty=arguments.allow_empty,
+            jobs=arguments.jobs,
             progress=progress,
         )
     log("data", read_dataset_info(arguments.output))

@@ -8,6 +8,7 @@ from typing import Any
 
 from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
 from tf_dcnv2_cli.console import log, precision_text, progress_bar
+from tf_dcnv2_cli.direct_data import add_images_of, records_of
 from tf_dcnv2_cli.errors import UsageError
 from tf_dcnv2_cli.findings import show_findings
 
@@ -20,6 +21,7 @@ pycocotools and COCO's evaluation server read. The detector's classes and those 
 
 EXAMPLES = """\
   tf-dcnv2 evaluate runs/cells --records records/val
+  tf-dcnv2 evaluate runs/cells --records val.json --images val/
   tf-dcnv2 evaluate runs/cells/last.keras --records 'records/val-*' --annotations instances_val.json"""
 
 _MEANINGS = {
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add_run(parser)
     parser.add_argument("--records", required=True, metavar="PREFIX", help="records to evaluate on: prefix or pattern")
+    add_images_of(parser, "--images", "--records")
     parser.add_argument(
         "--annotations", metavar="JSON", help="score against this file (default: the records' boxes and masks)"
     )
@@ -64,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.box_format and not arguments.annotations:
         raise UsageError("--box-format says what the boxes of --annotations mean: give both")
+    run_folder = arguments.run_path if os.path.isdir(arguments.run_path) else os.path.dirname(arguments.run_path)
+    arguments.records = records_of(arguments.records, arguments.images, run_folder or os.curdir, "--images")
     info = read_dataset_info(arguments.records)
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     results_path = arguments.output or str(trained.path.with_name("results.json"))

@@ -200,9 +200,9 @@ def _samples(arguments: argparse.Namespace, config, info, files: dict[int, str])
     import numpy as np
 
     from tf_dcnv2.data import load_records
+    from tf_dcnv2.training.options import AUGMENTATION
 
-    given = vars(arguments)
-    changes = {name: given[name] for name in ("vertical_flip", "scale_range", "color_jitter") if name in given}
+    changes = {name: value for name, value in vars(arguments).items() if name in AUGMENTATION}
     batch_size = min(arguments.batch_size, info.num_images)
     dataset = load_records(
         arguments.records,
@@ -232,8 +232,9 @@ def _picture(one: dict[str, Any], names: dict[int, str]):
     from tf_dcnv2.visualization import draw_detections
 
     picture = one["images"]
+    is_inside = (one["boxes"][:, 2:] > one["boxes"][:, :2]).all(axis=1)  # not where a crop has cut the object off
     for crowd, titles in ((True, {key: f"{name} (ignored)" for key, name in names.items()}), (False, names)):
-        chosen = (one["crowd"] == crowd) & (one["classes"] >= 0)
+        chosen = (one["crowd"] == crowd) & (one["classes"] >= 0) & is_inside
         masks = {name: one[name][chosen] for name in ("masks", "mask_boxes") if name in one}
         picture = draw_detections(picture, one["boxes"][chosen], None, one["classes"][chosen], names=titles, **masks)
     return picture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tf_dcnv2_cli.arguments import add_augmentation, parse_setting
 from tf_dcnv2_cli.console import log
+from tf_dcnv2_cli.direct_data import add_images_of, records_of
 from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "train a detector on records"
@@ -22,6 +23,9 @@ settings for everything that is left out. What the weights belong to (preset, --
 the learning rate then follows the fraction of the new budget."""
 
 EXAMPLES = """\
+  # annotations and images as they are: converted once, into runs/cells.records
+  tf-dcnv2 train --preset faster_rcnn_small_dcnv2 --train train.json --train-images train/ --val val.json \\
+      --val-images val/ --output runs/cells --max-minutes 30
   # from scratch on a CPU, half an hour
   tf-dcnv2 train --preset faster_rcnn_small_dcnv2 --train records/train --val records/val --output runs/cells \\
       --max-minutes 30 --batch-size 4 --optimizer adam --schedule cosine
@@ -46,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="NAME", help="such as faster_rcnn_r50_dcnv2; `tf-dcnv2 presets` lists all"
     )
     required.add_argument("--train", metavar="PREFIX", help="records to train on: prefix or pattern")
+    add_images_of(required, "--train-images", "--train")
     required.add_argument("--val", metavar="PREFIX", help="records to evaluate on")
+    add_images_of(required, "--val-images", "--val")
     required.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
     required.add_argument(
         "--weights",
@@ -153,6 +159,12 @@ def _options(arguments: argparse.Namespace):
     from tf_dcnv2.training import TrainOptions, resumed_options
 
     given = {name: value for name, value in vars(arguments).items() if name in TrainOptions.__dataclass_fields__}
+    for name in ("train", "val"):
+        if name in given:
+            images_dir = vars(arguments).get(f"{name}_images")
+            given[name] = records_of(given[name], images_dir, arguments.output, f"--{name}-images")
+        elif f"{name}_images" in arguments:
+            raise UsageError(f"--{name}-images is the folder of the images of --{name}: give both")
     if settings := vars(arguments).get("set"):
         given["overrides"] = dict(map(parse_setting, settings))
     try:

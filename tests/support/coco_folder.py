@@ -44,3 +44,10 @@ def rectangle(height, width, box, value=255):
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[box[0] : box[2], box[1] : box[3]] = value
     return pixels
+
+
+def bright_box(image):
+    """`[y1, x1, y2, x2]` of the bright part of an image."""
+    bright = np.asarray(image).mean(axis=-1) > 127
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    return [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]

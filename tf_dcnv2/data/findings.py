@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,20 @@ class Findings:
         """Records something about the whole data set."""
         self.warnings.append(message)
 
+    def to_json(self) -> dict[str, Any]:
+        """All findings as plain JSON."""
+        return {
+            "warnings": list(self.warnings),
+            "skipped": [_as_json(item) for item in self.skipped],
+            "repaired": [_as_json(item) for item in self.repaired],
+        }
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> "Findings":
+        """The findings of which `to_json` made the content."""
+        skipped, repaired = ([_of_json(item) for item in content[name]] for name in ("skipped", "repaired"))
+        return cls(skipped, repaired, list(map(str, content["warnings"])))
+
     def extend(self, other: "Findings") -> None:
         """Adds all findings of `other`."""
         self.skipped.extend(other.skipped)
@@ -110,13 +124,7 @@ def write_report(path: str | os.PathLike, findings: Findings) -> bool:
         if os.path.exists(path):
             os.unlink(path)
         return False
-    content = {
-        "format": REPORT_FORMAT,
-        "warnings": findings.warnings,
-        "skipped": [_as_json(item) for item in findings.skipped],
-        "repaired": [_as_json(item) for item in findings.repaired],
-    }
-    write_atomically(path, json.dumps(content, indent=1))
+    write_atomically(path, json.dumps({"format": REPORT_FORMAT, **findings.to_json()}, indent=1))
     return True
 
 
@@ -132,8 +140,7 @@ def read_report(path: str | os.PathLike) -> Findings:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != REPORT_FORMAT:
             raise KeyError(content["format"])
-        lists = {name: [_of_json(item) for item in content[name]] for name in ("skipped", "repaired")}
-        return Findings(lists["skipped"], lists["repaired"], list(map(str, content["warnings"])))
+        return Findings.of_json(content)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{os.fspath(path)} is no report of a conversion. Convert the data set again.") from error
 
@@ -167,7 +174,7 @@ def _is_report(path: str | os.PathLike) -> bool:
         return False
 
 
-def _of_json(item: dict[str, Any]) -> Finding:
+def _of_json(item: Mapping[str, Any]) -> Finding:
     return Finding(item["kind"], item["id"], item["reason"], item.get("detail", ""), item.get("file", ""))
 
 

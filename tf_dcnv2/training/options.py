@@ -4,10 +4,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from tf_dcnv2._core.checked_types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
+from tf_dcnv2._core.checked_types import MinLength, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
 from tf_dcnv2._core.settings import Settings
 
 BUDGETS = ("epochs", "steps", "max_minutes")
+AUGMENTATION = (
+    "canvas",
+    "vertical_flip",
+    "rotate",
+    "short_sides",
+    "scale_range",
+    "color_jitter",
+    "copy_paste",
+    "aspect_grouping",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +48,10 @@ class TrainOptions(Settings):
         ema: decay per step of an exponential moving average of the weights, which is what is evaluated and saved;
             0 for none.
         short_side, max_side: image size in pixels; the preset's by default.
-        vertical_flip, scale_range, color_jitter: augmentation, see `tf_dcnv2.data.load_records`.
+        canvas: height and width to pad every training image to; by default those of the largest of the batch.
+        vertical_flip, rotate, short_sides, scale_range, color_jitter, copy_paste: augmentation, see
+            `tf_dcnv2.data.load_records`.
+        aspect_grouping: make batches of images of similar aspect ratio; by default unless there is a canvas.
         cache: keep decoded images in memory.
         evaluate_every: epochs between evaluations; 0 evaluates only at the end.
         pictures: how many images of `val` are drawn after each evaluation, with what is annotated and what is detected;
@@ -77,9 +90,14 @@ class TrainOptions(Settings):
     ema: Annotated[float, Range(0, below=1)] = 0.0
     short_side: PositiveInt | None = None
     max_side: PositiveInt | None = None
+    canvas: tuple[PositiveInt, PositiveInt] | None = None
     vertical_flip: bool = False
+    rotate: bool = False
+    short_sides: Annotated[tuple[PositiveInt, ...], MinLength(1)] | None = None
     scale_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     color_jitter: Annotated[float, Range(0, 1)] = 0.0
+    copy_paste: Annotated[float, Range(0, 1)] = 0.0
+    aspect_grouping: bool | None = None
     cache: bool = False
     evaluate_every: NonNegativeInt = 1
     pictures: NonNegativeInt = 4
@@ -105,3 +123,8 @@ class TrainOptions(Settings):
         if self.learning_rate is not None:
             return self.learning_rate
         return 0.02 * self.batch_size / 16 if self.optimizer == "sgd" else 1e-3
+
+    @property
+    def augmentation(self) -> dict[str, Any]:
+        """The arguments of `load_records` that change training images at random, or put them together."""
+        return {name: getattr(self, name) for name in AUGMENTATION}

@@ -30,10 +30,10 @@ import keras
 import yaml
 
 from tf_dcnv2._core.atomic_files import atomic_file, leftover_of, write_atomically
+from tf_dcnv2._core.folder_lock import exclusive_lock
 from tf_dcnv2._core.yaml_files import read_yaml
 from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.backups import Backups, RunState
-from tf_dcnv2.training.folder_lock import exclusive_lock
 
 _FILES = ("backup", "last.keras", "best.keras", "log.csv", "state.json", "weights.txt", "pictures", "tensorboard")
 
@@ -93,7 +93,7 @@ class RunFolder:
         lock = self.path / ".lock"
         new = [path for path in (lock, self.path, *self.path.parents) if not os.path.lexists(path)]
         self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(lock):
+        with exclusive_lock(lock, "is being trained"):
             try:
                 yield
             finally:

@@ -245,6 +245,63 @@ def test_an_interrupted_conversion_leaves_the_previous_records_alone(coco, prefi
     assert _folder_contents(prefix) == before
 
 
+@pytest.fixture
+def many_images(coco):
+    """Twelve images, of which one is damaged and one has a box outside."""
+    for image_id in range(1, 13):
+        coco.add_image(image_id, pixels=np.full((48, 64, 3), 20 * image_id, np.uint8))
+        coco.add_box(image_id, [image_id, 4, 20, 16], segmentation=[[image_id, 4, 20, 4, 20, 20]])
+    coco.add_box(5, [100, 100, 10, 10])
+    (coco.images_dir / "8.jpg").write_bytes(b"no image")
+    return coco
+
+
+def test_several_processes_write_the_same_records_and_the_same_report(many_images, prefix):
+    progress = []
+    source = many_images.save()
+    one = convert_coco(*source, f"{prefix}/one/set", num_shards=4)
+    several = convert_coco(
+        *source, f"{prefix}/several/set", num_shards=4, jobs=2, progress=lambda *done: progress.append(done)
+    )
+    contents = [
+        {path.name: path.read_bytes() for path in Path(prefix, folder).iterdir()} for folder in ("one", "several")
+    ]
+    assert contents[0] == contents[1] and len(contents[0]) == 6
+    assert (several.skipped, several.boxes) == (one.skipped, one.boxes)
+    assert progress[-1] == (12, 12)
+
+
+def test_an_interrupted_conversion_goes_on_after_the_shards_that_were_finished(many_images, prefix):
+    source = many_images.save()
+    expected = convert_coco(*source, f"{prefix}-whole", num_shards=4)
+
+    def interrupt(done, total):
+        if done == 8:
+            raise KeyboardInterrupt
+
+    progress = []
+    with pytest.raises(KeyboardInterrupt):
+        convert_coco(*source, prefix, num_shards=4, progress=interrupt)
+    assert not os.path.exists(prefix + ".json")
+    report = convert_coco(*source, prefix, num_shards=4, progress=lambda done, _: progress.append(done))
+    assert progress == list(range(7, 13))  # two shards of three images each were there
+    assert list(map(str, report.skipped)) == list(map(str, expected.skipped))
+    for path, other in zip(report.shards, expected.shards, strict=True):
+        assert Path(path).read_bytes() == Path(other).read_bytes()
+    assert not [path for path in Path(prefix).parent.iterdir() if path.name.startswith(".")]
+
+
+def test_shards_of_another_conversion_are_not_taken_over(many_images, prefix):
+    def interrupt(done, total):
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_coco(*many_images.save(), prefix, num_shards=4, progress=interrupt)
+    many_images.add_box(1, [1, 1, 5, 5])
+    assert convert_coco(*many_images.save(), prefix, num_shards=4).boxes == 12
+
+
 def test_a_conversion_killed_while_putting_shards_in_place_is_refused(coco, prefix, monkeypatch):
     for image_id in (1, 2):
         coco.add_image(image_id)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tests.support.coco_folder import SMALL, rectangle
 from tf_dcnv2._core.masks import paste_mask, uncompressed_rle
 from tf_dcnv2.data import convert_coco, load_records
+from tf_dcnv2.data.records.copy_paste import paste_objects
 from tf_dcnv2.data.records.object_masks import masks_in_boxes
 
 
@@ -59,25 +60,96 @@ def test_masks_follow_every_augmentation(triangles):
         training=True,
         masks=True,
         vertical_flip=True,
+        rotate=True,
+        copy_paste=0.7,
         scale_range=(0.8, 1.5),
         short_side=96,
         canvas=(96, 96),
+        repeat=True,
         seed=1,
     )
-    cropped = 0
-    for _ in range(4):
-        for inputs, targets in dataset:
-            for image, mask, frame, box in zip(
-                inputs["images"].numpy(),
-                targets["masks"].numpy()[:, 0],
-                targets["mask_boxes"].numpy()[:, 0],
-                targets["boxes"].numpy()[:, 0],
-                strict=True,
-            ):
-                bright, pasted = image.mean(axis=-1) > 127, paste_mask(mask, frame, 96, 96)
-                assert np.sum(bright & pasted) > 0.9 * np.sum(bright | pasted)
-                cropped += not np.allclose(frame, box)
-    assert cropped > 4
+    cropped, objects = 0, []
+    for inputs, targets in dataset.take(8):
+        for index, image in enumerate(inputs["images"].numpy()):
+            count = int(np.sum(targets["classes"][index] >= 0))
+            masks, frames, boxes = (targets[name].numpy()[index, :count] for name in ("masks", "mask_boxes", "boxes"))
+            pasted = [paste_mask(mask, frame, 96, 96) for mask, frame in zip(masks, frames, strict=True)]
+            bright, covered = image.mean(axis=-1) > 127, np.any(pasted, axis=0)
+            assert np.sum(bright & covered) > 0.9 * np.sum(bright | covered)
+            cropped += not np.allclose(frames[0], boxes[0])
+            objects.append(count)
+    assert cropped > 4 and {1, 2} <= set(objects)
+
+
+def pasted(own_mask, other_mask, **changes):
+    """Two images of one object each, 4 x 4 and 4 x 6 pixels: the second pasted onto the first, as arrays."""
+
+    def example(mask, value, width):
+        frame = [[0.0, 0.0, 4.0, 4.0]]
+        whole = {
+            "image": np.full((4, width, 3), value, np.uint8),
+            "boxes": np.float32(frame),
+            "areas": np.float32([16]),
+        }
+        masks = {"masks": np.uint8([mask]), "mask_boxes": np.float32(frame)}
+        return whole | masks | {"classes": np.int32([value]), "crowd": np.array([False])}
+
+    other = example(other_mask, 9, 6) | changes
+    for seed in range(20):  # half of them choose the object
+        result = paste_objects(example(own_mask, 5, 4), other, tf.constant([seed, 0], tf.int64))
+        if 9 in result["classes"].numpy():
+            break
+    return {name: np.asarray(value) for name, value in result.items()}
+
+
+LEFT_HALF, TOP_ROW = [[1, 1, 0, 0]] * 4, [[1] * 4] + [[0] * 4] * 3
+
+
+def test_a_pasted_object_brings_its_pixels_and_hides_what_is_beneath():
+    result = pasted(own_mask=[[1] * 4] * 4, other_mask=LEFT_HALF)
+    np.testing.assert_array_equal(result["image"][..., 0], [[9, 9, 5, 5]] * 4)
+    assert result["classes"].tolist() == [5, 9]
+    assert result["boxes"].tolist() == [[0, 2, 4, 4], [0, 0, 4, 4]]
+    np.testing.assert_array_equal(result["masks"], [[[0, 0, 1, 1]] * 4, LEFT_HALF])
+    assert not result["crowd"].any()
+
+
+def test_an_object_that_is_mostly_hidden_is_ignored_and_a_hidden_one_is_gone():
+    most = pasted(own_mask=[[1] * 4] * 4, other_mask=[[1] * 4] * 3 + [[0] * 4])
+    assert most["classes"].tolist() == [5, 9] and most["crowd"].tolist() == [True, False]
+    assert pasted(own_mask=LEFT_HALF, other_mask=LEFT_HALF)["classes"].tolist() == [9]
+
+
+def test_an_object_that_nothing_covers_keeps_its_annotated_box():
+    result = pasted(own_mask=LEFT_HALF, other_mask=[[0, 0, 1, 1]] * 4)
+    assert result["boxes"].tolist()[0] == [0, 0, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crowd": np.array([True])},
+        {"masks": np.zeros((1, 4, 4), np.uint8)},
+        {"boxes": np.float32([[0, 3.5, 4, 6]]), "mask_boxes": np.float32([[0, 3.5, 4, 6]])},  # a fifth is on the image
+    ],
+    ids=["crowd", "no mask", "beyond the border"],
+)
+def test_objects_that_cannot_be_pasted_stay_where_they_are(changes):
+    result = pasted(own_mask=LEFT_HALF, other_mask=TOP_ROW, **changes)
+    assert result["classes"].tolist() == [5] and (result["image"] == 5).all()
+
+
+def test_copy_paste_needs_masks(coco, prefix):
+    coco.add_image(1)
+    coco.add_box(1, [0, 0, 10, 10])
+    convert_coco(*coco.save(), prefix)
+    with pytest.raises(ValueError, match="have no masks"):
+        load_records(prefix, batch_size=1, copy_paste=0.5, **SMALL)
+
+
+def test_detectors_without_masks_get_pasted_boxes_alone(triangles):
+    _, targets = load_records(triangles, batch_size=4, copy_paste=1.0, seed=0, **SMALL).element_spec
+    assert targets["boxes"].shape == (None, 2, 4) and not {"masks", "mask_boxes"} & set(targets)
 
 
 def test_the_masks_of_the_boxes_that_are_kept_are_kept(coco, prefix):

@@ -5,15 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.coco_folder import SMALL, rectangle
+from tests.support.coco_folder import SMALL, bright_box, rectangle
 from tf_dcnv2.data import convert_coco, load_records, prepare_image, read_image
-
-
-def bright_box(image):
-    """`[y1, x1, y2, x2]` of the bright part of an image."""
-    bright = np.asarray(image).mean(axis=-1) > 127
-    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
-    return [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]
 
 
 def image_ids(dataset):
@@ -119,9 +112,10 @@ def test_boxes_follow_every_augmentation(rectangles):
         batch_size=4,
         training=True,
         vertical_flip=True,
+        rotate=True,
         scale_range=(0.6, 1.1),
         color_jitter=0.3,
-        canvas=(64, 64),
+        canvas=(64, 80),
         short_side=48,
         size_multiple=16,
         seed=1,
@@ -134,6 +128,70 @@ def test_boxes_follow_every_augmentation(rectangles):
                 np.testing.assert_allclose(bright_box(image), boxes[0], atol=1.6)
                 places.add(tuple(np.round(boxes[0])))
     assert len(places) > 24
+
+
+def test_images_are_turned_by_all_four_multiples_of_90_degrees(coco, prefix):
+    """The bright box lies at the top left: turned clockwise it comes to the other corners."""
+    for image_id in range(1, 9):
+        coco.add_image(image_id, 40, 60, pixels=rectangle(40, 60, [0, 0, 10, 20]))
+        coco.add_box(image_id, [0, 0, 20, 10])
+    convert_coco(*coco.save(), prefix)
+    dataset = load_records(prefix, batch_size=2, rotate=True, repeat=True, short_side=40, size_multiple=4, seed=0)
+    seen = set()
+    for inputs, targets in dataset.take(16):
+        assert len({tuple(size) for size in targets["original_sizes"].numpy()}) == 1  # of a batch, none or all
+        for image, box, size in zip(inputs["images"], targets["boxes"], targets["original_sizes"], strict=True):
+            np.testing.assert_allclose(bright_box(image), box[0], atol=1)
+            assert image.shape[:2].as_list() == size.numpy().tolist()
+            seen.add(tuple(box[0].numpy().tolist()))
+    assert seen == {(0, 0, 10, 20), (0, 30, 20, 40), (30, 40, 40, 60), (40, 0, 60, 10)}
+
+
+def test_a_batch_has_one_of_several_short_sides(numbered):
+    dataset = load_records(numbered, batch_size=3, training=True, short_sides=(24, 36, 48), repeat=True, seed=0)
+    sides = [set(inputs["image_sizes"].numpy()[:, 0].tolist()) for inputs, _ in dataset.take(15)]
+    assert all(len(one) == 1 for one in sides)
+    assert set.union(*sides) == {24, 36, 48}
+
+
+def test_large_scale_jitter_crops_what_it_enlarges_and_pads_what_it_shrinks(rectangles):
+    dataset = load_records(
+        rectangles, batch_size=4, training=True, scale_range=(0.1, 2.0), canvas=(64, 64), repeat=True, seed=0
+    )
+    sizes = []
+    for inputs, targets in dataset.take(8):
+        for image, size, boxes, crowd in zip(
+            inputs["images"].numpy(), inputs["image_sizes"].numpy(), targets["boxes"], targets["crowd"], strict=True
+        ):
+            height, width = size.astype(int)
+            assert not image[height:].any() and not image[:, width:].any()
+            sizes.append(width)
+            if min(size) > 20 and not crowd[0] and boxes[0].numpy().any():
+                np.testing.assert_allclose(bright_box(image), boxes[0], atol=2)
+    assert min(sizes) < 16 and sizes.count(64) > 8
+
+
+@pytest.fixture
+def mixed_shapes(coco, prefix):
+    """Seven high and six wide images in alternation."""
+    for image_id in range(1, 14):
+        height, width = ((64, 40), (40, 64))[image_id % 2 == 0]
+        coco.add_image(image_id, height, width)
+    convert_coco(*coco.save(), prefix, num_shards=3)
+    return prefix
+
+
+@pytest.mark.parametrize("cache", [False, True], ids=["read", "cached"])
+def test_batches_are_made_of_images_of_similar_shape_and_every_image_still_comes_once(mixed_shapes, cache):
+    options = {"batch_size": 2, "shuffle": True, "seed": 3, "cache": cache, "short_side": 40, "size_multiple": 8}
+    for _ in "12":
+        batches = list(load_records(mixed_shapes, **options))
+        assert sorted(image_ids(batches)) == list(range(1, 14))
+        mixed = [batch for batch in batches if len({tuple(size) for size in batch[0]["image_sizes"].numpy()}) > 1]
+        assert not mixed
+    ungrouped = list(load_records(mixed_shapes, aspect_grouping=False, **options))
+    shapes = [batch["images"].shape[1:3] for batch, _ in ungrouped]
+    assert (64, 64) in shapes
 
 
 def test_half_the_images_are_mirrored(rectangles):
@@ -207,6 +265,7 @@ def test_repeat_goes_on_for_ever(numbered):
 def test_training_that_goes_on_at_a_step_sees_what_it_would_have_seen(numbered, step, cache):
     """Two batches of four a pass; one of the nine images is left out of each."""
     options = {"batch_size": 4, "training": True, "repeat": True, "seed": 7, "cache": cache, "color_jitter": 0.3}
+    options |= {"rotate": True, "short_sides": (32, 48), "scale_range": (0.5, 1.5)}
     batches = list(load_records(numbered, **options, **SMALL).take(8))
     later = list(load_records(numbered, start_step=step, **options, **SMALL).take(8 - step))
     for batch, other in zip(batches[step:], later, strict=True):
@@ -224,6 +283,25 @@ def test_the_order_does_not_depend_on_tensorflow_s_global_seed(numbered):
         dataset = load_records(numbered, batch_size=4, training=True, repeat=True, seed=7, **SMALL)
         orders.append([targets["image_ids"].numpy().tolist() for _, targets in dataset.take(6)])
     assert orders[0] == orders[1] == orders[2]
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_going_on_at_a_step_gives_the_same_groups_and_the_same_pasted_objects(coco, prefix, step):
+    """Thirteen images of two shapes, three batches of four a pass."""
+    for image_id in range(1, 14):
+        height, width = ((64, 40), (40, 64))[image_id % 2 == 0]
+        coco.add_image(image_id, height, width, pixels=np.full((height, width, 3), 15 * image_id, np.uint8))
+        x, y = image_id, 2 * image_id
+        coco.add_box(image_id, [x, y, 12, 9], segmentation=[[x, y, x + 12, y, x + 12, y + 9, x, y + 9]])
+    convert_coco(*coco.save(), prefix, num_shards=2)
+    options = {"batch_size": 4, "training": True, "repeat": True, "seed": 7, "copy_paste": 0.8, "short_side": 40}
+    batches = list(load_records(prefix, masks=True, **options).take(9))
+    later = list(load_records(prefix, masks=True, start_step=step, **options).take(9 - step))
+    for batch, other in zip(batches[step:], later, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, batch, other)
+    assert any((targets["classes"].numpy()[:, 1] >= 0).any() for _, targets in batches)
+    for first in (0, 3, 6):
+        assert len(set(image_ids(batches[first : first + 3]))) == 12
 
 
 @pytest.mark.parametrize("options", [{"repeat": True}, {"seed": 1}, {}], ids=str)
@@ -319,6 +397,8 @@ def test_a_pattern_without_matches_is_named(tmp_path):
         ({"batch_size": 1, "canvas": (50, 64)}, r"multiples of size_multiple=32.*\(50, 64\)"),
         ({"batch_size": 1, "scale_range": (0, 1)}, "scale_range"),
         ({"batch_size": 1, "color_jitter": 2}, "color_jitter"),
+        ({"batch_size": 1, "copy_paste": 2}, "copy_paste"),
+        ({"batch_size": 1, "short_sides": []}, "short_sides"),
         ({"batch_size": 10, "training": True}, "only 9 images"),
     ],
 )

@@ -6,7 +6,7 @@ repair; what cannot is left out and named; a file that as a whole means somethin
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tf_dcnv2.data.coco.annotation_boxes import Size, settle_boxes
@@ -74,7 +74,29 @@ def read_coco_annotations(
         raise ValueError(f"box_format must be one of {', '.join(BOX_FORMATS)}. Received: box_format={box_format!r}")
     content = load_json(path)
     check_layout(content, path)
-    findings = Findings()
+    return check_annotations(content, path, Findings(), box_format=box_format, size_of=size_of)
+
+
+def check_annotations(
+    content: Mapping[str, list],
+    path: str | os.PathLike,
+    findings: Findings,
+    *,
+    box_format: str | None = None,
+    size_of: Callable[[dict], Size | None] = lambda image: None,
+) -> CocoAnnotations:
+    """Sorts the lists of a COCO file; unusable images and annotations end up in `findings`.
+
+    Args:
+        content: `images`, `annotations` and `categories`, as in the file.
+        path: where they come from, for messages.
+        findings: what was found before.
+        box_format: see `read_coco_annotations`.
+        size_of: see there.
+
+    Raises:
+        ValueError: no category can be read, or the boxes look like another format.
+    """
     categories = read_categories(content["categories"], path, findings)
     images, original_ids = read_images(content["images"], content["annotations"], findings)
     annotations_of = read_annotations(content["annotations"], images, categories, findings)

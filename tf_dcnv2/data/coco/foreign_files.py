@@ -23,10 +23,10 @@ def foreign_text(text: bytes) -> str | None:
     """The same for the beginning of a file that is not JSON."""
     start = text.lstrip()[:200]
     if start.startswith(b"<"):
-        return f"It looks like XML, as Pascal VOC and CVAT write it: {_EXPORT}."
+        return f"It looks like XML: of Pascal VOC, name the folder of all such files; of CVAT, {_EXPORT}."
     words = start.split(b"\n")[0].split()
     if len(words) == 5 and all(word.replace(b".", b"", 1).isdigit() for word in words):
-        return f"It looks like YOLO's labels: {_EXPORT}."
+        return "It looks like YOLO's labels of one image: name the folder of all labels, or the data.yaml."
     if start.count(b",") >= 3 and not start.startswith((b"{", b"[")):
         return f"It looks like a table: {_EXPORT}."
     return None

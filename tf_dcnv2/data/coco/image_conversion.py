@@ -162,4 +162,5 @@ def _make_example(image: dict, encoded: EncodedImage, objects: list[_Object], na
             columns["mask"] = [encode_mask(mask) for mask in masks]
         for name, column in columns.items():
             features[f"image/object/{name}"] = tfrecord_lib.convert_to_feature(column)
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    # Without this, the order of the features differs from process to process.
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

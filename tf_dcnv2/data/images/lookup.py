@@ -70,6 +70,14 @@ class ImageLookup:
                 return FoundImage(os.path.join(self._folder, matches[0]), "the file name has no extension")
         raise UnreadableImage(f"{_printable(exact)} does not exist{self._hint(name)}")
 
+    def image_names(self) -> list[str]:
+        """The paths, relative to the folder, of all files whose names end as those of images do, in order."""
+        from PIL import Image
+
+        known = Image.registered_extensions()
+        found = {"/".join(path) for paths in self._index().values() for path in paths}
+        return sorted(path for path in found if os.path.splitext(path)[1].lower() in known)
+
     def _hint(self, name: str) -> str:
         """Finds folders further below that hold a file of that name."""
         below = self._index().get(_key(_normal(os.path.basename(name))), [])

@@ -1,37 +1,23 @@
-"""One serialised record -> a resized image and its objects."""
+"""One serialised record -> an image and its objects."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tf_dcnv2.data.images.resizing import Resizing, resize_image, resized_shape
 from tf_dcnv2.data.records.dataset_info import Renumbering
 from tf_dcnv2.data.records.object_masks import masks_in_boxes
 
-# What there is one of for every box.
-PER_BOX = ("boxes", "classes", "crowd", "areas", "masks", "mask_boxes")
-
 
 def make_decoder(
-    short_side: int,
-    max_side: int,
-    canvas: tuple[int, int] | None,
-    max_boxes: int,
-    mask_size: int | None,
-    renumbering: Mapping[str, Renumbering],
-    resizing: Resizing = "tensorflow",
+    max_boxes: int, mask_size: int | None, renumbering: Mapping[str, Renumbering]
 ) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the function from one serialised example and its data set to a resized image and its targets.
+    """Returns the function from one serialised example and its data set to its image and targets, in its own pixels.
 
     Args:
-        short_side: see `resized_shape`.
-        max_side: see `resized_shape`.
-        canvas: see `resized_shape`.
         max_boxes: boxes beyond it are dropped, crowd boxes first.
         mask_size: side in samples of the masks; None leaves masks out.
         renumbering: by data set, which ids become others.
-        resizing: see `resize_image`.
     """
     decoder = _example_decoder(include_mask=mask_size is not None)
     category_id = _id_map({name: changed.categories for name, changed in renumbering.items()})
@@ -39,25 +25,17 @@ def make_decoder(
 
     def decode(record: tf.Tensor, data_set: tf.Tensor) -> dict[str, tf.Tensor]:
         fields = decoder.decode(record)
-        original_size = tf.shape(fields["image"])[:2]
-        shape = resized_shape(
-            original_size[0],
-            original_size[1],
-            short_side=short_side,
-            max_side=max_side,
-            canvas=canvas,
-            resizing=resizing,
-        )
+        original_size = tf.cast(tf.shape(fields["image"])[:2], tf.float32)
         kept = _kept_boxes(fields["groundtruth_is_crowd"], max_boxes)
         normalized_boxes = tf.gather(fields["groundtruth_boxes"], kept)
         example = {
-            "image": resize_image(fields["image"], shape, resizing),
-            "boxes": normalized_boxes * tf.tile(tf.cast(shape, tf.float32), [2]),
+            "image": fields["image"],
+            "boxes": normalized_boxes * tf.tile(original_size, [2]),
             "classes": tf.cast(category_id(data_set, tf.gather(fields["groundtruth_classes"], kept)), tf.int32),
             "crowd": tf.gather(fields["groundtruth_is_crowd"], kept),
             "areas": tf.gather(fields["groundtruth_area"], kept),
             "image_id": image_id(data_set, tf.strings.to_number(fields["source_id"], tf.int64)),
-            "original_size": tf.cast(original_size, tf.float32),
+            "original_size": original_size,
         }
         if mask_size is not None:
             # The decoder's own masks have the size of the image. Nobody asks for them, so the graph leaves them out.
@@ -67,6 +45,13 @@ def make_decoder(
         return example
 
     return decode
+
+
+def size_of_record(record: tf.Tensor, data_set: tf.Tensor) -> tf.Tensor:
+    """Height and width `(2,)` of a serialised example's image, which stays as it is."""
+    sides = [f"image/{side}" for side in ("height", "width")]
+    parsed = tf.io.parse_single_example(record, {side: tf.io.FixedLenFeature([], tf.int64) for side in sides})
+    return tf.stack([parsed[side] for side in sides])
 
 
 def _example_decoder(include_mask: bool) -> Any:

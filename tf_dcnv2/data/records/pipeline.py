@@ -6,17 +6,29 @@ Shapes: B batch, H x W padded image, M boxes per image, R x R samples per mask.
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import tensorflow as tf
 
-from tf_dcnv2._core.checked_types import NonNegativeInt, PositiveFloat, PositiveInt, Range, checked_arguments, require
+from tf_dcnv2._core.checked_types import (
+    MinLength,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    checked_arguments,
+    require,
+)
 from tf_dcnv2.data.images.resizing import Resizing, pad_to_multiple
+from tf_dcnv2.data.records.arrangement import group_by_aspect_ratio, with_previous
 from tf_dcnv2.data.records.augmentation import Augmentation
+from tf_dcnv2.data.records.copy_paste import paste_objects
 from tf_dcnv2.data.records.dataset_info import DatasetInfo, describe_shards
-from tf_dcnv2.data.records.decoding import PER_BOX, make_decoder
+from tf_dcnv2.data.records.decoding import make_decoder, size_of_record
 from tf_dcnv2.data.records.files import find_shards, prefix_of
+from tf_dcnv2.data.records.network_size import NetworkSize
 from tf_dcnv2.data.records.passes import in_passes
+from tf_dcnv2.data.records.per_box import PER_BOX, without_masks
 from tf_dcnv2.data.records.reading import read_records
 
 # Of records without description, of which nobody knows how many boxes the fullest image has.
@@ -38,9 +50,13 @@ def load_records(
     canvas: tuple[PositiveInt, PositiveInt] | None = None,
     flip: bool | None = None,
     vertical_flip: bool = False,
+    rotate: bool = False,
+    short_sides: Annotated[tuple[PositiveInt, ...], MinLength(1)] | None = None,
     scale_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0),
     color_jitter: Annotated[float, Range(0, 1)] = 0.0,
+    copy_paste: Annotated[float, Range(0, 1)] = 0.0,
     shuffle: bool | None = None,
+    aspect_grouping: bool | None = None,
     max_boxes: PositiveInt | None = None,
     masks: bool = False,
     mask_size: PositiveInt = 112,
@@ -70,16 +86,26 @@ def load_records(
             not fit. Default: the largest image of the batch, rounded up to `size_multiple`.
         flip: mirror left-right at random; boxes follow.
         vertical_flip: mirror top-bottom at random.
+        rotate: turn by 0, 90, 180 or 270 degrees at random; whether it is by a quarter is drawn once for each batch.
+        short_sides: multi-scale training: lengths to draw from instead of `short_side`, once for each batch, which is
+            then not padded to the largest of them.
         scale_range: `(low, high)` random extra scaling; enlarged images are cropped at random. An object of which the
-            crop leaves less than 30 % becomes a crowd box, i.e. one to be ignored.
+            crop leaves less than 30 % becomes a crowd box, i.e. one to be ignored. `(0.1, 2.0)` with a square `canvas`
+            is large-scale jitter.
         color_jitter: strength in [0, 1] of random brightness, contrast, saturation and hue.
+        copy_paste: share of the images onto which objects of the image before are pasted, cut out by their masks, each
+            with probability 1/2. The records must have masks, also with `masks=False`. M is twice as large.
         shuffle: new random order on every pass.
+        aspect_grouping: make batches of images of similar aspect ratio, which need less padding. Every image still
+            comes once in a pass. Default: as `shuffle`, unless all images are padded to a `canvas` anyway.
         max_boxes: M; boxes beyond it are dropped, crowd boxes first, then in the order of the annotations, and a
             warning counts them: in training they teach that there is nothing. Default: as many as the fullest image
-            has, so that none is dropped; 1000 for records without a description.
+            has, so that none is dropped; 1000 for records without a description. With `copy_paste`, of either of two
+            images.
         masks: give each object's mask too; the records must have been converted with masks.
         mask_size: R, samples per side of a mask.
-        cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass.
+        cache: keep decoded and resized images in memory (3 bytes per pixel) after the first pass. Those that change
+            their size at random are resized once more.
         seed: makes order and augmentation reproducible.
         repeat: start over for ever instead of ending after one pass.
         start_step: the first batch, for training that goes on where it stopped: with `repeat` and a `seed`, batch i of
@@ -114,10 +140,14 @@ def load_records(
     fits = canvas is None or not any(side % size_multiple for side in canvas)
     require(fits, "canvas", f"(height, width), multiples of size_multiple={size_multiple}", canvas)
     flip, shuffle, drop_remainder = (training if value is None else value for value in (flip, shuffle, drop_remainder))
-    augmentation = Augmentation(flip, vertical_flip, scale_range, color_jitter, canvas)
+    if aspect_grouping is None:
+        aspect_grouping = shuffle and canvas is None
+    augmentation = Augmentation(flip, vertical_flip, rotate, scale_range, color_jitter)
+    network_size = NetworkSize(short_sides or (short_side,), max_side, canvas, resizing)
     paths = find_shards(pattern)
     info = describe_shards(paths, categories)
-    if masks and info is not None and not info.has_masks:
+    needs_masks = masks or copy_paste > 0
+    if needs_masks and info is not None and not info.has_masks:
         raise ValueError(
             "These records have no masks: convert annotations that have segmentations, without --no-masks "
             f"(include_masks=False). Received: {pattern!r}"
@@ -145,42 +175,65 @@ def load_records(
         )
 
     renumbering = {} if info is None else info.renumbering
-    decode = make_decoder(short_side, max_side, canvas, max_boxes, mask_size if masks else None, renumbering, resizing)
+    decode = make_decoder(max_boxes, mask_size if needs_masks else None, renumbering)
     labels = [prefix_of(path) or "" for path in paths]
-    cached = read_records(paths, labels).map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache() if cache else None
+    cached = None
+    if cache:
+        cached = read_records(paths, labels).map(
+            lambda *record: network_size.to_largest(decode(*record)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        cached = cached.cache()
 
     def examples_of(pass_seed: tf.Tensor) -> tf.data.Dataset:
         # Shuffling after the cache, or every pass would replay the first one's order.
         examples = read_records(paths, labels, pass_seed if shuffle else None) if cached is None else cached
         if info is not None:
             examples = examples.apply(tf.data.experimental.assert_cardinality(info.num_images))
-        return examples.shuffle(_shuffle_buffer(info), seed=pass_seed) if shuffle else examples
+        if shuffle:
+            examples = examples.shuffle(_shuffle_buffer(info), seed=pass_seed)
+        if aspect_grouping:
+            size_of = size_of_record if cached is None else lambda example: example["original_size"]
+            examples = group_by_aspect_ratio(examples, size_of, batch_size)
+        return with_previous(examples) if copy_paste else examples
 
     used = None
     if repeat and info is not None:
         used = info.num_images - (info.num_images % batch_size if drop_remainder else 0)
-    is_augmented = augmentation != Augmentation(canvas=canvas)
+    is_random = augmentation != Augmentation() or copy_paste > 0 or len(network_size.short_sides) > 1
     dataset = in_passes(
         examples_of,
         seed=seed,
-        vary=shuffle or is_augmented,
+        vary=shuffle or is_random,
         repeat=repeat,
         used=used,
         skipped=start_step * batch_size,
     )
-    if cached is None:
-        dataset = dataset.map(lambda record, seeds: (decode(*record), seeds), num_parallel_calls=tf.data.AUTOTUNE)
-    if is_augmented:
-        dataset = dataset.map(
-            lambda example, seeds: (augmentation(example, seeds), seeds), num_parallel_calls=tf.data.AUTOTUNE
-        )
-    dataset = dataset.map(lambda example, seeds: {**example, "seeds": seeds})
+
+    def make_example(example: Any, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
+        read = (lambda example: example) if cached is not None else (lambda record: decode(*record))
+        own, color, whether, which, others = tf.unstack(tf.random.experimental.stateless_split(seeds, 5))
+        # Numbers of images are not negative.
+        of_batch = tf.stack([seeds[0], -1 - seeds[1] // batch_size])
+        current, previous = example if copy_paste else (example, None)
+        made = augmentation.place(read(current), network_size, own, of_batch)
+        if copy_paste:
+
+            def paste() -> dict[str, tf.Tensor]:
+                other = augmentation.place(read(previous), network_size, others, of_batch)
+                return paste_objects(made, other, which)
+
+            made = tf.cond(tf.random.stateless_uniform([], whether) < copy_paste, paste, lambda: made)
+        return {**augmentation.recolor(made, color), "seeds": seeds}
+
+    dataset = dataset.map(make_example, num_parallel_calls=tf.data.AUTOTUNE)
+    if needs_masks and not masks:
+        dataset = dataset.map(without_masks)
     dataset = dataset.map(lambda example: {**example, "size": tf.shape(example["image"])[:2]})
     if canvas is None:
         dataset = dataset.map(lambda example: {**example, "image": pad_to_multiple(example["image"], size_multiple)})
     dataset = dataset.padded_batch(
         batch_size,
-        padded_shapes=_padded_shapes(dataset.element_spec, canvas, max_boxes),
+        padded_shapes=_padded_shapes(dataset.element_spec, canvas, 2 * max_boxes if copy_paste else max_boxes),
         padding_values=_padding_values(dataset.element_spec),
         drop_remainder=drop_remainder,
     )

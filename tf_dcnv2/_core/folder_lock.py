@@ -1,4 +1,4 @@
-"""One process at a time trains in a folder."""
+"""One process at a time works in a folder."""
 
 import contextlib
 import errno
@@ -12,10 +12,14 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, work: str) -> Iterator[None]:
     """Holds a lock on the file `path` inside the block; the file is made if there is none.
 
     The lock ends with its process, however that ends. Where the file system knows no locks, the block runs without.
+
+    Args:
+        path: the file.
+        work: what another process may be doing there, such as "is being trained", for the message about it.
 
     Raises:
         RuntimeError: another process holds the lock.
@@ -34,7 +38,6 @@ def exclusive_lock(path: Path) -> Iterator[None]:
             is_held_elsewhere = False
         if is_held_elsewhere:
             raise RuntimeError(
-                f"{path.parent} is being trained by another process. Wait for its end or stop it, or choose another "
-                "output folder."
+                f"{path.parent} {work} by another process. Wait for its end or stop it, or choose another output."
             )
         yield
