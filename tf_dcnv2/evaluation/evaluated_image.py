@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tf_dcnv2._core.masks import compressed_rle, paste_mask
+from tf_dcnv2._core.masks import pasted_rle
 from tf_dcnv2.data.images.resizing import boxes_in_original
 
 
@@ -90,8 +90,8 @@ class EvaluatedImage:
         frame = self._in_original(objects[frames][index])
         height, width = self._original_size.astype(int).tolist()
         whole_pixels = self._whole_pixel_masks and objects is self._detections
-        mask = paste_mask(objects["masks"][index], frame, height, width, whole_pixels=whole_pixels)
-        return {"segmentation": compressed_rle(mask)}
+        code = pasted_rle(objects["masks"][index], frame, height, width, whole_pixels=whole_pixels)
+        return {"segmentation": code}
 
     def _coco_boxes(self, boxes: np.ndarray) -> np.ndarray:
         y1, x1, y2, x2 = self._in_original(boxes).T
