@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_dcnv2_cli.analysis_folder import KINDS, AnalysisFolder, print_analysis
-from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
+from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, add_tta, image_size, positive_int, with_tta
 from tf_dcnv2_cli.console import log, precision_text, progress_bar
 from tf_dcnv2_cli.errors import UsageError
 from tf_dcnv2_cli.findings import show_findings
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the confusion matrix and missed objects of --analysis, in 0..1 (default: %(default)s)",
     )
     add_image_size(parser)
+    add_tta(parser)
     add_box_format(parser)
     parser.add_argument("--max-images", type=positive_int, metavar="N", help="only the first N images")
 
@@ -95,11 +96,12 @@ def run(arguments: argparse.Namespace) -> int:
     if annotations:
         boxes_of = collections.Counter(annotation["category_id"] for annotation in annotations.all_annotations())
     category_ids = _match(trained.names, categories, boxes_of)
+    detector = with_tta(arguments, trained.detector)
     dataset = load_records(
         arguments.records,
         batch_size=arguments.batch_size,
         masks=trained.detector.has_mask_head and info.has_masks and not arguments.annotations,
-        **image_size(arguments, trained.detector),
+        **image_size(arguments, detector),
         resizing=trained.detector.resizing,
     )
     log("data", info)
@@ -109,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     total = min(info.num_images, arguments.max_images or info.num_images)
     with progress_bar("evaluate") as progress:
         detected = detect_dataset(
-            trained.detector,
+            detector,
             dataset,
             annotations=annotations,
             max_images=arguments.max_images,
