@@ -83,6 +83,13 @@ def test_only_one_of_several_detections_of_a_missed_object_is_corrected():
     assert errors["localisation"].ap50_gain == pytest.approx(1.0)  # no false detection is left
 
 
+def test_a_wrong_detection_of_an_object_that_was_found_is_not_corrected():
+    found = [(1, STAR, [10, 10, 20, 20], 0.6), (1, STAR, [20, 10, 20, 20], 0.9)]
+    errors = analyze_detections(detected(OBJECTS[:1], found)).errors
+    assert errors["localisation"].count == 1
+    assert errors["localisation"].ap50_gain == pytest.approx(0.5)  # it disappears, and precision is 1 instead of 1/2
+
+
 def test_the_confusion_matrix_counts_every_object_and_detection_once():
     confusion = analyze_detections(detected(OBJECTS, DETECTIONS.values()), score_threshold=0.5).confusion
     # Objects: star, moon, background; detections: star, moon, background.
@@ -124,6 +131,9 @@ def test_missed_objects_are_ranked_by_how_little_was_seen_of_them_and_by_size():
     analysis = analyze_detections(detected(OBJECTS, DETECTIONS.values()), worst=2)
     assert [item.bbox for item in analysis.missed_objects] == [[100, 100, 40, 40], [10, 100, 20, 20]]
     assert analysis.missed_objects[0].score == 0.0
+    weak_trace_of_the_larger = [(1, MOON, [100, 110, 40, 40], 0.3)]
+    analysis = analyze_detections(detected(OBJECTS[1:], weak_trace_of_the_larger))
+    assert [item.area for item in analysis.missed_objects] == [400, 400, 1600]
     everything = analyze_detections(detected(OBJECTS, DETECTIONS.values()), score_threshold=0.95)
     assert [item.score for item in everything.missed_objects] == [0.0, 0.0, 0.6, 0.9]
 

@@ -70,6 +70,20 @@ def test_worst_cases_are_cut_from_the_images_they_are_on(detected, dataset, tmp_
     assert share_of_blue(tmp_path / "missed.png") < 0.1
 
 
+def test_the_surroundings_of_a_small_object_on_a_large_image_are_shown(tmp_path):
+    """The image is resized to half its size; the object lies in a blue square on red."""
+    objects = [{"image_id": 1, "category_id": 1, "bbox": [1000, 600, 30, 30]}]
+    truth = make_ground_truth([{"id": 1, "height": 1000, "width": 1600}], objects, NAMES)
+    detected = DetectedDataset({"bbox": truth}, [], [1])
+    images = np.zeros([1, 512, 800, 3], np.float32)
+    images[0, :500] = (200, 0, 0)
+    images[0, 270:346, 470:546] = (0, 0, 200)
+    inputs = {"images": images, "image_sizes": np.array([[500, 800]], np.float32)}
+    dataset = [(inputs, {"image_ids": np.array([1]), "original_sizes": np.array([[1000, 1600]], np.float32)})]
+    assert save_missed_objects(detected, analyze_detections(detected), dataset, tmp_path / "missed.png")
+    assert share_of_blue(tmp_path / "missed.png") > 0.9
+
+
 def test_without_errors_there_is_no_picture(detected, dataset, tmp_path):
     right = DetectedDataset(detected.ground_truths, detected.results[:1], [2])
     assert not save_false_detections(right, analyze_detections(right), dataset, tmp_path / "false.png")
