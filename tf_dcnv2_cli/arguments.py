@@ -104,11 +104,36 @@ class ImageSize(TypedDict):
 
 
 def image_size(arguments: argparse.Namespace, detector: Any) -> ImageSize:
-    """The image size that `add_image_size` was given; by default that of `detector`."""
+    """The image size that `add_image_size` was given; by default that of `detector`.
+
+    A detector that looks at images in several sizes takes them in the largest.
+    """
+    scale = getattr(detector, "largest_scale", 1.0)
     return {
-        "short_side": arguments.short_side or detector.short_side,
-        "max_side": arguments.max_side or detector.max_side,
+        "short_side": round(arguments.short_side * scale) if arguments.short_side else detector.short_side,
+        "max_side": round(arguments.max_side * scale) if arguments.max_side else detector.max_side,
     }
+
+
+def add_tta(parser: argparse.ArgumentParser) -> None:
+    """Adds `--tta`, test-time augmentation."""
+    parser.add_argument(
+        "--tta",
+        nargs="*",
+        type=positive_number,
+        metavar="SCALE",
+        help="look at each image mirrored too, and in these sizes relative to the usual one (default: 1), and merge "
+        "what is found; as many times slower as there are views",
+    )
+
+
+def with_tta(arguments: argparse.Namespace, detector: Any) -> Any:
+    """The detector, or with `--tta` one that looks at each image several times."""
+    if arguments.tta is None:
+        return detector
+    from tf_dcnv2.models import AugmentedDetector
+
+    return AugmentedDetector(detector, arguments.tta or (1.0,))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

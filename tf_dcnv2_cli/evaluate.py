@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, image_size, positive_int
+from tf_dcnv2_cli.analysis_folder import KINDS, AnalysisFolder, print_analysis
+from tf_dcnv2_cli.arguments import add_box_format, add_image_size, add_run, add_tta, image_size, positive_int, with_tta
 from tf_dcnv2_cli.console import log, precision_text, progress_bar
 from tf_dcnv2_cli.direct_data import add_images_of, records_of
 from tf_dcnv2_cli.errors import UsageError
@@ -17,12 +18,15 @@ SUMMARY = "measure COCO average precision on records"
 DESCRIPTION = """\
 Prints COCO's twelve numbers and the average precision of each class, of boxes and, where the detector and the data set
 have them, of masks, and writes the detections in COCO's results format (original pixels, the data set's own ids), which
-pycocotools and COCO's evaluation server read. The detector's classes and those of the data set are matched by name."""
+pycocotools and COCO's evaluation server read. The detector's classes and those of the data set are matched by name.
+--analysis adds the score with the best balance of each class, the kinds of errors and what they cost, and a folder with
+analysis.json, precision-recall curves, a confusion matrix and pictures of the worst false and missed detections."""
 
 EXAMPLES = """\
   tf-dcnv2 evaluate runs/cells --records records/val
   tf-dcnv2 evaluate runs/cells --records val.json --images val/
-  tf-dcnv2 evaluate runs/cells/last.keras --records 'records/val-*' --annotations instances_val.json"""
+  tf-dcnv2 evaluate runs/cells/last.keras --records 'records/val-*' --annotations instances_val.json
+  tf-dcnv2 evaluate runs/cells --records records/val --analysis runs/cells/analysis"""
 
 _MEANINGS = {
     "AP": "IoU 0.50:0.95",
@@ -52,7 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=positive_int, default=2, metavar="N", help="images at once (default: %(default)s)"
     )
+    parser.add_argument(
+        "--analysis", metavar="DIR", help="folder for curves, confusion matrix, errors and pictures of the worst"
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="of the confusion matrix and missed objects of --analysis, in 0..1 (default: %(default)s)",
+    )
     add_image_size(parser)
+    add_tta(parser)
     add_box_format(parser)
     parser.add_argument("--max-images", type=positive_int, metavar="N", help="only the first N images")
 
@@ -61,10 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the tables; 1 if the detections could not be written in the end."""
     from tf_dcnv2.data import load_records, read_dataset_info
     from tf_dcnv2.data.records import files as record_files
-    from tf_dcnv2.evaluation import ResultsNotWritten, evaluate_coco
+    from tf_dcnv2.evaluation import analyze_detections, detect_dataset
     from tf_dcnv2.evaluation.coco import check_results_path
     from tf_dcnv2_cli.trained import load_trained
 
+    if not 0 <= arguments.min_score <= 1:
+        raise UsageError(f"--min-score must be between 0 and 1. Received: {arguments.min_score}")
     if arguments.box_format and not arguments.annotations:
         raise UsageError("--box-format says what the boxes of --annotations mean: give both")
     run_folder = arguments.run_path if os.path.isdir(arguments.run_path) else os.path.dirname(arguments.run_path)
@@ -74,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     results_path = arguments.output or str(trained.path.with_name("results.json"))
     inputs = [trained.path, *info.shards, *([arguments.annotations] if arguments.annotations else [])]
     check_results_path(results_path, inputs)
+    analysis_folder = AnalysisFolder(arguments.analysis, inputs) if arguments.analysis else None
     annotations = None
     if arguments.annotations:
         report_path = record_files.report_path(results_path.removesuffix(".json"))
@@ -83,11 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
     if annotations:
         boxes_of = collections.Counter(annotation["category_id"] for annotation in annotations.all_annotations())
     category_ids = _match(trained.names, categories, boxes_of)
+    detector = with_tta(arguments, trained.detector)
     dataset = load_records(
         arguments.records,
         batch_size=arguments.batch_size,
         masks=trained.detector.has_mask_head and info.has_masks and not arguments.annotations,
-        **image_size(arguments, trained.detector),
+        **image_size(arguments, detector),
         resizing=trained.detector.resizing,
     )
     log("data", info)
@@ -95,26 +114,35 @@ def run(arguments: argparse.Namespace) -> int:
     for note in [*info.notes(), *_notes(trained, category_ids, info)]:
         log("note", note)
     total = min(info.num_images, arguments.max_images or info.num_images)
-    problem = None
     with progress_bar("evaluate") as progress:
-        try:
-            metrics = evaluate_coco(
-                trained.detector,
-                dataset,
-                annotations=annotations,
-                results_path=results_path,
-                max_images=arguments.max_images,
-                progress=lambda done: progress(min(done, total), total),
-                category_ids=category_ids,
-                original_ids=info.original_ids,
-            )
-        except ResultsNotWritten as error:
-            metrics, problem = error.metrics, str(error)
-    names = dict(categories)
+        detected = detect_dataset(
+            detector,
+            dataset,
+            annotations=annotations,
+            max_images=arguments.max_images,
+            progress=lambda done: progress(min(done, total), total),
+            category_ids=category_ids,
+        )
+    metrics, names = detected.metrics(), dict(categories)
     for kind, numbers in metrics.items():
-        log({"bbox": "boxes", "segm": "masks"}[kind], f"on {total} images")
+        log(KINDS[kind], f"on {total} images")
         print_metrics(numbers, names)
+    problem = ""
+    try:
+        detected.write_results(results_path, info.original_ids)
+    except OSError as error:
+        problem = str(error)
     log("failed" if problem else "written", problem or results_path)
+    if analysis_folder:
+        analyses = {
+            kind: analyze_detections(detected, kind, names=names, score_threshold=arguments.min_score)
+            for kind in metrics
+        }
+        for kind, analysis in analyses.items():
+            log("analysis", f"of {KINDS[kind]} at IoU 0.50")
+            print_analysis(analysis)
+        files = analysis_folder.write(detected, metrics, analyses, dataset, names)
+        log("written", f"{analysis_folder.path} with {', '.join(files)}")
     return 1 if problem else 0
 
 

@@ -38,6 +38,35 @@ def test_evaluation_against_the_annotation_file_of_some_images(run_folder, recor
 
 
 @pytest.mark.usefixtures("eagerly")
+def test_an_analysis_is_printed_and_written_and_replaces_only_an_earlier_one(
+    mask_run_folder, records, tmp_path, capsys
+):
+    folder = tmp_path / "analysis"
+    arguments = ["--records", records, *SIZE, "--max-images", "2", "--output", str(tmp_path / "results.json")]
+    arguments = ["evaluate", str(mask_run_folder), *arguments, "--analysis", str(folder), "--min-score", "0.1"]
+    for _ in "12":
+        assert main(arguments) == 0
+    report = capsys.readouterr().out
+    assert re.search(r"^  2 +star +\d+ +[-\d.]+ +[-\d.]+ ", report, re.MULTILINE)
+    assert len(re.findall(r"^errors +background +\d+ +AP50 \+\d\.\d{3} without them$", report, re.MULTILINE)) == 4
+    content = json.loads((folder / "analysis.json").read_text())
+    assert content["bbox"]["images"] == 2 and content["segm"]["confusion"]["names"] == [
+        "star",
+        "cross",
+        "moon",
+        "arrow",
+    ]
+    figures = {
+        f"{kind}_{name}.png" for kind in ("boxes", "masks") for name in ("precision_recall", "confusion", "errors")
+    }
+    assert figures < {path.name for path in folder.iterdir()}
+    (folder / "boxes_errors.png").write_text("mine")
+    assert main(arguments) == 1
+    assert "boxes_errors.png exists and is not a figure of an earlier analysis" in capsys.readouterr().err
+    assert main([*arguments[:-1], "50"]) == 2
+
+
+@pytest.mark.usefixtures("eagerly")
 def test_predictions_are_drawn_and_written_in_pixels_of_the_file(run_folder, tmp_path, capsys):
     folder = tmp_path / "images"
     folder.mkdir()

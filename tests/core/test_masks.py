@@ -4,7 +4,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tests.support.masks import box_mask, segmentation_mask
-from tf_dcnv2._core.masks import box_rle, compressed_rle, empty_rle, paste_mask, uncompressed_rle
+from tf_dcnv2._core.masks import box_rle, compressed_rle, empty_rle, paste_mask, pasted_rle, uncompressed_rle
 
 
 @pytest.mark.parametrize("box", [[10, 20, 50, 80], [3, 5, 31, 33], [0, 0, 7, 9], [-20, 60, 20, 118]])
@@ -53,3 +53,21 @@ def test_a_box_covers_the_pixels_whose_centres_it_holds():
         np.testing.assert_array_equal(segmentation_mask(code, 5, 7), box_mask(box, 5, 7), err_msg=str(box))
         assert sum(code["counts"]) == 35
     assert not segmentation_mask(empty_rle(3, 4), 3, 4).any()
+
+
+@pytest.mark.parametrize("whole_pixels", [False, True])
+@pytest.mark.parametrize("shape", [(60, 80), (7, 90), (90, 7), (1, 1)])
+def test_the_code_of_a_mask_in_its_box_is_that_of_the_pasted_mask(shape, whole_pixels):
+    """Byte for byte, for boxes inside, across every border, over the whole image and beyond it."""
+    random = np.random.default_rng(3)
+    boxes = [
+        [-5.0, -5.0, 200.0, 200.0],
+        [0.0, 10.0, float(shape[0]), 30.0],
+        [3.0, 3.0, 3.0, 3.0],
+        [70.0, 90.0, 99.0, 99.0],
+    ]
+    boxes += [np.sort(random.uniform(-10, 90, [2, 2]), axis=0).ravel() for _ in range(60)]
+    for box in boxes:
+        for mask in (random.uniform(size=[28, 28]), np.ones([28, 28]), np.zeros([28, 28])):
+            expected = compressed_rle(paste_mask(mask, box, *shape, whole_pixels=whole_pixels))
+            assert pasted_rle(mask, box, *shape, whole_pixels=whole_pixels) == expected

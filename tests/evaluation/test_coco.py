@@ -1,5 +1,7 @@
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 
 from tests.support.oracle import NAMES, Oracle
 from tf_dcnv2.data import convert_coco, load_records, make_synthetic_coco
-from tf_dcnv2.evaluation import evaluate_coco
+from tf_dcnv2.evaluation import analyze_detections, detect_dataset, evaluate_coco
 
 
 @pytest.fixture
@@ -177,3 +179,34 @@ def test_real_coco_annotations_are_scored_like_pycocotools_does(shared_dir, tmp_
     # The file lists 80 categories, the records show only those that occur.
     assert metrics.pop("per_class").keys() > from_records.pop("per_class").keys()
     assert metrics == pytest.approx(from_records)
+
+
+def test_faster_coco_eval_is_used_where_it_is_installed(dataset, monkeypatch):
+    from pycocotools.cocoeval import COCOeval
+
+    used = []
+
+    class Fast(COCOeval):
+        def accumulate(self):
+            used.append(self.params.iouType)
+            super().accumulate()
+
+    expected = evaluate_coco(Oracle(dataset, shifted), dataset)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", SimpleNamespace(COCOeval_faster=Fast))
+    assert evaluate_coco(Oracle(dataset, shifted), dataset) == expected
+    assert used == ["bbox"]
+
+
+def test_faster_coco_eval_has_the_numbers_of_pycocotools(dataset, monkeypatch):
+    pytest.importorskip("faster_coco_eval")
+    fast = detect_dataset(Oracle(dataset, shifted, with_crowds=True), dataset)
+    analysis = analyze_detections(fast)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    reference = detect_dataset(Oracle(dataset, shifted, with_crowds=True), dataset)
+    assert type(fast.evaluation()) is not type(reference.evaluation())
+    numbers, expected = fast.metrics()["bbox"], reference.metrics()["bbox"]
+    assert numbers.pop("per_class")[2] == pytest.approx(expected.pop("per_class")[2], abs=1e-9)
+    assert numbers == pytest.approx(expected, abs=1e-9)
+    for given, wanted in zip(analysis.classes, analyze_detections(reference).classes, strict=True):
+        np.testing.assert_allclose(given.precision, wanted.precision, atol=1e-9)
+        assert given.average_recall == pytest.approx(wanted.average_recall, abs=1e-9)

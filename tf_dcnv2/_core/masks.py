@@ -66,13 +66,58 @@ def paste_mask(
         >>> paste_mask(detections["masks"][0, 0].numpy(), detections["boxes"][0, 0].numpy(), 480, 640).sum()
         11730
     """
+    pasted = np.zeros((height, width), np.uint8)
+    inside, rows, columns = _in_its_box(mask, box, height, width, threshold, whole_pixels)
+    pasted[rows, columns] = inside.T
+    return pasted
+
+
+def pasted_rle(
+    mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5, *, whole_pixels: bool = False
+) -> dict:
+    """COCO's compressed run-length code of what `paste_mask` gives for the same arguments.
+
+    Only the pixels of the box are looked at, which most often are few of the image's.
+    """
+    from pycocotools import mask as coco_mask
+
+    inside, rows, columns = _in_its_box(mask, box, height, width, threshold, whole_pixels)
+    # Each column gets a zero after its last pixel, so that no run goes on into the next.
+    bordered = np.zeros((inside.shape[0], inside.shape[1] + 1), bool)
+    bordered[:, :-1] = inside
+    flat = bordered.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[:1].any():
+        changes = np.concatenate([[0], changes])
+    column, row = np.divmod(changes, inside.shape[1] + 1)
+    ends = (column + columns.start) * height + rows.start + row
+    if inside.shape[1] == height:  # there a run may go on in the next column after all
+        joined = np.flatnonzero(ends[1:-1:2] == ends[2::2])
+        ends = np.delete(ends, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    ends = ends[: len(ends) - (len(ends) > 0 and ends[-1] == height * width)]  # a code does not end in no pixel
+    counts = np.diff(np.concatenate([[0], ends, [height * width]]))
+    code = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+
+
+def _in_its_box(
+    mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float, whole_pixels: bool
+) -> tuple[np.ndarray, slice, slice]:
+    """Which pixels of a mask's box belong to the object, and the rows and columns of the image that the box touches.
+
+    The pixels are `(columns, rows)`, in the order of run-length codes.
+    """
     if whole_pixels:
         mask, box = np.pad(mask, 1), _whole_pixels(box, mask.shape[0])
-    pasted = np.zeros((height, width), np.uint8)
-    rows, row_weights = _interpolation(box[0], box[2], height, mask.shape[0])
-    columns, column_weights = _interpolation(box[1], box[3], width, mask.shape[1])
-    pasted[rows, columns] = row_weights @ np.asarray(mask, np.float64) @ column_weights.T >= threshold
-    return pasted
+    rows, above, below = _interpolation(box[0], box[2], height, mask.shape[0])
+    columns, left, right = _interpolation(box[1], box[3], width, mask.shape[1])
+    # Two rows of cells and then two columns, not products with matrices of mostly zeros; beyond the cells is nothing.
+    bordered = np.zeros((mask.shape[1] + 2, mask.shape[0] + 2))
+    bordered[1:-1, 1:-1] = np.transpose(mask)
+    tall = bordered[:, above[0]] * above[1] + bordered[:, below[0]] * below[1]
+    values = tall[left[0]] * left[1][:, None]
+    values += tall[right[0]] * right[1][:, None]
+    return values >= threshold, rows, columns
 
 
 def _whole_pixels(box: np.ndarray, cells: int) -> np.ndarray:
@@ -82,9 +127,18 @@ def _whole_pixels(box: np.ndarray, cells: int) -> np.ndarray:
     return np.concatenate([np.trunc(centre - half), np.trunc(centre + half) + 1])
 
 
-def _interpolation(start: float, end: float, side: int, cells: int) -> tuple[slice, np.ndarray]:
-    """The pixels of one axis that a box touches, and how much each takes of each cell: `(pixels, cells)`."""
-    first = int(np.clip(np.floor(start), 0, side))
-    last = int(np.clip(np.ceil(end), first, side))
+_Weights = tuple[np.ndarray, np.ndarray]
+
+
+def _interpolation(start: float, end: float, side: int, cells: int) -> tuple[slice, _Weights, _Weights]:
+    """The pixels of one axis that a box touches, and of the cells before and after each its index and its weight.
+
+    Indices count from the border of one cell around the mask.
+    """
+    first = int(min(max(np.floor(start), 0), side))
+    last = int(min(max(np.ceil(end), first), side))
     centres = (np.arange(first, last) + 0.5 - start) / max(end - start, 1e-9) * cells - 0.5
-    return slice(first, last), np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(cells)))
+    before = np.minimum(np.maximum(np.floor(centres), -1), cells).astype(np.int64)
+    after = np.minimum(before + 1, cells)
+    weights = (np.maximum(0.0, 1.0 - np.abs(centres - cell)) for cell in (before, after))
+    return slice(first, last), (before + 1, next(weights)), (after + 1, next(weights))

@@ -3,27 +3,33 @@
 Shapes: B batch, D detections per image, M annotated boxes per image, S x S cells of a detection's mask.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tf_dcnv2._core.atomic_files import write_atomically
-from tf_dcnv2._core.masks import compressed_rle, paste_mask
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.data.coco.annotations import CocoAnnotations, read_coco_annotations
-from tf_dcnv2.data.images.resizing import boxes_in_original
 from tf_dcnv2.evaluation.coco_metrics import (
-    encode_segmentations,
+    coco_metrics,
     ground_truth_of,
     has_segmentations,
     make_ground_truth,
-    score_detections,
+    mask_ground_truth,
+    require_images,
+    run_coco_eval,
 )
+from tf_dcnv2.evaluation.evaluated_image import EvaluatedImage
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 
 class ResultsNotWritten(OSError):
@@ -36,6 +42,52 @@ class ResultsNotWritten(OSError):
     def __init__(self, message: str, metrics: dict[str, Any]):
         super().__init__(message)
         self.metrics = metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectedDataset:
+    """What a detector found on a data set, and what is annotated there.
+
+    Attributes:
+        ground_truths: the annotations to score against as `pycocotools.coco.COCO`, for "bbox" and, where detector and
+            annotations have masks, for "segm".
+        results: the detections in COCO's results format, in original pixels, with the annotations' category ids.
+        image_ids: the images that the detector saw, in their order.
+    """
+
+    ground_truths: Mapping[str, "COCO"]
+    results: list[dict]
+    image_ids: list[int]
+    _evaluations: dict[str, "COCOeval"] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def evaluation(self, iou_type: str = "bbox") -> "COCOeval":
+        """The finished `pycocotools.cocoeval.COCOeval` of "bbox" or "segm", computed once."""
+        if iou_type not in self._evaluations:
+            truth = self.ground_truths[iou_type]
+            self._evaluations[iou_type] = run_coco_eval(truth, self.results, self.image_ids, iou_type)
+        return self._evaluations[iou_type]
+
+    def metrics(self) -> dict[str, Any]:
+        """COCO's numbers, as `evaluate_coco` returns them."""
+        return {iou_type: coco_metrics(self.evaluation(iou_type)) for iou_type in self.ground_truths}
+
+    def write_results(self, path: str | os.PathLike, original_ids: Mapping[int, Any] | None = None) -> None:
+        """Writes the detections in COCO's results format, as pycocotools' `loadRes` and COCO's server read it.
+
+        Args:
+            path: the file, which is written whole or not at all.
+            original_ids: image id -> what to write instead of it, see `DatasetInfo.original_ids`.
+
+        Raises:
+            OSError: the file cannot be written; the message names it.
+        """
+        ids = original_ids or {}
+        written = [{**item, "image_id": ids.get(item["image_id"], item["image_id"])} for item in self.results]
+        try:
+            write_atomically(os.fspath(path), json.dumps(written))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(f"{os.fspath(path)} could not be written: {reason}") from error
 
 
 def evaluate_coco(
@@ -55,14 +107,9 @@ def evaluate_coco(
     that match a crowd box are ignored.
 
     Args:
-        detector: a detector model, or any function from `inputs` to a dict with `boxes` `(B, D, 4)` as
-            `[y1, x1, y2, x2]` in pixels of the padded image, `scores` `(B, D)` and `classes` `(B, D)`, category ids
-            with -1 for padding, and perhaps `masks` `(B, D, S, S)`, probabilities in the frames of the boxes. A
-            detection that is not finite is dropped.
+        detector: a detector model or any function, see `detect_dataset`.
         dataset: batches of `(inputs, targets)` from `load_records`. An image that comes twice counts once.
-        annotations: COCO `instances_*.json` with the data set's image and category ids to score against, or what
-            `read_coco_annotations` makes of it. Default: the boxes in `targets`, which are those of the annotations
-            clipped to the image, and the masks if there are any, at the resolution they were loaded with.
+        annotations: what to score against, see `detect_dataset`. Default: the boxes and masks in `targets`.
         results_path: where to write the detections in COCO's results format, in original pixels and with the data
             set's own ids, as pycocotools' `loadRes` and COCO's evaluation server read it; masks as run-length codes.
         max_images: score only this many images, the first ones.
@@ -90,11 +137,62 @@ def evaluate_coco(
         >>> metrics = evaluate_coco(detector, load_records("records/val", batch_size=4), results_path="results.json")
         >>> metrics["bbox"]["AP50"], metrics["bbox"]["per_class"][17]["AP"]
     """
-    if max_images is not None and max_images < 1:
-        raise ValueError(f"max_images must be positive. Received: max_images={max_images}")
     # Before the detector runs: a wrong path should not cost an evaluation.
     if results_path is not None:
         check_results_path(results_path, [annotations] if isinstance(annotations, str | os.PathLike) else [])
+    detected = detect_dataset(
+        detector,
+        dataset,
+        annotations=annotations,
+        max_images=max_images,
+        progress=progress,
+        category_ids=category_ids,
+    )
+    metrics = detected.metrics()
+    if results_path is not None:
+        try:
+            detected.write_results(results_path, original_ids)
+        except OSError as error:
+            raise ResultsNotWritten(str(error), metrics) from error
+    return metrics
+
+
+def detect_dataset(
+    detector: Callable[[dict], dict],
+    dataset: Iterable,
+    *,
+    annotations: str | os.PathLike | CocoAnnotations | None = None,
+    max_images: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    category_ids: Mapping[int, int] | None = None,
+) -> DetectedDataset:
+    """Runs a detector over a data set, for `DetectedDataset.metrics` and `analyze_detections`.
+
+    Args:
+        detector: a detector model, or any function from `inputs` to a dict with `boxes` `(B, D, 4)` as
+            `[y1, x1, y2, x2]` in pixels of the padded image, `scores` `(B, D)` and `classes` `(B, D)`, category ids
+            with -1 for padding, and perhaps `masks` `(B, D, S, S)`, probabilities in the frames of the boxes. A
+            detection that is not finite is dropped.
+        dataset: batches of `(inputs, targets)` from `load_records`. An image that comes twice counts once.
+        annotations: COCO `instances_*.json` with the data set's image and category ids to score against, or what
+            `read_coco_annotations` makes of it. Default: the boxes in `targets`, which are those of the annotations
+            clipped to the image, and the masks if there are any, at the resolution they were loaded with.
+        max_images: only this many images, the first ones.
+        progress: called with the number of images done after every image.
+        category_ids: the detector's category id -> the data set's; detections of other categories are dropped. Default:
+            they have the same ids.
+
+    Raises:
+        FileNotFoundError: the annotation file does not exist.
+        ValueError: the data set is empty, two of its images have the same id, `max_images` is not positive, or
+            `annotations` lacks an image.
+
+    Example:
+        >>> detected = detect_dataset(detector, load_records("records/val", batch_size=4))
+        >>> detected.metrics()["bbox"]["AP50"], analyze_detections(detected).errors["background"].count
+    """
+    if max_images is not None and max_images < 1:
+        raise ValueError(f"max_images must be positive. Received: max_images={max_images}")
     ground_truth = None
     if annotations is not None:
         content = annotations if isinstance(annotations, CocoAnnotations) else read_coco_annotations(annotations)
@@ -115,13 +213,11 @@ def evaluate_coco(
     if ground_truth is None:
         categories = {category_id: str(category_id) for category_id in sorted({box["category_id"] for box in boxes})}
         ground_truth = make_ground_truth(images.values(), boxes, categories)
-    metrics = {"bbox": score_detections(ground_truth, results, list(images))}
+    require_images(ground_truth, images)
+    ground_truths = {"bbox": ground_truth}
     if gives_masks and has_segmentations(ground_truth):
-        encode_segmentations(ground_truth, images)
-        metrics["segm"] = score_detections(ground_truth, results, list(images), "segm")
-    if results_path is not None:
-        _write_results(results_path, results, original_ids or {}, metrics)
-    return metrics
+        ground_truths["segm"] = mask_ground_truth(ground_truth, images)
+    return DetectedDataset(ground_truths, results, list(images))
 
 
 def check_results_path(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
@@ -136,7 +232,7 @@ def check_results_path(path: str | os.PathLike, inputs: Iterable[str | os.PathLi
 
 
 def _holds_results(path: str | os.PathLike) -> bool:
-    """Whether a file begins as `_write_results` begins one."""
+    """Whether a file begins as `DetectedDataset.write_results` begins one."""
     try:
         with open(path, "rb") as file:
             start = b"".join(file.read(64).split())
@@ -145,96 +241,7 @@ def _holds_results(path: str | os.PathLike) -> bool:
         return False
 
 
-def _write_results(
-    path: str | os.PathLike, results: list[dict], original_ids: Mapping[int, Any], metrics: dict[str, Any]
-) -> None:
-    written = [{**item, "image_id": original_ids.get(item["image_id"], item["image_id"])} for item in results]
-    try:
-        write_atomically(os.fspath(path), json.dumps(written))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ResultsNotWritten(f"{os.fspath(path)} could not be written: {reason}", metrics) from error
-
-
-class _EvaluatedImage:
-    """One image with its annotated and detected boxes, in COCO's terms: original pixels, [x, y, width, height]."""
-
-    def __init__(
-        self,
-        size: np.ndarray,
-        targets: dict[str, np.ndarray],
-        detections: dict[str, np.ndarray],
-        whole_pixel_masks: bool = False,
-    ):
-        self._whole_pixel_masks = whole_pixel_masks
-        self.image_id = int(targets["image_ids"])
-        self._size = size
-        self._original_size = targets["original_sizes"]
-        self._targets = targets
-        self._detections = detections
-
-    @property
-    def has_detected_masks(self) -> bool:
-        return "masks" in self._detections
-
-    def description(self) -> dict:
-        height, width = self._original_size.astype(int).tolist()
-        return {"id": self.image_id, "height": height, "width": width}
-
-    def annotations(self) -> list[dict]:
-        classes = self._targets["classes"]
-        boxes = self._coco_boxes(self._targets["boxes"])
-        areas = self._targets.get("areas", boxes[:, 2] * boxes[:, 3])
-        return [
-            {
-                "image_id": self.image_id,
-                "category_id": int(classes[index]),
-                "bbox": boxes[index].tolist(),
-                "area": float(areas[index]),
-                "iscrowd": int(self._targets["crowd"][index]),
-                **self._segmentation(self._targets, "mask_boxes", int(index)),
-            }
-            for index in np.flatnonzero(classes >= 0)
-        ]
-
-    def results(self, category_ids: Mapping[int, int] | None) -> list[dict]:
-        classes, scores = np.asarray(self._detections["classes"]), self._detections["scores"]
-        if category_ids is not None:
-            classes = np.array([category_ids.get(int(category_id), -1) for category_id in classes], np.int64)
-        boxes = self._coco_boxes(self._detections["boxes"])
-        usable = (classes >= 0) & np.isfinite(scores) & np.isfinite(boxes).all(axis=-1)
-        return [
-            {
-                "image_id": self.image_id,
-                "category_id": int(classes[index]),
-                "bbox": [round(value, 3) for value in boxes[index].tolist()],
-                "score": round(float(scores[index]), 6),
-                **self._segmentation(self._detections, "boxes", int(index)),
-            }
-            for index in np.flatnonzero(usable)
-        ]
-
-    def _segmentation(self, objects: dict[str, np.ndarray], frames: str, index: int) -> dict:
-        """The mask of one object in original pixels; nothing if there are no masks, None for one that is not known."""
-        if "masks" not in objects:
-            return {}
-        if objects is self._targets and not objects["masks"][index].any():
-            return {"segmentation": None}
-        frame = self._in_original(objects[frames][index])
-        height, width = self._original_size.astype(int).tolist()
-        whole_pixels = self._whole_pixel_masks and objects is self._detections
-        mask = paste_mask(objects["masks"][index], frame, height, width, whole_pixels=whole_pixels)
-        return {"segmentation": compressed_rle(mask)}
-
-    def _coco_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        y1, x1, y2, x2 = self._in_original(boxes).T
-        return np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1)
-
-    def _in_original(self, boxes: np.ndarray) -> np.ndarray:
-        return boxes_in_original(boxes, self._size, self._original_size)
-
-
-def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[_EvaluatedImage]:
+def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[EvaluatedImage]:
     """Yields every image of the data set once.
 
     Raises:
@@ -252,7 +259,7 @@ def _detect(detector: Callable[..., Any], dataset: Iterable) -> Iterator[_Evalua
             if image_id not in seen:
                 seen[image_id] = content
                 whole_pixels = getattr(detector, "whole_pixel_masks", False)
-                yield _EvaluatedImage(size, _pick(targets, index), _pick(detections, index), whole_pixels)
+                yield EvaluatedImage(size, _pick(targets, index), _pick(detections, index), whole_pixels)
             elif seen[image_id] != content:
                 raise ValueError(
                     f"Two different images have the id {image_id}. Load the data sets with one call of load_records, "

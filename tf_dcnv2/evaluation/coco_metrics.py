@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from tf_dcnv2.data.coco.segmentations import segmentation_rle
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers, in the order of pycocotools."""
@@ -50,34 +51,51 @@ def has_segmentations(ground_truth: "COCO") -> bool:
     return any(annotation.get("segmentation") for annotation in ground_truth.anns.values())
 
 
-def encode_segmentations(ground_truth: "COCO", images: Mapping[int, dict]) -> None:
-    """Gives every annotation of `images` a run-length code, as scoring masks needs.
+def mask_ground_truth(ground_truth: "COCO", images: Mapping[int, dict]) -> "COCO":
+    """Makes the ground truth of masks: that of some images, with a run-length code of every annotation.
 
     An annotation that never had a segmentation gets its box. One whose segmentation is unusable becomes a crowd region
     with its box: a detection there is neither right nor wrong.
 
     Args:
-        ground_truth: `pycocotools.coco.COCO`, which is changed.
-        images: image id -> `{"height", "width"}` in pixels.
+        ground_truth: `pycocotools.coco.COCO` with all of the images.
+        images: image id -> `{"height", "width"}` in pixels, which are optional in an annotation file.
     """
-    for image_id, image in images.items():
-        size = (image["height"], image["width"])
-        ground_truth.imgs[image_id].update(height=size[0], width=size[1])  # optional in the file
-        for annotation in ground_truth.imgToAnns[image_id]:
-            x, y, width, height = annotation["bbox"]
-            box = box_rle([y, x, y + height, x + width], *size)
-            try:
-                segmentation = annotation.get("segmentation", box)
-                if segmentation is None:
-                    raise ValueError("no usable segmentation")
-                annotation["segmentation"] = segmentation_rle(segmentation, *size)
-            except ValueError:
-                annotation.update(segmentation=segmentation_rle(box, *size), iscrowd=1)
+    encoded = [
+        _encoded(annotation, image["height"], image["width"])
+        for image_id, image in images.items()
+        for annotation in ground_truth.imgToAnns[image_id]
+    ]
+    names = {category["id"]: category["name"] for category in ground_truth.dataset["categories"]}
+    return make_ground_truth(({**ground_truth.imgs[key], **image} for key, image in images.items()), encoded, names)
 
 
-def score_detections(
+def _encoded(annotation: dict, height: int, width: int) -> dict:
+    x, y, box_width, box_height = annotation["bbox"]
+    box = box_rle([y, x, y + box_height, x + box_width], height, width)
+    try:
+        segmentation = annotation.get("segmentation", box)
+        if segmentation is None:
+            raise ValueError("no usable segmentation")
+        return {**annotation, "segmentation": segmentation_rle(segmentation, height, width)}
+    except ValueError:
+        return {**annotation, "segmentation": segmentation_rle(box, height, width), "iscrowd": 1}
+
+
+def require_images(ground_truth: "COCO", image_ids: Collection[int]) -> None:
+    """Checks that the ground truth has all images.
+
+    Raises:
+        ValueError: it lacks one; the message says which.
+    """
+    unknown = [image_id for image_id in image_ids if image_id not in ground_truth.imgs]
+    if unknown:
+        raise ValueError(f"The annotations have no image with id {unknown[0]} ({len(unknown)} images are missing).")
+
+
+def run_coco_eval(
     ground_truth: "COCO", results: list[dict], image_ids: list[int], iou_type: str = "bbox"
-) -> dict[str, Any]:
+) -> "COCOeval":
     """Scores detections on the given images.
 
     Args:
@@ -88,28 +106,49 @@ def score_detections(
         iou_type: `"bbox"` or `"segm"`.
 
     Returns:
-        The twelve metrics by name, in 0..1 or -1 where no object is of the kind, and `per_class`: category id ->
-        `{"AP": …, "AP50": …}`.
-
-    Raises:
-        ValueError: an image is not part of the ground truth.
+        The `pycocotools.cocoeval.COCOeval` after its `summarize`; where faster-coco-eval is installed its
+        `COCOeval_faster`, which has the same numbers in `stats` and `eval`.
     """
-    from pycocotools.cocoeval import COCOeval
-
-    unknown = [image_id for image_id in image_ids if image_id not in ground_truth.imgs]
-    if unknown:
-        raise ValueError(f"The annotations have no image with id {unknown[0]} ({len(unknown)} images are missing).")
+    evaluator = _fast_evaluator() or _reference_evaluator()
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(ground_truth, _load_results(ground_truth, results, iou_type), iou_type)
+        evaluation = evaluator(ground_truth, _load_results(ground_truth, results, iou_type), iou_type)
         evaluation.params.imgIds = sorted(image_ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+    return evaluation
+
+
+def _reference_evaluator() -> type["COCOeval"]:
+    from pycocotools.cocoeval import COCOeval
+
+    return COCOeval
+
+
+def _fast_evaluator() -> type | None:
+    """The evaluator of faster-coco-eval, which matches detections in C++; None where that is not installed."""
+    try:
+        from faster_coco_eval import COCOeval_faster
+    except ImportError:
+        return None
+    return COCOeval_faster
+
+
+def coco_metrics(evaluation: "COCOeval") -> dict[str, Any]:
+    """COCO's numbers.
+
+    Returns:
+        The twelve metrics by name, in 0..1 or -1 where no object is of the kind, and `per_class`: category id ->
+        `{"AP": …, "AP50": …}`.
+    """
     metrics: dict[str, Any] = dict(zip(METRIC_NAMES, map(float, evaluation.stats), strict=True))
     # IoU threshold x recall x category x area range (first: all) x detections per image (last: 100)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     metrics["per_class"] = {
-        int(category_id): {"AP": _mean(precision[:, :, index]), "AP50": _mean(precision[0, :, index])}
+        int(category_id): {
+            "AP": mean_of_present(precision[:, :, index]),
+            "AP50": mean_of_present(precision[0, :, index]),
+        }
         for index, category_id in enumerate(evaluation.params.catIds)
     }
     return metrics
@@ -125,7 +164,7 @@ def _load_results(ground_truth: "COCO", results: list[dict], iou_type: str) -> "
     return make_ground_truth(ground_truth.dataset["images"], [], categories)
 
 
-def _mean(precision: np.ndarray) -> float:
-    """Average precision; pycocotools marks what does not exist by -1."""
-    present = precision[precision > -1]
+def mean_of_present(values: np.ndarray) -> float:
+    """Mean of precisions or recalls; pycocotools marks what does not exist by -1."""
+    present = values[values > -1]
     return float(present.mean()) if present.size else -1.0

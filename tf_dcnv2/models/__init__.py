@@ -1,5 +1,6 @@
 """Detectors assembled from the layers: backbones, Faster and Mask R-CNN, and R-CNN feature mimicking."""
 
+from tf_dcnv2.models.augmented_detector import AugmentedDetector
 from tf_dcnv2.models.backbones import Backbone, KerasBackbone, ResNetBackbone
 from tf_dcnv2.models.checkpoints import import_detector, source_preset_names
 from tf_dcnv2.models.config import (
@@ -24,6 +25,7 @@ from tf_dcnv2.models.weights import WeightReport, load_weights
 
 __all__ = [
     "RPN",
+    "AugmentedDetector",
     "Backbone",
     "BackboneConfig",
     "BoxHead",

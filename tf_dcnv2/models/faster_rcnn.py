@@ -156,13 +156,25 @@ class FasterRCNN(DetectorConstructors):
             ValueError: the images are not of the shape `(B, H, W, 3)`.
         """
         images, image_sizes = _unpack(inputs, image_sizes)
+        found, levels = self.find(images, image_sizes, training)
+        return self.complete(found, levels)
+
+    def find(
+        self, images: tf.Tensor, image_sizes: tf.Tensor, training: bool = False
+    ) -> tuple[Detections, list[tf.Tensor]]:
+        """The final detections of a batch, and the feature levels for RoIs, from which `complete` computes the rest.
+
+        Args:
+            images: `(B, H, W, 3)` float32, RGB in 0..255.
+            image_sizes: `(B, 2)` float32, true height and width in pixels.
+            training: whether normalisations use, and learn from, the statistics of the batch.
+        """
         features = self.extract(self.prepare(images, image_sizes), training=training)
         logits, deltas = self.rpn(features["rpn"])
         anchors = self.rpn.anchors(features["rpn"], tf.shape(images)[1:3])
         proposals, _ = self.rpn.propose(logits, deltas, anchors, image_sizes, training=False)
         class_logits, class_deltas = self.box_head(features["roi"], proposals)
-        found = self.box_head.detections(proposals, class_logits, class_deltas, image_sizes)
-        return self._outputs(found, features["roi"])
+        return self.box_head.detections(proposals, class_logits, class_deltas, image_sizes), features["roi"]
 
     def detect(
         self,
@@ -171,6 +183,7 @@ class FasterRCNN(DetectorConstructors):
         short_side: int | None = None,
         max_side: int | None = None,
         upright: bool = True,
+        batch_size: int = 1,
     ) -> dict[str, np.ndarray] | list[dict[str, np.ndarray]]:
         """Detects objects on images of any size; boxes are in pixels of each image.
 
@@ -180,6 +193,7 @@ class FasterRCNN(DetectorConstructors):
             short_side: pixels to which the shorter side of an image is resized; by default the detector's own.
             max_side: most pixels of the longer side; by default the detector's own.
             upright: whether files are turned as their EXIF orientation says.
+            batch_size: how many images of a list go through the network at once, padded to the largest of them.
 
         Returns:
             For one image a dictionary, for a list of images a list of them, with the D detections of an image, best
@@ -198,11 +212,9 @@ class FasterRCNN(DetectorConstructors):
             "max_side": max_side or self.max_side,
             "resizing": self.resizing,
         }
-        if isinstance(images, list | tuple):
-            return [self._image_detection(image, upright=upright, **size) for image in images]
-        return self._image_detection(images, upright=upright, **size)
+        return self._image_detection(images, upright=upright, batch_size=batch_size, **size)
 
-    def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+    def complete(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         """What a call returns for the final detections, on these RoI feature levels."""
         return {
             "boxes": found.boxes,

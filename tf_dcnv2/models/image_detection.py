@@ -1,9 +1,9 @@
-"""Detection on single images of any size: read, resize, call, and back to the pixels of the image."""
+"""Detection on images of any size: read, resize, call, and back to the pixels of the image."""
 
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,27 +14,48 @@ Image: TypeAlias = str | os.PathLike | np.ndarray | tf.Tensor
 
 
 class ImageDetection:
-    """A detector as a function of one image, compiled once for images of all sizes.
+    """A detector as a function of images, compiled once for images of all sizes.
 
     Args:
         detector: a function from `images` `(B, H, W, 3)` and `image_sizes` `(B, 2)` to detections.
     """
 
-    def __init__(self, detector: keras.Model):
+    def __init__(self, detector: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]):
         self._function = tf.function(
             lambda images, image_sizes: detector(images, image_sizes),
             input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([None, 2])],
         )
 
-    def __call__(self, image: Image, *, upright: bool, **size: Any) -> dict[str, np.ndarray]:
-        """The detections of an image; see `FasterRCNN.detect`."""
-        pixels = read_image(image, upright=upright) if isinstance(image, str | os.PathLike) else _as_uint8(image)
-        inputs = prepare_image(pixels, **size)
-        detections = {name: value[0].numpy() for name, value in self._function(**inputs).items()}
-        count = detections.pop("num_detections")
-        detections = {name: values[:count] for name, values in detections.items()}
-        boxes = boxes_in_original(detections["boxes"], inputs["image_sizes"][0], pixels.shape[:2])
-        return {**detections, "boxes": boxes.astype(np.float32)}
+    def __call__(
+        self, images: Image | Sequence[Image], *, upright: bool, batch_size: int = 1, **size: Any
+    ) -> dict[str, np.ndarray] | list[dict[str, np.ndarray]]:
+        """The detections of an image, or of each of a list; see `FasterRCNN.detect`."""
+        if not isinstance(images, list | tuple):
+            return self._batch([images], upright, size)[0]
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1. Received: batch_size={batch_size}")
+        starts = range(0, len(images), batch_size)
+        return [found for start in starts for found in self._batch(images[start : start + batch_size], upright, size)]
+
+    def _batch(self, images: Sequence[Image], upright: bool, size: dict[str, Any]) -> list[dict[str, np.ndarray]]:
+        pixels = [
+            read_image(image, upright=upright) if isinstance(image, str | os.PathLike) else _as_uint8(image)
+            for image in images
+        ]
+        prepared = [prepare_image(image, **size) for image in pixels]
+        height, width = np.max([image["images"].shape[1:3] for image in prepared], axis=0)
+        padded = [tf.image.pad_to_bounding_box(image["images"], 0, 0, height, width) for image in prepared]
+        image_sizes = tf.concat([image["image_sizes"] for image in prepared], axis=0)
+        detections = {
+            key: value.numpy() for key, value in self._function(tf.concat(padded, axis=0), image_sizes).items()
+        }
+        counts = detections.pop("num_detections")
+        found = []
+        for index, image in enumerate(pixels):
+            of_image = {name: values[index, : counts[index]] for name, values in detections.items()}
+            boxes = boxes_in_original(of_image["boxes"], image_sizes[index], image.shape[:2])
+            found.append({**of_image, "boxes": boxes.astype(np.float32)})
+        return found
 
 
 def _as_uint8(image: np.ndarray | tf.Tensor) -> np.ndarray:

@@ -74,7 +74,8 @@ class MaskRCNN(FasterRCNN):
         """Whether `masks` are pasted to whole pixels: an argument of `tf_dcnv2.evaluation.paste_mask`."""
         return self.mask_head.config.whole_pixels
 
-    def _outputs(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+    def complete(self, found: Detections, levels: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What a call returns for the final detections, on these RoI feature levels."""
         most = found.boxes.shape[1]
         where = tf.where(tf.sequence_mask(found.count, most))  # most of the D slots of an image are empty
         logits = self.mask_head(levels, tf.gather_nd(found.boxes, where), tf.cast(where[:, 0], tf.int32))
@@ -82,7 +83,7 @@ class MaskRCNN(FasterRCNN):
         side = 2 * self.mask_head.config.pool_size
         shape = tf.stack([tf.shape(found.boxes, tf.int64)[0], most, side, side])
         masks = tf.ensure_shape(tf.scatter_nd(where, masks, shape), [None, most, side, side])
-        return {**super()._outputs(found, levels), "masks": masks}
+        return {**super().complete(found, levels), "masks": masks}
 
     def training_outputs(
         self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool = True
