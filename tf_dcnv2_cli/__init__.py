@@ -18,7 +18,7 @@ from importlib import metadata
 from typing import Any, NoReturn
 
 from tf_dcnv2_cli.console import lasting_output
-from tf_dcnv2_cli.errors import UsageError, describe
+from tf_dcnv2_cli.errors import describe
 
 _COMMANDS = (
     "demo",
@@ -48,7 +48,11 @@ a first detector, from COCO-style annotations to a SavedModel:
   tf-dcnv2 evaluate runs/first --records records/val
   tf-dcnv2 export runs/first --output exported/first
 
-`tf-dcnv2 COMMAND --help` explains a command. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+`tf-dcnv2 COMMAND --help` explains a command. Exit status: 0 done, 1 failed, 2 what was given cannot be used
+(arguments, files, folders, a full disk), 130 interrupted."""
+
+# Errors about what a command was given, whose message says what to do.
+_MENDABLE = (ValueError, OSError, ImportError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +90,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if arguments.debug:
             traceback.print_exc()
         print(f"tf-dcnv2 {arguments.command}: error: {describe(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, _MENDABLE) else 1
 
 
 class _Parser(argparse.ArgumentParser):

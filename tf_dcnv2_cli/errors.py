@@ -9,7 +9,7 @@ _GRAPH_POSITION = re.compile(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^\]]*\].*$", re.D
 
 
 class UsageError(ValueError):
-    """The arguments make no sense together or name something that does not exist; exit status 2."""
+    """The arguments make no sense together, or name something that does not exist."""
 
 
 def describe(error: Exception) -> str:

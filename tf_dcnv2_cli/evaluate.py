@@ -12,6 +12,7 @@ from tf_dcnv2_cli.console import log, precision_text, progress_bar
 from tf_dcnv2_cli.direct_data import add_images_of, records_of
 from tf_dcnv2_cli.errors import UsageError
 from tf_dcnv2_cli.findings import show_findings
+from tf_dcnv2_cli.offsets import log_offsets
 
 SUMMARY = "measure COCO average precision on records"
 
@@ -113,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     log("model", trained)
     for note in [*info.notes(), *_notes(trained, category_ids, info)]:
         log("note", note)
+    log_offsets(trained.detector, _first_image(dataset))
     total = min(info.num_images, arguments.max_images or info.num_images)
     with progress_bar("evaluate") as progress:
         detected = detect_dataset(
@@ -144,6 +146,13 @@ def run(arguments: argparse.Namespace) -> int:
         files = analysis_folder.write(detected, metrics, analyses, dataset, names)
         log("written", f"{analysis_folder.path} with {', '.join(files)}")
     return 1 if problem else 0
+
+
+def _first_image(dataset) -> Any:
+    """The first image as the network sees it, without padding."""
+    inputs, _ = next(iter(dataset))
+    height, width = inputs["image_sizes"][0].numpy().astype(int)
+    return inputs["images"][0, :height, :width].numpy()
 
 
 def _read_annotations(arguments: argparse.Namespace, info, report_path: str, inputs: Sequence[str | os.PathLike]):

@@ -10,6 +10,7 @@ from tf_dcnv2_cli.arguments import add_image_size, add_run, add_tta, image_size,
 from tf_dcnv2_cli.console import log, progress_bar
 from tf_dcnv2_cli.errors import UsageError
 from tf_dcnv2_cli.findings import show_skipped
+from tf_dcnv2_cli.offsets import log_offsets
 from tf_dcnv2_cli.prediction_inputs import Look, Source, find_sources, read_source
 from tf_dcnv2_cli.prediction_results import FORMATS, PredictionResults
 
@@ -141,6 +142,7 @@ class _Prediction:
         self._min_score = arguments.min_score
         orientation = trained.orientation if arguments.orientation == "as-trained" else arguments.orientation
         self._upright = orientation == "upright"
+        self._trained = trained.detector
         self._detector = with_tta(arguments, trained.detector)
         self._size = image_size(arguments, self._detector)
 
@@ -156,6 +158,8 @@ class _Prediction:
         """Detects on a few images at once, or one by one where that fails; one that cannot be used is left out."""
         import tensorflow as tf
 
+        from tf_dcnv2.analysis import network_image
+
         failures = (ValueError, MemoryError, tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)
         try:
             found = self._detector.detect([look.image for look in looks], batch_size=len(looks), **self._size)
@@ -166,8 +170,11 @@ class _Prediction:
                 for look in looks:
                     self.add([look])
             return
+        is_first = not self._results.images
         for look, detections in zip(looks, found, strict=True):
             self._record(look, detections)
+        if is_first:
+            log_offsets(self._trained, network_image(self._trained, looks[0].image, **self._size))
 
     def _record(self, look: Look, detections: dict) -> None:
         from tf_dcnv2.visualization import draw_detections, save_image

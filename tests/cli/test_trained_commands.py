@@ -21,6 +21,9 @@ def test_evaluation_prints_all_metrics_and_classes_and_writes_results(run_folder
     arguments = ["evaluate", str(run_folder), "--records", records, *SIZE, "--output", str(results)]
     assert main(arguments) == 0
     report = capsys.readouterr().out
+    assert re.search(
+        r"^offsets +mean 0\.0 px, 99 % of a layer's below 0\.0 px, \d+% of a layer's samples", report, re.MULTILINE
+    )
     for name in METRIC_NAMES:
         assert re.search(rf"^{name} +(\d\.\d{{3}}|-) ", report, re.MULTILINE)
     for category in ("star", "cross", "moon", "arrow"):

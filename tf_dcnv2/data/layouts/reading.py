@@ -36,17 +36,17 @@ def read_annotations(
     path = os.fspath(annotations)
     if not os.path.exists(path):
         raise FileNotFoundError(f"The annotation file does not exist: {path}")
-    layout = detect_layout(path) if layout == "auto" else layout
+    found = detect_layout(path) if layout == "auto" else layout
 
     def size_of(image: dict) -> tuple[int, int] | None:
         with contextlib.suppress(UnreadableImage):
             return upright_size(lookup.find(image["file_name"]).path)
         return None
 
-    if layout == "coco":
+    if found == "coco":
         return read_coco_annotations(path, box_format=box_format, size_of=size_of)
     if box_format not in (None, "xywh"):
-        raise ValueError(f"box_format is for COCO's layout; {path} is read as {layout}. Received: {box_format!r}")
-    contents = read_voc(path, lookup) if layout == "voc" else read_yolo(path, os.fspath(images_dir), lookup, size_of)
+        raise ValueError(f"box_format is for COCO's layout; {path} is read as {found}. Received: {box_format!r}")
+    contents = read_voc(path, lookup) if found == "voc" else read_yolo(path, os.fspath(images_dir), lookup, size_of)
     lists = {name: getattr(contents, name) for name in ("images", "annotations", "categories")}
     return check_annotations(lists, path, contents.findings, box_format="xywh")
