@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-__all__ = ["for_compiling", "scale_learning_rates", "scaled_class"]
+__all__ = ["for_compiling", "scale_learning_rates", "scaled_class", "steps_made"]
 
 
 def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.optimizers.Optimizer:
@@ -43,9 +43,9 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> 
     """
     optimizer = _optimizer(optimizer)
     trained = _without_loss_scaling(optimizer)
-    if not isinstance(trained, _ScaledOptimizer) and trained.built and int(trained.iterations) > 0:
+    if not isinstance(trained, _ScaledOptimizer) and trained.built and steps_made(trained) > 0:
         warnings.warn(
-            f"{type(trained).__name__} has made {int(trained.iterations)} steps already. A model that it trained goes "
+            f"{type(trained).__name__} has made {steps_made(trained)} steps already. A model that it trained goes "
             "on without scaled learning rates until it is compiled again: model.compile(optimizer, ...).",
             stacklevel=2,
         )
@@ -61,6 +61,11 @@ def for_compiling(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.o
         object.__setattr__(inner, "__class__", scaled_class(inner.__class__))
         inner.scale_inner_optimizers()
     return optimizer
+
+
+def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
+    """How many steps an optimizer has made, also under `tf.distribute`, whose variables `int` does not take."""
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 @functools.cache

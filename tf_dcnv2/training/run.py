@@ -113,7 +113,7 @@ def _train(
     _require_evaluations(options, settings)
     detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
     model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
-    model.compile(optimizer=_make_optimizer(options))
+    model.compile(optimizer=_make_optimizer(options), accumulate=options.accumulate)
     averages = AveragedWeights(model)
     data_from, validation_data = _datasets(options, detector, info)
     config = _configuration(options, settings, info, data)
