@@ -124,6 +124,14 @@ class _ScaledOptimizer(_AnyOptimizer):
         # The variable itself when it is not scaled: Keras assigns to it.
         return learning_rate if self._learning_rate_factor == 1.0 else learning_rate * self._learning_rate_factor
 
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        """Clips the sum over the replicas of `tf.distribute`; Keras clips the part of each, and sums after that."""
+        summed = super()._all_reduce_sum_gradients(zip(grads, grads, strict=True))
+        return super()._clip_gradients([gradient for gradient, _ in summed])
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> list[tuple[Any, Any]]:
+        return list(grads_and_vars)  # `_clip_gradients` has summed them
+
     def _multiplier_of(self, variable: Any) -> float:
         # Under tf.distribute an update sees a replica's tf.Variable; the attribute is on the Keras variable.
         known = self._trainable_variables[self._get_variable_index(variable)]

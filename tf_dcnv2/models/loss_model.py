@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveInt, check_for
-from tf_dcnv2.models.replicas import count_replicas, on_one_canvas
+from tf_dcnv2.models.replicas import count_replicas, on_one_canvas, share_of_logs
 from tf_dcnv2.optimizers import for_compiling
 
 
@@ -82,8 +82,12 @@ class LossModel(keras.Model):
         """Makes the function of one training step; variables of the optimizer exist before it is traced."""
         # A trace in which variables come into being is made twice, and one of a large detector takes a minute.
         if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Does nothing: the model is built, and for several processes Keras fails here (its issue 20585)."""
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch `(inputs, targets)`; returns the means of the losses so far."""
@@ -148,5 +152,6 @@ class LossModel(keras.Model):
 
     def _update_means(self, losses: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         for name, value in {"loss": tf.add_n(list(losses.values())), **losses}.items():
-            self._means[name].update_state(value)
-        return {name: mean.result() for name, mean in self._means.items()}
+            # Totals and counts are summed over replicas: together they count a step once.
+            self._means[name].update_state(value, sample_weight=1.0 / count_replicas())
+        return {name: share_of_logs(mean.result()) for name, mean in self._means.items()}

@@ -42,6 +42,9 @@ class TrainOptions(Settings):
         batch_size: images per step of the optimizer, all parts and devices together.
         accumulate: in how many parts a device computes its share of a batch, one after another, to need less memory. It
             changes nothing else, except what batch normalisation learns, which sees each part by itself.
+        strategy: "one" device; "mirrored": all GPUs of this machine (without any, all logical CPUs), among which each
+            batch is divided; "multiworker": those of all the processes that the environment variable TF_CONFIG lists,
+            each of which makes this call with the same options and the same folder.
         optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
         learning_rate: peak; by default 0.02 per 16 images for "sgd" (linear scaling, paper sec. 5), 1e-3 otherwise.
         schedule: "step": divided by 10 at 10/16 and 14/16 of the run (paper sec. 5); "cosine": down to zero.
@@ -85,6 +88,7 @@ class TrainOptions(Settings):
     max_minutes: PositiveFloat | None = None
     batch_size: PositiveInt = 2
     accumulate: PositiveInt = 1
+    strategy: Literal["one", "mirrored", "multiworker"] = "one"
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: PositiveFloat | None = None
     schedule: Literal["step", "cosine"] = "step"

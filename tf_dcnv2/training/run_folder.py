@@ -134,6 +134,10 @@ class RunFolder:
         """Lists what was loaded from the starting weights."""
         write_atomically(self.path / "weights.txt", "\n".join(lines) + "\n")
 
+    def save_last(self, detector: keras.Model) -> None:
+        """Writes the detector that a run ends with before its time."""
+        save_detector(detector, self.last)
+
     def complete(self, state: RunState, detector: keras.Model) -> None:
         """Writes what follows from a backup: detectors, log and state.
 
