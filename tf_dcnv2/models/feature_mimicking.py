@@ -182,6 +182,7 @@ class FeatureMimicking(LossModel):
         return {
             "detector": keras.saving.serialize_keras_object(self.detector),
             **self.config.to_dict(),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from tf_dcnv2._core.checked_types import MinLength, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
 from tf_dcnv2._core.settings import Settings
 
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
 BUDGETS = ("epochs", "steps", "max_minutes")
 AUGMENTATION = (
     "canvas",
@@ -45,6 +47,8 @@ class TrainOptions(Settings):
         strategy: "one" device; "mirrored": all GPUs of this machine (without any, all logical CPUs), among which each
             batch is divided; "multiworker": those of all the processes that the environment variable TF_CONFIG lists,
             each of which makes this call with the same options and the same folder.
+        precision: what layers compute in: "float32", or "mixed_bfloat16" or "mixed_float16" for speed and less memory.
+            Weights, offsets, boxes and losses are float32 in any case; float16 scales the loss, on one device only.
         optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
         learning_rate: peak; by default 0.02 per 16 images for "sgd" (linear scaling, paper sec. 5), 1e-3 otherwise.
         schedule: "step": divided by 10 at 10/16 and 14/16 of the run (paper sec. 5); "cosine": down to zero.
@@ -89,6 +93,7 @@ class TrainOptions(Settings):
     batch_size: PositiveInt = 2
     accumulate: PositiveInt = 1
     strategy: Literal["one", "mirrored", "multiworker"] = "one"
+    precision: Precision = "float32"
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: PositiveFloat | None = None
     schedule: Literal["step", "cosine"] = "step"

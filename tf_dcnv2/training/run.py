@@ -26,6 +26,7 @@ from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
 from tf_dcnv2.training.pictures import DetectionPictures
+from tf_dcnv2.training.precision import made_in
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalled
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
 from tf_dcnv2.training.run_data import first_image, load_data
@@ -122,8 +123,9 @@ def _train(
     keras.utils.set_random_seed(options.seed)
     settings = _detector_config(options)
     _require_evaluations(options, settings)
-    detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
-    model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
+    with made_in(options.precision):
+        detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
+        model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
     model.compile(optimizer=_make_optimizer(options), accumulate=options.accumulate)
     devices.synchronize(model)
     averages = AveragedWeights(model)

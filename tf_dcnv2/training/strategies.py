@@ -92,6 +92,9 @@ class Devices:
                 yield
                 self.sum([0.0])  # until the chief has written the last file, no process may end
         except tf.errors.OpError as error:
+            import traceback
+
+            traceback.print_exc()
             if self.workers == 1 or not _tells_of_another_process(error):
                 raise
             raise WorkerLost(
@@ -165,6 +168,11 @@ def make_devices(options: TrainOptions) -> Devices:
         ValueError: the batch cannot be divided among them, or TF_CONFIG does not describe the processes.
     """
     devices = Devices(_STRATEGIES[options.strategy]())
+    if devices.replicas > 1 and options.precision == "mixed_float16":
+        raise ValueError(
+            "precision='mixed_float16' trains on one device, since each would scale its loss by itself. Take "
+            f"'mixed_bfloat16' on several. Received: strategy={options.strategy!r} with {devices.replicas} devices"
+        )
     share, rest = divmod(options.batch_size, devices.replicas)
     if rest or share < options.accumulate:
         parts = f" in accumulate={options.accumulate} parts" if options.accumulate > 1 else ""
