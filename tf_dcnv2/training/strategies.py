@@ -92,9 +92,6 @@ class Devices:
                 yield
                 self.sum([0.0])  # until the chief has written the last file, no process may end
         except tf.errors.OpError as error:
-            import traceback
-
-            traceback.print_exc()
             if self.workers == 1 or not _tells_of_another_process(error):
                 raise
             raise WorkerLost(
