@@ -13,7 +13,9 @@ import pytest
 from tests.support.sizes import TINY
 from tests.support.worker_processes import start, start_together
 from tf_dcnv2.data import load_records
-from tf_dcnv2.training import RunFolder, TrainOptions, train
+from tf_dcnv2.training import RunFolder, RunState, TrainOptions, strategies, train
+from tf_dcnv2.training.agreement import Agreement, require_same_state
+from tf_dcnv2.training.stop_requests import StopRequests
 from tf_dcnv2.training.strategies import require_workers
 
 MASK_HEAD = {"mask_head.convolutions": 1, "mask_head.channels": 8, "mask_head.pool_size": 7}
@@ -125,8 +127,7 @@ def test_a_process_that_dies_ends_the_others_within_a_minute_and_the_run_goes_on
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 1], ids=["chief", "worker"])
 def test_a_signal_to_one_process_stops_all_after_the_same_step_and_they_go_on_alike(asked, synthetic_records, tmp_path):
-    options = {"strategy": "multiworker", "steps": 12, "checkpoint_steps": 1, "deterministic": None}
-    options.pop("deterministic")
+    options = {"strategy": "multiworker", "steps": 12, "checkpoint_steps": 1}
     run, whole = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole")
     outputs = [tmp_path / "0.txt", tmp_path / "1.txt"]
     processes = start_together(words(synthetic_records, run, **options), outputs)
@@ -171,16 +172,59 @@ def test_processes_that_are_not_described_are_refused_with_an_example(text):
         require_workers(text)
 
 
-def test_a_batch_that_cannot_be_divided_is_refused_before_anything_is_written(synthetic_records, tmp_path, monkeypatch):
-    import tf_dcnv2.training.strategies as strategies
-
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 4}, "a multiple of the 3 devices, .*batch_size=4"),
+        ({"batch_size": 3, "accumulate": 2}, "images for each in accumulate=2 parts. Received: batch_size=3"),
+        ({"batch_size": 3, "precision": "mixed_float16"}, "trains on one device.*'mirrored' with 3 devices"),
+    ],
+    ids=str,
+)
+def test_what_several_devices_cannot_do_is_refused_before_anything_is_written(
+    options, message, synthetic_records, tmp_path, monkeypatch
+):
     class Three:
         num_replicas_in_sync = 3
 
     monkeypatch.setitem(strategies._STRATEGIES, "mirrored", Three)
     given = {"preset": "faster_rcnn_small_dcnv1", "train": synthetic_records, "output": str(tmp_path / "run")}
-    with pytest.raises(ValueError, match="a multiple of the 3 devices, .*batch_size=4"):
-        train(TrainOptions(**given, batch_size=4, strategy="mirrored"))
-    with pytest.raises(ValueError, match="images for each in accumulate=2 parts. Received: batch_size=3"):
-        train(TrainOptions(**given, batch_size=3, accumulate=2, strategy="mirrored"))
+    with pytest.raises(ValueError, match=message):
+        train(TrainOptions(**given, **options, strategy="mirrored"))
     assert not (tmp_path / "run").exists()
+
+
+class Worker:
+    """One of two processes; the other, the chief, adds what it is told to."""
+
+    workers, is_chief = 2, False
+
+    def __init__(self, *of_chief):
+        self._of_chief = iter(of_chief)
+
+    def sum(self, values):
+        return np.add(values, next(self._of_chief))
+
+
+def test_a_process_follows_the_chiefs_clock_and_every_processs_signals():
+    own = StopRequests()
+    agreement = Agreement(Worker([7.0, 0, 0], [9.0, 0, 0], [11.0, 1, 0]), own)
+    assert agreement.clock() == 0.0
+    agreement.on_train_batch_end(0)
+    assert (agreement.clock(), agreement.stop.received) == (7.0, None)
+    own.received = "SIGTERM"  # between two steps, of which the other process knows nothing yet
+    assert agreement.stop.received is None
+    agreement.on_train_batch_end(1)
+    assert (agreement.clock(), agreement.stop.received) == (9.0, "SIGTERM")
+    own.received = None
+    agreement.on_train_batch_end(2)
+    assert (agreement.clock(), agreement.stop.received) == (11.0, "SIGINT")
+
+
+def test_processes_that_see_different_folders_are_refused(tmp_path):
+    class Two:
+        def from_each(self, value):
+            return [20.0, value]
+
+    with pytest.raises(ValueError, match="holds a run after 20, 0 steps"):
+        require_same_state(RunFolder(tmp_path), RunState(), Two())

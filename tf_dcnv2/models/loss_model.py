@@ -116,8 +116,9 @@ class LossModel(keras.Model):
 
         def add_part(number: tf.Tensor, losses: Any, gradients: Any) -> tuple[tf.Tensor, Any, Any]:
             begin, end = (k * size // self.accumulate for k in (number, number + 1))
-            part = tf.nest.map_structure(lambda values: values[begin:end], (inputs, targets))
-            new = self._losses_and_gradients(*part, share=tf.cast(end - begin, tf.float32) / tf.cast(size, tf.float32))
+            part_inputs, part_targets = tf.nest.map_structure(lambda values: values[begin:end], (inputs, targets))
+            share = tf.cast(end - begin, tf.float32) / tf.cast(size, tf.float32)
+            new = self._losses_and_gradients(part_inputs, part_targets, share)
             return number + 1, *tf.nest.map_structure(tf.add, (losses, gradients), new)
 
         losses = {name: tf.zeros([]) for name in (*self.loss_names, "regularization_loss")}

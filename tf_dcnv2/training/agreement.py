@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from tf_dcnv2.training.backups import RunState
+from tf_dcnv2.training.run_folder import RunFolder
 from tf_dcnv2.training.stop_requests import StopRequests
 from tf_dcnv2.training.strategies import Devices
 
@@ -45,3 +47,17 @@ class Agreement(keras.callbacks.Callback):
         seconds = time.monotonic() - self._started if self._devices.is_chief else 0.0
         self._seconds, *received = self._devices.sum([seconds, *(self._own.received == name for name in _SIGNALS)])
         self.stop.received = next((name for name, count in zip(_SIGNALS, received, strict=True) if count), None)
+
+
+def require_same_state(run: RunFolder, state: RunState, devices: Devices) -> None:
+    """Checks that all processes go on from the same checkpoint, before the chief writes anything.
+
+    Raises:
+        ValueError: they see different folders.
+    """
+    steps = devices.from_each(state.steps)
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"The processes of a run have to see the same folder. Process by process, {run} holds a run after "
+            f"{', '.join(f'{count:.0f}' for count in steps)} steps."
+        )

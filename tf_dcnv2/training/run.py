@@ -15,7 +15,7 @@ from tf_dcnv2.models import DetectorConfig, FasterRCNN, FeatureMimicking, load_p
 from tf_dcnv2.models.parts import deformable_convolutions
 from tf_dcnv2.models.presets import preset_model_name
 from tf_dcnv2.models.weights import require_finite_weights
-from tf_dcnv2.training.agreement import Agreement
+from tf_dcnv2.training.agreement import Agreement, require_same_state
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
 from tf_dcnv2.training.budget import SpendBudget
@@ -119,7 +119,7 @@ def _train(
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}
     backup, changed = _where_it_stopped(run, options, info, data)
     state = backup.state if backup else RunState()
-    _require_same_state(run, state, devices)
+    require_same_state(run, state, devices)
     keras.utils.set_random_seed(options.seed)
     settings = _detector_config(options)
     _require_evaluations(options, settings)
@@ -240,16 +240,6 @@ def _require_evaluations(options: TrainOptions, settings: DetectorConfig) -> Non
         raise ValueError(
             "patience counts evaluations: give val, and evaluate_every of at least 1. Received: "
             f"patience={options.patience}, val={options.val!r}, evaluate_every={options.evaluate_every}"
-        )
-
-
-def _require_same_state(run: RunFolder, state: RunState, devices: Devices) -> None:
-    """Checks that all processes go on from the same checkpoint, before the chief writes anything."""
-    steps = devices.from_each(state.steps)
-    if len(set(steps)) > 1:
-        raise ValueError(
-            f"The processes of a run have to see the same folder. Process by process, {run} holds a run after "
-            f"{', '.join(f'{count:.0f}' for count in steps)} steps."
         )
 
 

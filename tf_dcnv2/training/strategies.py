@@ -63,7 +63,7 @@ class Devices:
 
     def from_chief(self, values: Sequence[float]) -> np.ndarray:
         """The numbers of the chief, in every process; like `sum`."""
-        return self.sum(values if self.is_chief else np.zeros(len(values)))
+        return self.sum(values if self.is_chief else [0.0] * len(values))
 
     def from_each(self, value: float) -> list[float]:
         """The number of each process; like `sum`."""
