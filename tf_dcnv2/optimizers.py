@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-__all__ = ["for_compiling", "scale_learning_rates", "scaled_class"]
+__all__ = ["for_compiling", "scale_learning_rates", "scaled_class", "steps_made"]
 
 
 def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.optimizers.Optimizer:
@@ -43,9 +43,9 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer | str | dict) -> 
     """
     optimizer = _optimizer(optimizer)
     trained = _without_loss_scaling(optimizer)
-    if not isinstance(trained, _ScaledOptimizer) and trained.built and int(trained.iterations) > 0:
+    if not isinstance(trained, _ScaledOptimizer) and trained.built and steps_made(trained) > 0:
         warnings.warn(
-            f"{type(trained).__name__} has made {int(trained.iterations)} steps already. A model that it trained goes "
+            f"{type(trained).__name__} has made {steps_made(trained)} steps already. A model that it trained goes "
             "on without scaled learning rates until it is compiled again: model.compile(optimizer, ...).",
             stacklevel=2,
         )
@@ -61,6 +61,11 @@ def for_compiling(optimizer: keras.optimizers.Optimizer | str | dict) -> keras.o
         object.__setattr__(inner, "__class__", scaled_class(inner.__class__))
         inner.scale_inner_optimizers()
     return optimizer
+
+
+def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
+    """How many steps an optimizer has made, also under `tf.distribute`, whose variables `int` does not take."""
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 @functools.cache
@@ -118,6 +123,14 @@ class _ScaledOptimizer(_AnyOptimizer):
         learning_rate = super()._get_current_learning_rate()
         # The variable itself when it is not scaled: Keras assigns to it.
         return learning_rate if self._learning_rate_factor == 1.0 else learning_rate * self._learning_rate_factor
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        """Clips the sum over the replicas of `tf.distribute`; Keras clips the part of each, and sums after that."""
+        summed = super()._all_reduce_sum_gradients(zip(grads, grads, strict=True))
+        return super()._clip_gradients([gradient for gradient, _ in summed])
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> list[tuple[Any, Any]]:
+        return list(grads_and_vars)  # `_clip_gradients` has summed them
 
     def _multiplier_of(self, variable: Any) -> float:
         # Under tf.distribute an update sees a replica's tf.Variable; the attribute is on the Keras variable.

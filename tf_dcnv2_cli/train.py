@@ -85,6 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     optimizer = parser.add_argument_group("optimisation")
     optimizer.add_argument("--batch-size", type=int, metavar="N", help="images per step (default: 2)")
+    optimizer.add_argument(
+        "--accumulate", type=int, metavar="N", help="compute a batch in N parts, for less memory (default: 1)"
+    )
+    optimizer.add_argument(
+        "--strategy",
+        choices=("one", "mirrored", "multiworker"),
+        help="one device (default), all of this machine, or those of all processes in TF_CONFIG",
+    )
+    optimizer.add_argument(
+        "--precision",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        help="what layers compute in (default: float32)",
+    )
     optimizer.add_argument("--optimizer", choices=("sgd", "adam", "adamw"), help="default: sgd, with momentum 0.9")
     optimizer.add_argument(
         "--learning-rate", type=float, metavar="LR", help="peak (default: 0.02 per 16 images for sgd, 0.001 otherwise)"

@@ -36,11 +36,11 @@ def test_a_training_step_is_traced_only_once():
 
 def test_a_reloaded_model_goes_on_with_its_optimizer_where_it_was_saved(tmp_path):
     model = Line()
-    model.compile(keras.optimizers.Adam(0.1))
+    model.compile(keras.optimizers.Adam(0.1), accumulate=2)
     model.fit(line_dataset().take(3), verbose=0, shuffle=False)
     model.save(tmp_path / "line.keras")
     loaded = keras.saving.load_model(tmp_path / "line.keras")
-    assert loaded.compiled
+    assert loaded.compiled and loaded.accumulate == 2
     assert int(loaded.optimizer.iterations) == 3
     for one in (model, loaded):
         one.fit(line_dataset().take(3), verbose=0, shuffle=False)

@@ -225,5 +225,6 @@ def test_boxes_and_frames_without_area_have_empty_masks():
 
 def test_the_mask_loss_is_the_mean_over_rois_and_pixels_and_zero_without_rois():
     logits, targets = tf.constant([[[0.0, 9.0]], [[0.0, -9.0]]]), tf.constant([[[1.0, 1.0]], [[0.0, 0.0]]])
-    np.testing.assert_allclose(mask_loss(logits, targets), (np.log(2) + np.log1p(np.exp(-9))) / 2, rtol=1e-6)
-    assert mask_loss(tf.zeros([0, 4, 4]), tf.zeros([0, 4, 4])) == 0.0
+    one_image = mask_loss(logits, targets, tf.constant([0, 0]), tf.ones([1]))
+    np.testing.assert_allclose(one_image, (np.log(2) + np.log1p(np.exp(-9))) / 2, rtol=1e-6)
+    assert mask_loss(tf.zeros([0, 4, 4]), tf.zeros([0, 4, 4]), tf.zeros([0], tf.int32), tf.ones([1])) == 0.0

@@ -306,6 +306,7 @@ class FasterRCNN(DetectorConstructors):
             "short_side": self.short_side,
             "max_side": self.max_side,
             "resizing": self.resizing,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
 

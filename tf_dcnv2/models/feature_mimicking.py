@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_dcnv2.models.config import MimicConfig
 from tf_dcnv2.models.faster_rcnn import FasterRCNN, Inputs, TrainingOutputs
 from tf_dcnv2.models.loss_model import LossModel
+from tf_dcnv2.models.losses import means_of_images
 from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.models.sampling import random_keys
 from tf_dcnv2.ops import deform_roi_pool
@@ -110,6 +111,10 @@ class FeatureMimicking(LossModel):
         outputs = self.detector.training_outputs(inputs, targets, training)
         return {**outputs.losses, **self.mimic(outputs).losses}
 
+    def targets_of_batch(self, targets: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        """What `detector` adds to the targets of a batch."""
+        return self.detector.targets_of_batch(targets)
+
     def mimic(self, outputs: TrainingOutputs) -> MimicOutputs:
         """Runs the R-CNN branch on RoIs drawn from those the detector has just been trained on.
 
@@ -135,12 +140,15 @@ class FeatureMimicking(LossModel):
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=self.classifier(rcnn_features)
         )
-        count = tf.maximum(tf.cast(tf.shape(rois)[0], tf.float32), 1.0)
-        images = tf.cast(tf.shape(outputs.images)[0], tf.float32)
-        divisor = images if config.reduction == "sum" else count
+        images = tf.shape(outputs.images)[0]
+        if config.reduction == "sum":
+            mimic_loss = tf.reduce_sum(distance) / tf.cast(images, tf.float32)
+        else:
+            mimic_loss = tf.reduce_mean(means_of_images(distance, image_indices, images))
+        class_loss = tf.reduce_mean(means_of_images(cross_entropy, image_indices, images))
         losses = {
-            "mimic_loss": config.mimic_weight * tf.reduce_sum(distance) / divisor,
-            "rcnn_class_loss": config.classification_weight * tf.reduce_sum(cross_entropy) / count,
+            "mimic_loss": config.mimic_weight * mimic_loss,
+            "rcnn_class_loss": config.classification_weight * class_loss,
         }
         return MimicOutputs(losses, image_indices, rois, patches, rcnn_features, detector_features)
 
@@ -174,6 +182,7 @@ class FeatureMimicking(LossModel):
         return {
             "detector": keras.saving.serialize_keras_object(self.detector),
             **self.config.to_dict(),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
 

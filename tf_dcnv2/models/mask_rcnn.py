@@ -13,6 +13,7 @@ from tf_dcnv2.models.heads import BoxHead, Detections, MaskHead, mask_of_class
 from tf_dcnv2.models.losses import mask_loss
 from tf_dcnv2.models.necks import Neck
 from tf_dcnv2.models.presets import preset_names
+from tf_dcnv2.models.replicas import mean_over_replicas
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.targets import mask_targets
 
@@ -88,15 +89,28 @@ class MaskRCNN(FasterRCNN):
     def training_outputs(
         self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool = True
     ) -> TrainingOutputs:
-        """As for `FasterRCNN`; `targets` also holds `masks` `(B, M, R, R)` in frames `mask_boxes` `(B, M, 4)`."""
+        """As for `FasterRCNN`; `targets` also holds `masks` `(B, M, R, R)` in frames `mask_boxes` `(B, M, 4)`.
+
+        Those that `targets_of_batch` has completed belong to a part of a batch.
+        """
+        if "mask_weights" not in targets:
+            targets = self.targets_of_batch(targets)
+        outputs = super().training_outputs(inputs, targets, training)
+        return outputs._replace(losses={**outputs.losses, "mask_loss": self._mask_loss(outputs, targets)})
+
+    def targets_of_batch(self, targets: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Adds `mask_weights` `(B,)`, with which the mask loss is the mean over the images that have masks."""
         for name in ("masks", "mask_boxes"):
             if name not in targets:
                 raise ValueError(
                     f"targets must hold {name!r} for a Mask R-CNN: load the records with masks=True. "
                     f"Received: {sorted(targets)}"
                 )
-        outputs = super().training_outputs(inputs, targets, training)
-        return outputs._replace(losses={**outputs.losses, "mask_loss": self._mask_loss(outputs, targets)})
+        _, labels = self._objects(targets)
+        known = tf.reduce_any(targets["masks"] > 0, axis=[2, 3])[:, : tf.shape(labels)[1]]
+        has_masks = tf.cast(tf.reduce_any(known & (labels > 0), axis=1), tf.float32)
+        share = mean_over_replicas(tf.reduce_mean(has_masks))
+        return {**targets, "mask_weights": tf.math.divide_no_nan(has_masks, share)}
 
     def _mask_loss(self, outputs: TrainingOutputs, targets: Mapping[str, tf.Tensor]) -> tf.Tensor:
         rois = outputs.rois
@@ -108,4 +122,5 @@ class MaskRCNN(FasterRCNN):
         logits = mask_of_class(self.mask_head(outputs.levels, boxes, image_indices), labels - 1)
         matched = tf.stack([image_indices, objects], axis=-1)
         masks, frames = (tf.gather_nd(targets[name], matched) for name in ("masks", "mask_boxes"))
-        return mask_loss(logits, mask_targets(boxes, masks, frames, 2 * self.mask_head.config.pool_size))
+        wanted = mask_targets(boxes, masks, frames, 2 * self.mask_head.config.pool_size)
+        return mask_loss(logits, wanted, image_indices, targets["mask_weights"])

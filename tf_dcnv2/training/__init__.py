@@ -14,6 +14,7 @@ from tf_dcnv2.training.resuming import finished_state, resumed_options
 from tf_dcnv2.training.run import TrainResult, describe_finished, train
 from tf_dcnv2.training.run_folder import RunFolder, save_detector
 from tf_dcnv2.training.stop_requests import TrainingStopped
+from tf_dcnv2.training.strategies import WorkerLost
 from tf_dcnv2.training.summaries import TensorBoardSummaries
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TrainResult",
     "TrainingDiverged",
     "TrainingStopped",
+    "WorkerLost",
     "describe_finished",
     "finished_state",
     "resumed_options",

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import keras
 
+from tf_dcnv2.optimizers import steps_made
+
 
 class AveragedWeights:
     """Exchanges a model's weights with the moving averages that its optimizer keeps of them (`use_ema=True`).
@@ -40,7 +42,7 @@ class AveragedWeights:
 
     def _exchange(self) -> None:
         optimizer = self._optimizer
-        if optimizer.use_ema and int(optimizer.iterations) > 0:
+        if optimizer.use_ema and steps_made(optimizer) > 0:
             pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
             for weight, average in pairs:
                 value = keras.ops.convert_to_numpy(weight)

@@ -82,7 +82,7 @@ class Backups:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def save(self, state: RunState, variables: Sequence[keras.Variable]) -> None:
+    def save(self, state: RunState, variables: Sequence[keras.Variable | np.ndarray]) -> None:
         """Writes a new generation, and then deletes all but this one and the one before it.
 
         Raises:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ class Budget:
         steps: number of optimizer steps, or None.
         minutes: wall-clock time since it was made (and in earlier runs that are resumed), or None.
         steps_done, seconds_before: where a resumed run continues.
+        clock: seconds since some time.
         is_used_up: whether the budget was used up when the last step ended.
     """
 
@@ -25,22 +27,23 @@ class Budget:
     minutes: float | None = None
     steps_done: int = 0
     seconds_before: float = 0.0
+    clock: Callable[[], float] = time.monotonic
     is_used_up: bool = dataclasses.field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._started = time.monotonic()
+        self._started = self.clock()
         self._first_step: int | None = None
 
     @property
     def seconds(self) -> float:
         """Wall-clock time used so far, in seconds."""
-        return self.seconds_before + time.monotonic() - self._started
+        return self.seconds_before + self.clock() - self._started
 
     def count_step(self) -> None:
         """Counts one optimizer step that has just ended."""
         self.steps_done += 1
         if self._first_step is None:
-            self._first_step, self._first_step_ended = self.steps_done, time.monotonic()
+            self._first_step, self._first_step_ended = self.steps_done, self.clock()
         self.is_used_up = self.progress >= 1.0
 
     @property
@@ -54,7 +57,7 @@ class Budget:
         if self.minutes:
             estimates.append(60.0 * self.minutes - self.seconds)
         if self.steps and self._first_step is not None and self.steps_done > self._first_step:
-            seconds_per_step = (time.monotonic() - self._first_step_ended) / (self.steps_done - self._first_step)
+            seconds_per_step = (self.clock() - self._first_step_ended) / (self.steps_done - self._first_step)
             estimates.append(seconds_per_step * (self.steps - self.steps_done))
         return max(0.0, min(estimates)) if estimates else None
 

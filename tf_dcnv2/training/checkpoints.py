@@ -13,6 +13,7 @@ from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.progress import RunProgress
 from tf_dcnv2.training.run_folder import RunFolder
 from tf_dcnv2.training.stop_requests import StopRequests
+from tf_dcnv2.training.strategies import SharedDetector
 
 
 class CocoEvaluation(keras.callbacks.Callback):
@@ -23,7 +24,8 @@ class CocoEvaluation(keras.callbacks.Callback):
     columns from its first row on.
 
     Args:
-        detector: what is evaluated; `model` of `fit` may be its `FeatureMimicking`.
+        detector: what is evaluated; `model` of `fit` may be its `FeatureMimicking`. Or a function of its batches which
+            says by `has_mask_head` whether it gives masks.
         dataset: batches of `load_records(..., training=False)`.
         every: epochs; 0 evaluates only once, at the end.
         on_result: called with the result of `evaluate_coco` after each evaluation.
@@ -31,7 +33,7 @@ class CocoEvaluation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        detector: FasterRCNN,
+        detector: FasterRCNN | SharedDetector,
         dataset: tf.data.Dataset,
         every: int = 1,
         on_result: Callable[[dict[str, Any]], None] | None = None,
@@ -105,7 +107,9 @@ class KeepRun(keras.callbacks.Callback):
             self._save()
 
     def _save(self) -> None:
-        self._run.backups.save(self._progress.state, run_variables(self.model))
+        # Every process reads them, since those of metrics are summed over all; the chief writes.
+        values = [keras.ops.convert_to_numpy(variable) for variable in run_variables(self.model)]
+        self._run.backups.save(self._progress.state, values)
         if self._stop.received or self._progress.state.is_finished:
             self.model.stop_training = True
 
@@ -120,7 +124,8 @@ class KeepRun(keras.callbacks.Callback):
 def training_variables(model: keras.Model) -> list[keras.Variable]:
     """Lists what a training step changes: weights and the optimizer's state."""
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     return [*model.weights, *model.optimizer.variables]
 
 

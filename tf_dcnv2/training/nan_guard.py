@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
+from tf_dcnv2.optimizers import steps_made
 from tf_dcnv2.training.checkpoints import training_variables
 from tf_dcnv2.training.divergence import Batch, first_not_finite
 
@@ -69,7 +70,7 @@ class NaNGuard(keras.callbacks.Callback):
             wrong = [f"{where} is not finite, though the losses are"]
         if wrong:
             optimizer = self.model.optimizer
-            step, rate = int(optimizer.iterations), float(optimizer.learning_rate)
+            step, rate = steps_made(optimizer), float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             self.model.stop_training = True
             # The sum of all losses says less than the term that spoilt it.
             what = ", ".join(sorted(wrong, key=lambda text: text.startswith("loss ")))
@@ -114,7 +115,7 @@ class NaNGuard(keras.callbacks.Callback):
         if not self._kept:
             return "It was the first step of a model that was not built before, so there are no weights to go back to."
         self._restore()
-        return f"The weights are those of step {int(self.model.optimizer.iterations)}, which were finite."
+        return f"The weights are those of step {steps_made(self.model.optimizer)}, which were finite."
 
     def _restore(self) -> None:
         for variable, value in zip(self._variables, self._kept, strict=True):

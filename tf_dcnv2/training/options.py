@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from tf_dcnv2._core.checked_types import MinLength, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
 from tf_dcnv2._core.settings import Settings
 
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
 BUDGETS = ("epochs", "steps", "max_minutes")
 AUGMENTATION = (
     "canvas",
@@ -39,7 +41,14 @@ class TrainOptions(Settings):
             mimics none; `overrides` of `mimic.rois` choose others.
         epochs, steps, max_minutes: budgets of the whole run, what was done before it was resumed included;
             `max_minutes` is wall-clock, evaluations during the run included.
-        batch_size: images per step.
+        batch_size: images per step of the optimizer, all parts and devices together.
+        accumulate: in how many parts a device computes its share of a batch, one after another, to need less memory. It
+            changes nothing else, except what batch normalisation learns, which sees each part by itself.
+        strategy: "one" device; "mirrored": all GPUs of this machine (without any, all logical CPUs), among which each
+            batch is divided; "multiworker": those of all the processes that the environment variable TF_CONFIG lists,
+            each of which makes this call with the same options and the same folder.
+        precision: what layers compute in: "float32", or "mixed_bfloat16" or "mixed_float16" for speed and less memory.
+            Weights, offsets, boxes and losses are float32 in any case; float16 scales the loss, on one device only.
         optimizer: "sgd" (momentum 0.9), "adam" or "adamw".
         learning_rate: peak; by default 0.02 per 16 images for "sgd" (linear scaling, paper sec. 5), 1e-3 otherwise.
         schedule: "step": divided by 10 at 10/16 and 14/16 of the run (paper sec. 5); "cosine": down to zero.
@@ -82,6 +91,9 @@ class TrainOptions(Settings):
     steps: PositiveInt | None = None
     max_minutes: PositiveFloat | None = None
     batch_size: PositiveInt = 2
+    accumulate: PositiveInt = 1
+    strategy: Literal["one", "mirrored", "multiworker"] = "one"
+    precision: Precision = "float32"
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: PositiveFloat | None = None
     schedule: Literal["step", "cosine"] = "step"
@@ -114,6 +126,7 @@ class TrainOptions(Settings):
         super().__post_init__()
         if all(getattr(self, name) is None for name in BUDGETS):
             object.__setattr__(self, "epochs", 16)
+        self._require(self.accumulate <= self.batch_size, "accumulate", f"at most batch_size={self.batch_size}")
         low, high = self.scale_range
         self._require(low <= high, "scale_range", "(low, high) with low <= high")
 

@@ -70,9 +70,10 @@ class DetectionPictures(keras.callbacks.Callback):
 
     def draw(self) -> Iterable[tuple[int, np.ndarray]]:
         """Yields the id of each image and its picture with the present weights: annotated left, detected right."""
+        detect = getattr(self._detector, "predict_on_batch", self._detector)
         drawn = 0
         for inputs, targets in self._dataset:
-            detections = {name: np.asarray(value) for name, value in self._detector.predict_on_batch(inputs).items()}
+            detections = {name: np.asarray(value) for name, value in detect(inputs).items()}
             for index in range(len(targets["image_ids"])):
                 height, width = np.asarray(inputs["image_sizes"][index], int)
                 image = np.asarray(inputs["images"][index])[:height, :width]

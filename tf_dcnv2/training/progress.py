@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
@@ -41,18 +42,21 @@ class RunProgress:
             self.epochs = self.state.epochs + ends
 
     @classmethod
-    def begin(cls, options: TrainOptions, num_images: int, state: RunState) -> "RunProgress":
+    def begin(
+        cls, options: TrainOptions, num_images: int, state: RunState, clock: Callable[[], float] = time.monotonic
+    ) -> "RunProgress":
         """The progress of a run that begins, or goes on, now.
 
         Args:
             options: of the run.
             num_images: of the training set.
             state: that the run goes on from; `RunState()` for a new one.
+            clock: seconds since some time.
         """
         steps_per_epoch = num_images // options.batch_size
         limits = [options.steps, options.epochs and options.epochs * steps_per_epoch]
         steps = min((limit for limit in limits if limit), default=None)
-        budget = Budget(steps, options.max_minutes, state.steps, state.seconds)
+        budget = Budget(steps, options.max_minutes, state.steps, state.seconds, clock)
         return cls(budget, steps_per_epoch, state, options.best_by, options.patience)
 
     @property

@@ -14,7 +14,18 @@ from tf_dcnv2.training.progress import has_stalled
 from tf_dcnv2.training.run_folder import RunFolder
 
 # What the weights, the state of the optimizer and the count of steps belong to. The other options may change.
-_FIXED = ("preset", "overrides", "weights", "mimic", "batch_size", "optimizer", "ema", "short_side", "max_side")
+_FIXED = (
+    "preset",
+    "overrides",
+    "weights",
+    "mimic",
+    "batch_size",
+    "precision",
+    "optimizer",
+    "ema",
+    "short_side",
+    "max_side",
+)
 
 # Where things are says nothing about the run; whether the data are the same is looked at in the data.
 _NAMES = ("output", "resume", "train", "val")

@@ -7,29 +7,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tf_dcnv2.data import DatasetInfo, load_records, read_dataset_info
+from tf_dcnv2.data import DatasetInfo, read_dataset_info
 from tf_dcnv2.data.records.dataset_info import require_objects
 from tf_dcnv2.models import DetectorConfig, FasterRCNN, FeatureMimicking, load_preset, load_weights
 from tf_dcnv2.models.parts import deformable_convolutions
 from tf_dcnv2.models.presets import preset_model_name
 from tf_dcnv2.models.weights import require_finite_weights
+from tf_dcnv2.training.agreement import Agreement, require_same_state
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
 from tf_dcnv2.training.budget import SpendBudget
 from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, run_variables
 from tf_dcnv2.training.epochs import EpochsOfRun
+from tf_dcnv2.training.followed_run import FollowedRun
 from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
 from tf_dcnv2.training.offset_monitor import OffsetMonitor
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
 from tf_dcnv2.training.pictures import DetectionPictures
+from tf_dcnv2.training.precision import made_in
 from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalled
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
-from tf_dcnv2.training.run_folder import RunFolder, save_detector
+from tf_dcnv2.training.run_data import first_image, load_data
+from tf_dcnv2.training.run_folder import RunFolder
 from tf_dcnv2.training.schedules import SCHEDULES
 from tf_dcnv2.training.stop_requests import StopRequests, TrainingStopped, stop_requests
+from tf_dcnv2.training.strategies import Devices, SharedDetector, make_devices
 from tf_dcnv2.training.summaries import TensorBoardSummaries
 
 Log = Callable[[str, str], None]
@@ -66,7 +70,8 @@ def train(
     Args:
         options: see `TrainOptions`.
         log: called with a short topic and a line of text, for the user to read.
-        callbacks: more Keras callbacks, such as a progress bar. A `ProgressCallback` sees how far the run is.
+        callbacks: more Keras callbacks, such as a progress bar. A `ProgressCallback` sees how far the run is. Of
+            several processes that train together, the first one has them.
 
     Raises:
         FileExistsError: the folder holds another run, and `options.resume` is not set; or it holds files of other
@@ -76,6 +81,7 @@ def train(
         TrainingStopped: SIGINT or SIGTERM ended the run, which is saved.
         TrainingDiverged: a loss or weight became NaN or infinite; `last.keras` has the weights before that step.
         RuntimeError: another process is training in the folder.
+        WorkerLost: a process that trained together with this one has ended.
         OSError: the folder cannot be written, such as on a full disk.
     """
     log = log or (lambda topic, text: None)
@@ -84,20 +90,25 @@ def train(
         log("finished", describe_finished(options, finished))
         detector = keras.saving.load_model(run.last, compile=False)
         return TrainResult(detector, None, finished.steps, finished.seconds)
-    options = _with_seed(options, run)
+    devices = make_devices(options)
+    if not devices.is_chief:
+        run, callbacks = FollowedRun(options.output), ()
+        log("worker", f"number {devices.worker + 1} of {devices.workers}; the first one writes and tells more")
+        log = _only("stopping", log)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
 
     def announce(signal_name: str) -> None:
         log("stopping", f"{signal_name}: the run is saved after this step. Once more ends it at once.")
 
-    with run.in_use(), stop_requests(announce) as stop:
-        return _train(run, options, log, callbacks, stop)
+    with run.in_use(), stop_requests(announce) as stop, devices.in_use():
+        return _train(run, _with_seed(options, run, devices), devices, log, callbacks, stop)
 
 
 def _train(
     run: RunFolder,
     options: TrainOptions,
+    devices: Devices,
     log: Log,
     callbacks: Sequence[keras.callbacks.Callback],
     stop: StopRequests,
@@ -108,19 +119,24 @@ def _train(
     data = {"train": describe_data(options.train), "val": describe_data(options.val)}
     backup, changed = _where_it_stopped(run, options, info, data)
     state = backup.state if backup else RunState()
+    require_same_state(run, state, devices)
     keras.utils.set_random_seed(options.seed)
     settings = _detector_config(options)
     _require_evaluations(options, settings)
-    detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
-    model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
-    model.compile(optimizer=_make_optimizer(options))
+    with made_in(options.precision):
+        detector = _make_detector(options, settings, info, weights=None if backup else options.weights)
+        model = detector if settings.mimic.rois == "none" else FeatureMimicking(detector, settings.mimic)
+    model.compile(optimizer=_make_optimizer(options), accumulate=options.accumulate)
+    devices.synchronize(model)
     averages = AveragedWeights(model)
-    data_from, validation_data = _datasets(options, detector, info)
+    data_from, validation_data = load_data(options, detector, info)
     config = _configuration(options, settings, info, data)
     log("data", str(info))
     for note in info.notes():
         log("note", note)
     log("model", _describe(options, settings, detector))
+    if devices.replicas > 1:
+        log("devices", str(devices))
     run.remove_leftovers()
     if backup:
         backup.restore(run_variables(model))
@@ -135,26 +151,29 @@ def _train(
         run.write_weight_report(detector.weight_report.details())
         log("weights", f"{options.weights}: {detector.weight_report}; weights.txt lists them")
 
-    progress = RunProgress.begin(options, info.num_images, state)
+    agreement = Agreement(devices, stop)
+    stop = agreement.stop
+    progress = RunProgress.begin(options, info.num_images, state, agreement.clock)
     budget = progress.budget
     for callback in callbacks:
         if isinstance(callback, ProgressCallback):
             callback.progress = progress
     results: list[dict[str, Any]] = []
     evaluation: list[keras.callbacks.Callback] = []
+    evaluated = detector if devices.replicas == 1 else SharedDetector(detector, devices)
     if validation_data is not None:
-        evaluation.append(CocoEvaluation(detector, validation_data, options.evaluate_every, results.append))
+        evaluation.append(CocoEvaluation(evaluated, validation_data, options.evaluate_every, results.append))
     if deformable_convolutions(detector.backbone):
         evaluation.append(
-            OffsetMonitor(detector, _first_image(options, detector), on_warning=functools.partial(log, "warning"))
+            OffsetMonitor(detector, first_image(options, detector), on_warning=functools.partial(log, "warning"))
         )
-    summaries = TensorBoardSummaries(run.summaries) if options.tensorboard else None
+    summaries = TensorBoardSummaries(run.summaries) if options.tensorboard and devices.is_chief else None
     if validation_data is not None and options.pictures:
         evaluation.append(
             DetectionPictures(
-                detector,
+                evaluated,
                 validation_data,
-                run.pictures,
+                run.pictures if devices.is_chief else None,
                 count=options.pictures,
                 every=options.evaluate_every,
                 names=info.categories,
@@ -164,6 +183,7 @@ def _train(
     if summaries is not None:
         evaluation.append(summaries)
     run_callbacks = [
+        agreement,
         NaNGuard(batch_at=lambda step: next(iter(data_from(state.steps + step)))),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
         *averages.around(evaluation),
@@ -182,12 +202,16 @@ def _train(
     try:
         if budget.progress < 1.0:
             # One endless epoch: the budget ends the run.
+            own_share = data_from(state.steps, share=(devices.worker, devices.workers))
             model.fit(
-                data_from(state.steps), callbacks=[EpochsOfRun(progress, run_callbacks)], verbose=0, shuffle=False
+                devices.distribute(own_share),
+                callbacks=[EpochsOfRun(progress, run_callbacks)],
+                verbose=0,
+                shuffle=False,
             )
     except TrainingDiverged as error:
         with averages.in_use():
-            save_detector(detector, run.last)
+            run.save_last(detector)
         raise TrainingDiverged(f"{error} They are in {run.last}.") from error
     if stop.received and not progress.state.is_finished:
         raise TrainingStopped(stop.received, budget.steps_done)
@@ -219,12 +243,18 @@ def _require_evaluations(options: TrainOptions, settings: DetectorConfig) -> Non
         )
 
 
-def _with_seed(options: TrainOptions, run: RunFolder) -> TrainOptions:
+def _only(wanted: str, log: Log) -> Log:
+    """A log of the lines of one topic."""
+    return lambda topic, text: log(topic, text) if topic == wanted else None
+
+
+def _with_seed(options: TrainOptions, run: RunFolder, devices: Devices) -> TrainOptions:
     """The options with a seed: that of the run that is resumed, or one by chance, which the run will keep."""
     if options.seed is not None:
         return options
     saved = run.read_config()["options"].get("seed") if options.resume and run.holds_a_run() else None
-    return dataclasses.replace(options, seed=secrets.randbits(32) if saved is None else saved)
+    (seed,) = devices.from_chief([secrets.randbits(32) if saved is None else saved])
+    return dataclasses.replace(options, seed=int(seed))
 
 
 def _where_it_stopped(
@@ -282,41 +312,6 @@ def _configuration(
         "orientation": info.orientation,
         "data": data,
     }
-
-
-def _datasets(
-    options: TrainOptions, detector: FasterRCNN, info: DatasetInfo
-) -> tuple[Callable[[int], tf.data.Dataset], tf.data.Dataset | None]:
-    """What the training data are from a step on, and the validation data."""
-    common: dict[str, Any] = {
-        **_image_sizes(detector),
-        "batch_size": options.batch_size,
-        "masks": detector.has_mask_head,
-        "cache": options.cache,
-    }
-    training_data = functools.partial(
-        load_records,
-        options.train,
-        training=True,
-        **options.augmentation,
-        seed=options.seed,
-        repeat=True,
-        **common,
-    )
-    validation_data = load_records(options.val, categories=info.categories, **common) if options.val else None
-    return lambda start_step: training_data(start_step=start_step), validation_data
-
-
-def _image_sizes(detector: FasterRCNN) -> dict[str, Any]:
-    """The arguments with which `load_records` gives images as the detector takes them."""
-    return {"short_side": detector.short_side, "max_side": detector.max_side, "resizing": detector.resizing}
-
-
-def _first_image(options: TrainOptions, detector: FasterRCNN) -> np.ndarray:
-    """An image of the validation data, or else of the training data, as the detector sees it."""
-    dataset = load_records(options.val or options.train, batch_size=1, size_multiple=1, **_image_sizes(detector))
-    inputs, _ = next(iter(dataset))
-    return inputs["images"][0].numpy()
 
 
 def _make_optimizer(options: TrainOptions) -> keras.optimizers.Optimizer:

@@ -23,6 +23,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,10 @@ class RunFolder:
         """Lists what was loaded from the starting weights."""
         write_atomically(self.path / "weights.txt", "\n".join(lines) + "\n")
 
+    def save_last(self, detector: keras.Model) -> None:
+        """Writes the detector that a run ends with before its time."""
+        save_detector(detector, self.last)
+
     def complete(self, state: RunState, detector: keras.Model) -> None:
         """Writes what follows from a backup: detectors, log and state.
 
@@ -188,7 +193,10 @@ def save_detector(detector: keras.Model, path: str | os.PathLike) -> None:
     require_finite_weights(detector, f"{os.fspath(path)} is not written")
     # In memory first: on a full disk HDF5, inside the file, fails in ways that can end the process.
     content = _KerasFile()
-    keras.saving.save_model(detector, content)
+    # Keras makes an optimizer to compare with. In the scope of a strategy its variables would wait for those of the
+    # other processes, which do not save; a thread of its own is in no scope.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(keras.saving.save_model, detector, content).result()
     with atomic_file(path) as file:
         file.write(content.getbuffer())
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
+from tf_dcnv2.optimizers import steps_made
 
 
 class TensorBoardSummaries(keras.callbacks.Callback):
@@ -39,13 +40,19 @@ class TensorBoardSummaries(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the losses, means since the epoch began, and the learning rate if it is time for that."""
-        step = int(self.model.optimizer.iterations)
+        step = steps_made(self.model.optimizer)
         if step % self._every == 0:
-            self._write(step, {**(logs or {}), "learning_rate": float(self.model.optimizer.learning_rate)})
+            self._write(
+                step,
+                {
+                    **(logs or {}),
+                    "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+                },
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes all that was logged."""
-        self._write(int(self.model.optimizer.iterations), {f"epoch/{name}": of for name, of in (logs or {}).items()})
+        self._write(steps_made(self.model.optimizer), {f"epoch/{name}": of for name, of in (logs or {}).items()})
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -54,7 +61,7 @@ class TensorBoardSummaries(keras.callbacks.Callback):
 
     def add_pictures(self, epoch: int, pictures: Sequence[np.ndarray]) -> None:
         """Writes `(H, W, 3)` uint8 pictures of any sizes, as `DetectionPictures(on_pictures=...)` gives them."""
-        with self._writer.as_default(int(self.model.optimizer.iterations)):
+        with self._writer.as_default(steps_made(self.model.optimizer)):
             for index, picture in enumerate(pictures):
                 tf.summary.image(f"detections/{index}", picture[None])
 

@@ -14,6 +14,7 @@ def in_passes(
     repeat: bool,
     used: int | None = None,
     skipped: int = 0,
+    chosen: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Examples of one pass, or of endless ones, each with an int64 seed `(2,)` of its own.
 
@@ -26,6 +27,7 @@ def in_passes(
         repeat: whether pass follows on pass.
         used: how many examples of each pass are used; None for all.
         skipped: how many examples are left out at the beginning, as many as there are in a pass, or more.
+        chosen: whether the example at an index of the pass is used here; None for all.
     """
     if repeat:
         base = random.getrandbits(62) if seed is None else seed
@@ -46,6 +48,8 @@ def in_passes(
             # To the end of the pass: a cache that is not read to its end is not kept.
             examples = examples.filter(lambda index, _: index < used)
         examples = examples.skip(tf.cast(left_out, tf.int64))
+        if chosen is not None:
+            examples = examples.filter(lambda index, _: chosen(index))
         return examples.map(lambda index, example: (example, tf.stack([pass_seed, index])))
 
     return passes.flat_map(of_pass)

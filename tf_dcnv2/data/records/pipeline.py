@@ -64,6 +64,7 @@ def load_records(
     seed: int | None = None,
     repeat: bool = False,
     start_step: NonNegativeInt = 0,
+    share: tuple[NonNegativeInt, PositiveInt] | None = None,
     drop_remainder: bool | None = None,
     categories: Mapping[int, str] | None = None,
 ) -> tf.data.Dataset:
@@ -110,6 +111,8 @@ def load_records(
         repeat: start over for ever instead of ending after one pass.
         start_step: the first batch, for training that goes on where it stopped: with `repeat` and a `seed`, batch i of
             `start_step=s` is batch s + i of `start_step=0`. What comes before is not decoded.
+        share: `(index, count)`: of the images of every batch only those of part `index` out of `count` equal ones, for
+            one of `count` processes that train together. The others are neither decoded nor returned.
         drop_remainder: leave out a last batch that is not full, in every pass.
         categories: category id -> name of another data set, or of a detector. The records' categories are matched to
             these by name and come with these ids. Default: the ids in the records.
@@ -168,6 +171,9 @@ def load_records(
     if start_step:
         require(repeat and seed is not None, "start_step", "0 unless repeat=True and a seed are given", start_step)
         require(info is not None, "start_step", "0 for records that were not written by convert_coco", start_step)
+    part, parts = share or (0, 1)
+    require(part < parts and batch_size % parts == 0, "share", f"a part of batch_size={batch_size}", share)
+    require(parts == 1 or drop_remainder, "share", "None where the last batch may be smaller", share)
     if drop_remainder and info is not None and info.num_images < batch_size:
         raise ValueError(
             f"The data set has only {info.num_images} images, not enough for one full batch. Received: "
@@ -207,6 +213,7 @@ def load_records(
         repeat=repeat,
         used=used,
         skipped=start_step * batch_size,
+        chosen=(lambda index: index % batch_size // (batch_size // parts) == part) if parts > 1 else None,
     )
 
     def make_example(example: Any, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -232,7 +239,7 @@ def load_records(
     if canvas is None:
         dataset = dataset.map(lambda example: {**example, "image": pad_to_multiple(example["image"], size_multiple)})
     dataset = dataset.padded_batch(
-        batch_size,
+        batch_size // parts,
         padded_shapes=_padded_shapes(dataset.element_spec, canvas, 2 * max_boxes if copy_paste else max_boxes),
         padding_values=_padding_values(dataset.element_spec),
         drop_remainder=drop_remainder,
