@@ -2,11 +2,12 @@
 
     python -m benchmarks.input_pipeline records/train --short-side 800 --images 64
     python -m benchmarks.input_pipeline records/train --padding 2 8 16
+    python -m benchmarks.input_pipeline records/train --step faster_rcnn_small_dcnv2 --short-side 320 --max-side 448
 
 The first prints, for each stage together with all before it, the processor time that an image takes, which other work
 on the machine hardly changes, and the images per second that one core and this machine reach by it. The second prints
-the share of padded pixels in batches of these sizes, in the order of the files, shuffled, and shuffled with
-`aspect_grouping`.
+the share of padded pixels in batches of these sizes, shuffled, without and with `aspect_grouping`. The third trains a
+preset on this machine and prints which part of a step is spent waiting for images.
 """
 
 import argparse
@@ -40,9 +41,13 @@ def main() -> None:
     parser.add_argument(
         "--padding", type=positive_int, nargs="+", metavar="B", help="print the padding of batches of so many images"
     )
+    parser.add_argument("--step", metavar="PRESET", help="print how long training steps of this preset wait for images")
+    parser.add_argument("--batch-size", type=positive_int, default=2, metavar="N", help="of --step (default: 2)")
     arguments = parser.parse_args()
     if arguments.padding:
         _print_padding(arguments)
+    elif arguments.step:
+        _print_wait(arguments)
     else:
         _print_stages(arguments)
 
@@ -98,6 +103,39 @@ def _measure(dataset: tf.data.Dataset, elements: int) -> tuple[float, float]:
     for _ in range(elements):
         next(iterator)
     return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def _print_wait(arguments: argparse.Namespace) -> None:
+    import keras
+
+    from tf_dcnv2.models import load_preset
+
+    info = read_dataset_info(arguments.records)
+    detector = load_preset(arguments.step).build(info.category_ids)
+    detector.compile(optimizer=keras.optimizers.SGD(1e-4, momentum=0.9))
+    dataset = load_records(
+        arguments.records,
+        batch_size=arguments.batch_size,
+        training=True,
+        repeat=True,
+        seed=0,
+        short_side=arguments.short_side,
+        max_side=arguments.max_side,
+        masks=detector.has_mask_head,
+    )
+    iterator = iter(dataset)
+    detector.train_on_batch(*next(iterator))  # builds the graph
+    waited, whole = [], []
+    for _ in range(-(-arguments.images // arguments.batch_size)):
+        start = time.perf_counter()
+        batch = next(iterator)
+        waited.append(time.perf_counter() - start)
+        detector.train_on_batch(*batch)
+        whole.append(time.perf_counter() - start)
+    print(
+        f"{arguments.step}: {len(whole)} steps of {arguments.batch_size} images, {1e3 * np.mean(whole):.0f} ms each, "
+        f"of which {1e3 * np.mean(waited):.1f} ms ({np.sum(waited) / np.sum(whole):.1%}) wait for images"
+    )
 
 
 def _print_padding(arguments: argparse.Namespace) -> None:
