@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
             print_analysis(analysis)
         files = analysis_folder.write(detected, metrics, analyses, dataset, names)
         log("written", f"{analysis_folder.path} with {', '.join(files)}")
-    return 1 if problem else 0
+    return 2 if problem else 0
 
 
 def _first_image(dataset) -> Any:

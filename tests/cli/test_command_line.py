@@ -87,8 +87,8 @@ def test_arguments_that_do_not_parse_give_one_line_and_status_2(argv, expected, 
         (("export", "{}/no", "--output", "{}/x"), "{}/no does not exist"),
     ],
 )
-def test_missing_files_give_one_line_and_status_1(argv, expected, tmp_path, capsys):
-    assert run_main(*(argument.format(tmp_path) for argument in argv)) == 1
+def test_missing_files_give_one_line_and_status_2(argv, expected, tmp_path, capsys):
+    assert run_main(*(argument.format(tmp_path) for argument in argv)) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"tf-dcnv2 {argv[0]}: error: ")
     assert expected.format(tmp_path) in captured.err
@@ -141,7 +141,7 @@ def test_a_command_does_its_work_without_a_reader(synthetic, tmp_path, capfd):
 
 
 def test_debug_shows_the_traceback(tmp_path, capsys):
-    assert run_main("export", str(tmp_path), "--output", str(tmp_path / "x"), "--debug") == 1
+    assert run_main("export", str(tmp_path), "--output", str(tmp_path / "x"), "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
 
 

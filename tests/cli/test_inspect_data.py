@@ -39,7 +39,7 @@ def test_only_an_earlier_page_is_overwritten(records, inspected, tmp_path, capsy
     assert main(["inspect-data", records, *SMALL, "--output", str(inspected)]) == 0
     foreign = tmp_path / "page.html"
     foreign.write_text("<html>mine</html>")
-    assert main(["inspect-data", records, *SMALL, "--output", str(foreign)]) == 1
+    assert main(["inspect-data", records, *SMALL, "--output", str(foreign)]) == 2
     assert "exists and is not an earlier page of inspect-data" in capsys.readouterr().err
     assert foreign.read_text() == "<html>mine</html>"
 

@@ -53,13 +53,13 @@ def test_photographs_are_never_overwritten_by_pictures(run_folder, photos, tmp_p
     link = tmp_path / "link"
     link.symlink_to(photos)
     for images, output in ([str(photos)], photos), ([str(photos / "a.jpg")], link), ([str(link)], photos):
-        assert main(["predict", str(run_folder), "--images", *images, "--output", str(output), *SIZE]) == 1
+        assert main(["predict", str(run_folder), "--images", *images, "--output", str(output), *SIZE]) == 2
         assert "would overwrite the input" in capsys.readouterr().err
     other = tmp_path / "x" / "a.jpg"
     other.parent.mkdir()
     Image.new("RGB", (64, 48)).save(other)
     # Not an input, but not a picture of ours either.
-    assert main(["predict", str(run_folder), "--images", str(other), "--output", str(photos), *SIZE]) == 1
+    assert main(["predict", str(run_folder), "--images", str(other), "--output", str(photos), *SIZE]) == 2
     assert "a.jpg exists and is not a picture of an earlier prediction" in capsys.readouterr().err
     assert contents(photos) == before
 
@@ -133,7 +133,7 @@ def test_a_results_file_that_cannot_be_written_stops_before_the_work(
     ):
         for extra in ([], ["--annotations", str(annotations)]):
             arguments = ["--records", records, "--output", str(output), *SIZE, *extra]
-            assert main(["evaluate", str(run_folder), *arguments]) == 1
+            assert main(["evaluate", str(run_folder), *arguments]) == 2
             assert re.search(reason, capsys.readouterr().err)
     assert annotations.read_text() == Path(synthetic[1]).read_text()
 
@@ -164,7 +164,7 @@ def test_other_peoples_reports_and_lists_are_not_replaced(
             "not an earlier report",
         ),
     ):
-        assert main(command) == 1
+        assert main(command) == 2
         assert re.search(reason, capsys.readouterr().err), command
     assert {path: path.read_text() for path in tmp_path.rglob("*.json")} == before
 
@@ -197,7 +197,7 @@ def test_metrics_are_printed_even_if_the_results_can_no_longer_be_written(
 
     monkeypatch.setattr(evaluation, "write_atomically", full)
     arguments = ["--records", records, "--output", str(tmp_path / "results.json"), "--max-images", "1", *SIZE]
-    assert main(["evaluate", str(run_folder), *arguments]) == 1
+    assert main(["evaluate", str(run_folder), *arguments]) == 2
     printed = capsys.readouterr().out
     assert re.search(r"^AP50 +(\d\.\d{3}|-) ", printed, re.MULTILINE)
     assert re.search(r"^failed +.*results\.json could not be written: No space left", printed, re.MULTILINE)
@@ -264,7 +264,7 @@ def test_converting_images_without_a_box_fails_unless_that_is_wanted(synthetic, 
     empty = ["--images", synthetic[0], "--annotations", str(annotations), "--output", str(tmp_path / "x")]
     assert main(["convert", *good]) == 0
     before = contents(tmp_path)
-    assert main(["convert", *empty]) == 1
+    assert main(["convert", *empty]) == 2
     assert re.search(r"empty\.json has no annotation.*--allow-empty", capsys.readouterr().err)
     assert contents(tmp_path) == before
     assert main(["convert", *empty, "--allow-empty"]) == 0
@@ -273,14 +273,14 @@ def test_converting_images_without_a_box_fails_unless_that_is_wanted(synthetic, 
 
 def test_an_unknown_box_format_is_named_with_those_that_exist(synthetic, tmp_path, capsys):
     arguments = ["--images", synthetic[0], "--annotations", synthetic[1], "--output", str(tmp_path / "x")]
-    assert main(["convert", *arguments, "--box-format", "yolo"]) == 1
+    assert main(["convert", *arguments, "--box-format", "yolo"]) == 2
     assert re.search(r"one of xywh, xyxy.*'yolo'", capsys.readouterr().err)
 
 
 def test_a_truncated_detector_is_called_that(run_folder, tmp_path, capsys):
     content = (run_folder / "best.keras").read_bytes()
     (tmp_path / "cut.keras").write_bytes(content[: len(content) // 2])
-    assert main(["export", str(tmp_path / "cut.keras"), "--output", str(tmp_path / "x")]) == 1
+    assert main(["export", str(tmp_path / "cut.keras"), "--output", str(tmp_path / "x")]) == 2
     error = capsys.readouterr().err
     assert "cut.keras is truncated, damaged, or no .keras file" in error
     assert "not found" not in error.lower()

@@ -64,7 +64,7 @@ def test_patterns_reach_folders_below_and_a_video_that_is_none_costs_only_itself
     assert "on 3 images" in printed and "1 of 4 files could not be read" in printed
     assert re.search(r"^skipped +file .*broken\.mp4: cannot be decoded: it is no video", printed, re.MULTILINE)
     assert {path.name for path in out.iterdir()} == {"detections.json", "detections.skipped.json"}
-    assert predict(run_folder, [media / "*.nothing"], out) == 1
+    assert predict(run_folder, [media / "*.nothing"], out) == 2
     assert "*.nothing matches no file." in capsys.readouterr().err
 
 
@@ -144,6 +144,6 @@ def test_a_full_disk_keeps_the_images_that_were_written(tmp_path, monkeypatch):
 
 def test_videos_need_opencv_and_the_command_says_how_to_install_it(run_folder, media, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    assert predict(run_folder, [media / "clip.avi"], tmp_path / "out") == 1
+    assert predict(run_folder, [media / "clip.avi"], tmp_path / "out") == 2
     assert "pip install opencv-python-headless" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

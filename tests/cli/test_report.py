@@ -89,13 +89,13 @@ def test_a_run_that_has_only_begun_has_a_page(run):
 
 
 def test_what_is_no_run_or_no_analysis_is_named_and_nothing_of_others_is_replaced(run, tmp_path, capsys):
-    assert main(["report", str(tmp_path / "none")]) == 1
+    assert main(["report", str(tmp_path / "none")]) == 2
     assert re.search(r"none holds no training run: there is no config\.yaml", capsys.readouterr().err)
-    assert main(["report", str(run), "--analysis", str(tmp_path)]) == 1
+    assert main(["report", str(run), "--analysis", str(tmp_path)]) == 2
     assert "holds no analysis" in capsys.readouterr().err
     page = tmp_path / "page.html"
     page.write_text("mine")
-    assert main(["report", str(run), "--output", str(page)]) == 1
+    assert main(["report", str(run), "--output", str(page)]) == 2
     assert "is not an earlier page of report" in capsys.readouterr().err
     assert page.read_text() == "mine"
     report_of(run)

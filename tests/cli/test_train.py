@@ -121,7 +121,7 @@ def test_a_malformed_setting_is_refused(text):
         (["--set", "nonsense"], 2, "--set takes KEY=VALUE"),
         (["--batch-size", "0"], 2, "TrainOptions.batch_size must be at least 1. Received: 0"),
         (["--max-minutes", "-1"], 2, "max_minutes must be positive. Received: -1.0"),
-        ([], 1, "no/such/records"),
+        ([], 2, "no/such/records"),
     ],
 )
 def test_wrong_arguments_give_one_line(extra, status, expected, tmp_path, capsys):
@@ -174,9 +174,9 @@ def test_a_finished_run_says_so_and_stays_as_it_is(records, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        (["--optimizer", "sgd"], 1, "was made with optimizer='adam', not 'sgd'"),
-        (["--set", "box_head.units=64"], 1, "was made with overrides:box_head.units=32, not 64"),
-        (["--steps", "2"], 1, "has made 3 steps in 0.0 minutes already"),
+        (["--optimizer", "sgd"], 2, "was made with optimizer='adam', not 'sgd'"),
+        (["--set", "box_head.units=64"], 2, "was made with overrides:box_head.units=32, not 64"),
+        (["--steps", "2"], 2, "has made 3 steps in 0.0 minutes already"),
         (["--set", "box_head.units=none"], 2, "units must be a whole number"),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_training_that_diverges_fails_in_one_line(records, tmp_path, capsys):
 
 def test_a_folder_with_another_run_is_refused(records, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("")
-    assert main(["train", *PRESET, "--train", records, "--output", str(tmp_path)]) == 1
+    assert main(["train", *PRESET, "--train", records, "--output", str(tmp_path)]) == 2
     assert "holds another run" in capsys.readouterr().err
 
 

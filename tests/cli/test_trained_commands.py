@@ -64,7 +64,7 @@ def test_an_analysis_is_printed_and_written_and_replaces_only_an_earlier_one(
     }
     assert figures < {path.name for path in folder.iterdir()}
     (folder / "boxes_errors.png").write_text("mine")
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "boxes_errors.png exists and is not a figure of an earlier analysis" in capsys.readouterr().err
     assert main([*arguments[:-1], "50"]) == 2
 
@@ -148,13 +148,13 @@ def test_an_export_says_how_to_load_it_and_is_not_overwritten(run_folder, ops, t
     report = capsys.readouterr().out
     assert ("tf.load_op_library" in report) == (ops == "native")
     assert tf.saved_model.contains_saved_model(str(tmp_path / "model"))
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "model already exists" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_detector_is_refused(tmp_path, capsys):
     (tmp_path / "broken.keras").write_text("not a zip file")
-    assert main(["export", str(tmp_path / "broken.keras"), "--output", str(tmp_path / "x")]) == 1
+    assert main(["export", str(tmp_path / "broken.keras"), "--output", str(tmp_path / "x")]) == 2
     error = capsys.readouterr().err
     assert "broken.keras" in error
     assert len(error.splitlines()) == 1
@@ -179,7 +179,7 @@ def test_weights_that_are_not_finite_are_used_only_when_asked_for(diverged, reco
         ["evaluate", diverged, "--records", records, *SIZE],
         ["export", diverged, "--output", str(tmp_path / "exported")],
     ):
-        assert main(command) == 1
+        assert main(command) == 2
         error = capsys.readouterr().err
         assert "diverged.keras: " in error and "hold NaN or infinity" in error and "--allow-non-finite" in error
         assert len(error.splitlines()) == 1

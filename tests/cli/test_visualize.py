@@ -131,9 +131,9 @@ def test_detections_are_drawn_and_counted(run_folder, photo, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("figure", "options", "status", "message"),
     [
-        ("support", ["--node", "C4:99,0"], 1, r"node must be a cell of C4, which has \d+ rows"),
-        ("support", ["--point", "5,5", "--level", "C9"], 1, r"layer must name a feature map .*C2, C3, .*'C9'"),
-        ("support", ["--node", "C4:1,1", "--layers", "conv9"], 1, "layers must choose convolutions"),
+        ("support", ["--node", "C4:99,0"], 2, r"node must be a cell of C4, which has \d+ rows"),
+        ("support", ["--point", "5,5", "--level", "C9"], 2, r"layer must name a feature map .*C2, C3, .*'C9'"),
+        ("support", ["--node", "C4:1,1", "--layers", "conv9"], 2, "layers must choose convolutions"),
         ("support", ["--point", "5,500"], 2, "--point must lie on the image of 96 x 128 pixels"),
         ("rois", ["--box", "5,5,50,500"], 2, "--box must lie on the image of 96 x 128 pixels"),
         ("offsets", ["--layers", "conv9"], 2, "has no deformable layer like conv9, but conv4"),
@@ -178,7 +178,7 @@ def test_a_detector_without_deformable_layers_has_no_offsets_to_draw(regular_run
 def test_an_unreadable_image_is_named(run_folder, tmp_path, capsys):
     (tmp_path / "notes.jpg").write_text("no image")
     for name in ("notes.jpg", "missing.jpg"):
-        assert visualize("detections", run_folder, tmp_path / name, tmp_path / "out.png") == 1
+        assert visualize("detections", run_folder, tmp_path / name, tmp_path / "out.png") == 2
         error = capsys.readouterr().err
         assert name in error and error.count("\n") == 1
 
@@ -194,7 +194,7 @@ def test_photographs_are_never_overwritten(run_folder, photo, tmp_path, capsys):
     link.symlink_to(photo)
     Image.new("RGB", (8, 8)).save(other)
     for output, message in ((photo, "would overwrite the input"), (link, "same file"), (other, "is not a figure")):
-        assert visualize("detections", run_folder, photo, output) == 1
+        assert visualize("detections", run_folder, photo, output) == 2
         assert message in capsys.readouterr().err
     assert photo.read_bytes() == before and link.is_symlink()
 
