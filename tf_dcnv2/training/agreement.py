@@ -1,12 +1,12 @@
 """What the processes of a run have to agree on, so that all of them do the same after every step."""
 
 import signal
-import time
 from typing import Any
 
 import keras
 
 from tf_dcnv2.training.backups import RunState
+from tf_dcnv2.training.budget import wall_clock
 from tf_dcnv2.training.run_folder import RunFolder
 from tf_dcnv2.training.stop_requests import StopRequests
 from tf_dcnv2.training.strategies import Devices
@@ -32,19 +32,19 @@ class Agreement(keras.callbacks.Callback):
         super().__init__()
         self._devices = devices
         self._own = own
-        self._started = time.monotonic()
+        self._started = wall_clock()
         self._seconds = 0.0
         self.stop = own if devices.workers == 1 else StopRequests()
 
     def clock(self) -> float:
         """Seconds since some time: those of the chief when the last step ended."""
-        return time.monotonic() if self._devices.workers == 1 else self._seconds
+        return wall_clock() if self._devices.workers == 1 else self._seconds
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Asks the other processes."""
         if self._devices.workers == 1:
             return
-        seconds = time.monotonic() - self._started if self._devices.is_chief else 0.0
+        seconds = wall_clock() - self._started if self._devices.is_chief else 0.0
         self._seconds, *received = self._devices.sum([seconds, *(self._own.received == name for name in _SIGNALS)])
         self.stop.received = next((name for name, count in zip(_SIGNALS, received, strict=True) if count), None)
 

@@ -11,6 +11,11 @@ from tf_dcnv2._core.checked_types import PositiveFloat, checked_arguments
 from tf_dcnv2.training.schedules import Schedule, warm_up
 
 
+def wall_clock() -> float:
+    """Seconds since some time."""
+    return time.monotonic()
+
+
 @dataclasses.dataclass
 class Budget:
     """Steps and minutes that a run may use; the one that is used up first ends it.
@@ -27,7 +32,7 @@ class Budget:
     minutes: float | None = None
     steps_done: int = 0
     seconds_before: float = 0.0
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = wall_clock
     is_used_up: bool = dataclasses.field(init=False, default=False)
 
     def __post_init__(self) -> None:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
 from tf_dcnv2.training.backups import RunState
-from tf_dcnv2.training.budget import Budget
+from tf_dcnv2.training.budget import Budget, wall_clock
 from tf_dcnv2.training.options import TrainOptions
 
 # The metric of an epoch by which the best detector is chosen.
@@ -43,7 +42,7 @@ class RunProgress:
 
     @classmethod
     def begin(
-        cls, options: TrainOptions, num_images: int, state: RunState, clock: Callable[[], float] = time.monotonic
+        cls, options: TrainOptions, num_images: int, state: RunState, clock: Callable[[], float] = wall_clock
     ) -> "RunProgress":
         """The progress of a run that begins, or goes on, now.
 
