@@ -22,6 +22,21 @@ def parse(*argv: str) -> argparse.Namespace:
     return parser.parse_args([*PRESET, "--train", "a", "--output", "b", *argv])
 
 
+def test_random_changes_are_given_by_options():
+    scaling = ["--short-sides", "320", "400", "--scale-range", "0.1", "2", "--canvas", "512", "640"]
+    changes = ["--vertical-flip", "--rotate", "--color-jitter", "0.3", "--copy-paste", "0.5", "--no-aspect-grouping"]
+    assert train._options(parse(*scaling, *changes)).augmentation == {
+        "canvas": (512, 640),
+        "vertical_flip": True,
+        "rotate": True,
+        "short_sides": (320, 400),
+        "scale_range": (0.1, 2.0),
+        "color_jitter": 0.3,
+        "copy_paste": 0.5,
+        "aspect_grouping": False,
+    }
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_a_run_reports_its_course_and_leaves_a_detector(records, tmp_path, capsys):
     output = str(tmp_path / "run")
