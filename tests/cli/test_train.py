@@ -22,6 +22,21 @@ def parse(*argv: str) -> argparse.Namespace:
     return parser.parse_args([*PRESET, "--train", "a", "--output", "b", *argv])
 
 
+def test_random_changes_are_given_by_options():
+    scaling = ["--short-sides", "320", "400", "--scale-range", "0.1", "2", "--canvas", "512", "640"]
+    changes = ["--vertical-flip", "--rotate", "--color-jitter", "0.3", "--copy-paste", "0.5", "--no-aspect-grouping"]
+    assert train._options(parse(*scaling, *changes)).augmentation == {
+        "canvas": (512, 640),
+        "vertical_flip": True,
+        "rotate": True,
+        "short_sides": (320, 400),
+        "scale_range": (0.1, 2.0),
+        "color_jitter": 0.3,
+        "copy_paste": 0.5,
+        "aspect_grouping": False,
+    }
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_a_run_reports_its_course_and_leaves_a_detector(records, tmp_path, capsys):
     output = str(tmp_path / "run")
@@ -64,7 +79,8 @@ def test_a_mask_rcnn_reports_its_mask_loss_and_precision(records, tmp_path, caps
 
 def test_every_option_of_training_has_an_argument():
     actions = {action.dest: action for action in _actions()}
-    assert set(TrainOptions.__dataclass_fields__) - {"overrides"} == set(actions) - {"help", "set"}
+    others = {"help", "set", "train_images", "val_images"}  # the folders make records of --train and --val
+    assert set(TrainOptions.__dataclass_fields__) - {"overrides"} == set(actions) - others
 
 
 def test_what_is_not_given_is_left_to_the_defaults_of_the_options():

@@ -410,6 +410,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(synthetic_records, tmp_p
         ({"max_minutes": float("nan")}, "max_minutes must be a finite number"),
         ({"ema": 1.0}, r"ema must be in \[0, 1\)"),
         ({"seed": -1}, r"seed must be in \[0, 4294967295\]"),
+        ({"canvas": (500, 640)}, r"canvas must be \(height, width\), multiples of 32. Received: \(500, 640\)"),
         ({"scale_range": (1.2, 0.8)}, r"scale_range must be \(low, high\) with low <= high. Received: \(1.2, 0.8\)"),
         ({"clip_norm": -1}, "clip_norm must be non-negative"),
     ],

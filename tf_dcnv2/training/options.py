@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from tf_dcnv2._core.checked_types import MinLength, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range
 from tf_dcnv2._core.settings import Settings
+from tf_dcnv2.data.images.resizing import SIZE_MULTIPLE
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -129,6 +130,8 @@ class TrainOptions(Settings):
         self._require(self.accumulate <= self.batch_size, "accumulate", f"at most batch_size={self.batch_size}")
         low, high = self.scale_range
         self._require(low <= high, "scale_range", "(low, high) with low <= high")
+        fits = self.canvas is None or not any(side % SIZE_MULTIPLE for side in self.canvas)
+        self._require(fits, "canvas", f"(height, width), multiples of {SIZE_MULTIPLE}")
 
     @property
     def peak_learning_rate(self) -> float:

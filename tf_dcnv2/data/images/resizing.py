@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 
+# Sides of padded images are multiples of this unless stated otherwise: the coarsest stride of stages 2 to 5.
+SIZE_MULTIPLE = 32
+
 # Who resizes: TensorFlow, with values rounded to whole ones; "torchvision": likewise, not rounded; OpenCV, as
 # mmdetection; Pillow, as detectron2, which averages over the pixels that shrink into one.
 Resizing = Literal["tensorflow", "torchvision", "opencv", "pillow"]
@@ -100,7 +103,7 @@ def prepare_image(
     *,
     short_side: PositiveInt = 800,
     max_side: PositiveInt = 1333,
-    size_multiple: PositiveInt = 32,
+    size_multiple: PositiveInt = SIZE_MULTIPLE,
     resizing: Resizing = "tensorflow",
 ) -> dict[str, tf.Tensor]:
     """Turns one image into a detector's input, exactly as `load_records` does.

@@ -8,7 +8,7 @@ from tf_dcnv2.data.layouts.yolo import CLASS_LISTS
 Layout = Literal["auto", "coco", "voc", "yolo"]
 
 
-def detect_layout(annotations: str) -> str:
+def detect_layout(annotations: str) -> Layout:
     """The layout, "coco", "voc" or "yolo", of a file or folder of annotations.
 
     Args:
@@ -20,7 +20,8 @@ def detect_layout(annotations: str) -> str:
     """
     if not os.path.isdir(annotations):
         extension = os.path.splitext(annotations)[1].lower()
-        return {".yaml": "yolo", ".yml": "yolo", ".txt": "voc"}.get(extension, "coco")
+        by_extension: dict[str, Layout] = {".yaml": "yolo", ".yml": "yolo", ".txt": "voc"}
+        return by_extension.get(extension, "coco")
     names = [name for _, _, files in os.walk(annotations) for name in files]
     extensions = {os.path.splitext(name)[1].lower() for name in names if name not in CLASS_LISTS}
     if ".xml" in extensions:

@@ -19,7 +19,7 @@ from tf_dcnv2._core.checked_types import (
     checked_arguments,
     require,
 )
-from tf_dcnv2.data.images.resizing import Resizing, pad_to_multiple
+from tf_dcnv2.data.images.resizing import SIZE_MULTIPLE, Resizing, pad_to_multiple
 from tf_dcnv2.data.records.arrangement import group_by_aspect_ratio, with_previous
 from tf_dcnv2.data.records.augmentation import Augmentation
 from tf_dcnv2.data.records.copy_paste import paste_objects
@@ -45,7 +45,7 @@ def load_records(
     training: bool = False,
     short_side: PositiveInt = 800,
     max_side: PositiveInt = 1333,
-    size_multiple: PositiveInt = 32,
+    size_multiple: PositiveInt = SIZE_MULTIPLE,
     resizing: Resizing = "tensorflow",
     canvas: tuple[PositiveInt, PositiveInt] | None = None,
     flip: bool | None = None,
