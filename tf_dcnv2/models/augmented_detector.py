@@ -126,10 +126,10 @@ class AugmentedDetector:
             self._answer(merged, image_sizes, view, sizes, levels)
             for view, (_, sizes, levels) in zip(self._views, looks, strict=True)
         ]
-        averaged = (
-            {"masks": tf.add_n([answer["masks"] for answer in answers]) / len(answers)} if self.has_mask_head else {}
-        )
-        return {**answers[0], "boxes": merged.boxes, **averaged}
+        answer = {**answers[0], "boxes": merged.boxes}
+        if self.has_mask_head:
+            answer["masks"] = tf.add_n([of_view["masks"] for of_view in answers]) / len(answers)
+        return answer
 
     def _look(
         self, images: tf.Tensor, image_sizes: tf.Tensor, view: _View

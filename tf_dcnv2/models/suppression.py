@@ -33,7 +33,7 @@ def suppress(
     """The best boxes of each image after non-maximum suppression within each class.
 
     Args:
-        boxes: `(B, N, C, 4)` in pixels, one for each class. Empty ones are left out.
+        boxes: `(B, N, C, 4)` in pixels, one for each class, or `(B, N, 1, 4)`, one for all. Empty ones are left out.
         scores: `(B, N, C)`, positive numbers that rank the boxes. TensorFlow's op pads its results with scores of -1
             before it sorts them, so that boxes with lower ones, such as logits, would be lost.
         count: boxes kept of an image.
