@@ -10,7 +10,7 @@ Importing this package costs nothing beyond TensorFlow; Model Garden, Pillow and
 functions that need them (`pip install tf-dcnv2[detection]`).
 """
 
-from tf_dcnv2.data.coco.conversion import ConversionReport, convert_coco
+from tf_dcnv2.data.conversion.converting import ConversionReport, convert_coco
 from tf_dcnv2.data.images.files import read_image
 from tf_dcnv2.data.images.resizing import prepare_image
 from tf_dcnv2.data.records.dataset_info import DatasetInfo, read_dataset_info

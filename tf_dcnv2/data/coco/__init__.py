@@ -1,1 +1,1 @@
-"""COCO annotation files, however people's tools write them, and their conversion to records."""
+"""COCO annotation files, however people's tools write them."""

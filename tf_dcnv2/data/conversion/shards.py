@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
-from tf_dcnv2.data.coco.image_conversion import ConvertedImage, ImageConverter
+from tf_dcnv2.data.conversion.images import ConvertedImage, ImageConverter
 from tf_dcnv2.data.findings import Findings
 from tf_dcnv2.data.images.lookup import ImageLookup
 from tf_dcnv2.data.records.staged_shards import StagedShards

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
-from tf_dcnv2.data.coco.image_conversion import ConvertedImage
+from tf_dcnv2.data.conversion.images import ConvertedImage
 from tf_dcnv2.data.findings import Finding
 from tf_dcnv2.data.records.dataset_info import warnings_about_boxes
 

@@ -12,8 +12,8 @@ from tf_dcnv2 import __version__
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
-from tf_dcnv2.data.coco.conversion_report import ConversionReport, make_report, sidecar
-from tf_dcnv2.data.coco.shard_writing import write_shards
+from tf_dcnv2.data.conversion.report import ConversionReport, make_report, sidecar
+from tf_dcnv2.data.conversion.shards import write_shards
 from tf_dcnv2.data.findings import read_report, refuse_foreign_report, write_report
 from tf_dcnv2.data.images.lookup import ImageLookup
 from tf_dcnv2.data.layouts.detection import Layout
