@@ -29,6 +29,7 @@ MEASURES = {
     "roi_bins": ("effective bins in the box, %", 100),
     "roi_field": ("RoI: receptive field in the box, %", 100),
     "roi_saliency": ("RoI: saliency area / box area", 1),
+    "roi_empty": ("RoI: error of the empty image", 1),
 }
 
 Box = tuple[float, float, float, float]
@@ -140,6 +141,7 @@ def measure(detector: Any, file: str, box: Box, **search: int) -> dict[str, floa
     samples = analysis.effective_sampling_locations(detector, image, node)[-DEPTH:]
     field = analysis.effective_receptive_field(detector, image, node)
     bins = analysis.effective_bin_locations(detector, image, roi)
+    roi_region = analysis.error_bounded_saliency(detector, image, roi, **search)
     return {
         "node_locations": analysis.strength_share(samples, box),
         "node_field": analysis.receptive_field_share(field, box),
@@ -149,9 +151,8 @@ def measure(detector: Any, file: str, box: Box, **search: int) -> dict[str, floa
         ),
         "roi_bins": analysis.strength_share(bins, box),
         "roi_field": analysis.receptive_field_share(analysis.effective_receptive_field(detector, image, roi), box),
-        "roi_saliency": analysis.saliency_area_ratio(
-            analysis.error_bounded_saliency(detector, image, roi, **search), box
-        ),
+        "roi_saliency": analysis.saliency_area_ratio(roi_region, box),
+        "roi_empty": roi_region.empty_error,
     }
 
 
@@ -201,7 +202,7 @@ def plot(results: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], pat
 
     styles = dict(zip(VARIANTS, (("#555555", "o"), ("#0072b2", "s"), ("#e69f00", "^"), ("#cc3311", "D")), strict=True))
     figure, axes = pyplot.subplots(2, 4, figsize=(12, 5.6), constrained_layout=True)
-    for axis, (name, (heading, factor)) in zip(axes.flat, MEASURES.items(), strict=False):
+    for axis, (name, (heading, factor)) in zip(axes.flat, MEASURES.items(), strict=True):
         for number, (variant, runs) in enumerate(results.items()):
             color, marker = styles[variant]
             places = np.arange(len(SIZES)) + 0.12 * (number - (len(results) - 1) / 2)
@@ -213,9 +214,9 @@ def plot(results: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], pat
         axis.set_title(heading, fontsize=8.5)
         axis.set_ylim(bottom=0)
         axis.grid(axis="y", alpha=0.3)
-    axes.flat[-1].axis("off")
-    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
     figure.supxlabel("size of the object", fontsize=9)
+    handles = axes.flat[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(results), fontsize=9, frameon=False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 

@@ -37,5 +37,5 @@ def test_strengths_count_where_their_location_lies():
 def test_the_area_of_a_region_in_areas_of_the_box():
     mask = np.zeros([10, 10], bool)
     mask[:7, :4] = True
-    region = SaliencyRegion(mask, 0.05, 0.1, (0, 0, 7, 4), mask.astype(np.int32), 9)
+    region = SaliencyRegion(mask, 0.05, 0.1, 0.9, (0, 0, 7, 4), mask.astype(np.int32), 9)
     assert saliency_area_ratio(region, BOX) == 2.0

@@ -52,6 +52,21 @@ def test_no_super_pixel_can_go(sequential, blocks):
     np.testing.assert_array_equal(region.mask, np.isin(region.superpixels, labels))
 
 
+def test_the_error_of_the_empty_image_tells_regions_that_say_little(sequential, blocks):
+    model = patch_model(sequential, (64, 64), (24, 24, 40, 40))
+    without_image = model(np.zeros_like(blocks)[None]).numpy().ravel()
+    assert not without_image.any()
+    assert error_bounded_saliency(model, blocks, ConvNode("conv", 0, 0)).empty_error == 1.0
+    # A bias far greater than what the image brings gives all images nearly the same direction.
+    biased = sequential(keras.layers.Conv2D(4, (64, 64), name="conv"), channels=3)
+    whole = model(blocks[None]).numpy().ravel()
+    bias = 10 * np.abs(whole).max() * np.float32([1, 2, 3, 4])
+    biased.layers[0].set_weights([model.layers[0].get_weights()[0], bias])
+    region = error_bounded_saliency(biased, blocks, ConvNode("conv", 0, 0))
+    cosine = bias @ (bias + whole) / np.linalg.norm(bias) / np.linalg.norm(bias + whole)
+    assert region.empty_error == pytest.approx(1 - cosine, abs=1e-5) and region.empty_error < region.bound
+
+
 def test_the_rectangle_is_the_first_step_that_keeps_the_bound(sequential, blocks):
     model = patch_model(sequential, (64, 64), (0, 0, 64, 64))
     region = error_bounded_saliency(model, blocks, ConvNode("conv", 0, 0), steps=8, superpixels=4)

@@ -21,6 +21,8 @@ class SaliencyRegion(NamedTuple):
         mask: bool `(H, W)`, the region.
         error: 1 - cosine similarity of the node's vectors on the whole image and on the region alone.
         bound: what `error` stays below.
+        empty_error: the error of an image of which nothing is left. The nearer it is to `bound`, the less the region
+            says: the node's vector has nearly the same direction whatever it looks at.
         rectangle: `(y1, x1, y2, x2)` in pixels, the rectangle that the region was cut out of.
         superpixels: int32 `(H, W)`, the super-pixels of the rectangle counted from 1, 0 outside of it.
         evaluations: masked images that the model was run on.
@@ -29,6 +31,7 @@ class SaliencyRegion(NamedTuple):
     mask: np.ndarray
     error: float
     bound: float
+    empty_error: float
     rectangle: tuple[int, int, int, int]
     superpixels: np.ndarray
     evaluations: int
@@ -85,10 +88,11 @@ def error_bounded_saliency(
         raise ValueError(f"bound must be between 0 and 1. Received: bound={bound!r}")
     response = response_of(model, image, node)
     errors = _MaskedErrors(response, batch_size, progress)
+    (empty_error,) = errors("rectangle", [np.zeros(response.size, bool)])
     rectangle, error = _grown_rectangle(errors, response, bound, steps)
     labels = _superpixels(np.asarray(response.image[0]), rectangle, superpixels)
     mask, error = _pruned(errors, labels, bound, error)
-    return SaliencyRegion(mask, error, bound, rectangle, labels, errors.evaluations)
+    return SaliencyRegion(mask, error, bound, empty_error, rectangle, labels, errors.evaluations)
 
 
 class _MaskedErrors:
