@@ -41,7 +41,7 @@ def test_train_takes_annotations_and_images(synthetic, records, tmp_path, monkey
 
     data = ["--train", synthetic.annotations_file, "--train-images", synthetic.images_dir, "--val", records]
     run = tmp_path / "run"
-    assert main(["train", "--preset", "faster_rcnn_small_dcnv2", *data, "--output", str(run)]) == 2
+    assert main(["train", "--preset", "faster_rcnn_small_dcnv2", *data, "--output", str(run)]) == 1
     assert seen[0].train.startswith(f"{run}.records/") and seen[0].val == records
     assert read_dataset_info(seen[0].train).num_images == 6
 

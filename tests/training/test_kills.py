@@ -57,7 +57,7 @@ class Run:
         data = ["--preset", "faster_rcnn_small_dcnv1", "--train", records, "--val", records]
         images = ["--short-side", "64", "--max-side", "96", "--batch-size", "4"]
         training = f"--epochs {epochs} --optimizer adam --warmup-steps 0 --evaluate-every 3 --seed 0".split()
-        self.first = [*data, *images, *training, *settings, *more]
+        self.first = [*data, *images, *training, "--pictures", "0", "--no-tensorboard", *settings, *more]
         self.folder = RunFolder(folder)
 
     @contextlib.contextmanager

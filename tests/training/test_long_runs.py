@@ -31,6 +31,8 @@ def options(synthetic_records, tmp_path, eagerly):
             "color_jitter": 0.2,
             "seed": 3,
             "deterministic": True,
+            "pictures": 0,
+            "tensorboard": False,
         }
         return TrainOptions(**{**defaults, **changes})
 

@@ -35,6 +35,8 @@ def options(records, folder, **changes) -> TrainOptions:
         "warmup_steps": 0,
         "steps": 6,
         "evaluate_every": 0,
+        "pictures": 0,
+        "tensorboard": False,
         "seed": 0,
     }
     return TrainOptions(**{**defaults, **changes})
@@ -42,13 +44,16 @@ def options(records, folder, **changes) -> TrainOptions:
 
 def test_a_run_leaves_detectors_configuration_and_log(synthetic_records, tmp_path):
     lines = []
-    result = train(options(synthetic_records, tmp_path / "run"), log=lambda topic, text: lines.append((topic, text)))
+    settings = options(synthetic_records, tmp_path / "run", pictures=2, tensorboard=True)
+    result = train(settings, log=lambda topic, text: lines.append((topic, text)))
     assert result.steps == 6
     assert 0 <= result.metrics["bbox"]["AP50"] <= 1
     assert [topic for topic, _ in lines] == ["data", "model"]
     assert "9 modulated" not in lines[1][1] and "mimicking positive RoIs" in lines[1][1]
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} >= {"config.yaml", "best.keras", "last.keras", "log.csv"}
+    assert len(list((folder / "pictures" / "epoch-0002").iterdir())) == 2
+    assert len(list((folder / "tensorboard").iterdir())) == 1
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert tuple(category["id"] for category in config["categories"]) == result.detector.category_ids
     with open(folder / "log.csv") as file:
