@@ -28,7 +28,7 @@ def inspection_page(
         *_problems(inspection),
         html.heading("Training images as the network gets them"),
         html.paragraph(f"Resized ({size}), changed at random as in training, and padded to the largest of the batch."),
-        html.pictures((_reduced(picture), caption) for picture, caption in samples),
+        html.pictures((html.reduced(picture, _LONGEST_PICTURE_PX), caption) for picture, caption in samples),
         html.heading("Classes"),
         html.paragraph(f"Sides are roots of areas, in pixels of the network's image ({size}). Small is below 32 x 32."),
         *_classes(inspection),
@@ -92,12 +92,3 @@ def _anchors(inspection: Inspection, preset: str) -> list[str]:
     if inspection.settings:
         parts.append(html.paragraph(f"To train with what is suggested: `{' '.join(inspection.settings)}`"))
     return parts
-
-
-def _reduced(picture: np.ndarray) -> np.ndarray:
-    """The picture as small as it is shown, so that the page stays small."""
-    from PIL import Image
-
-    reduced = Image.fromarray(picture)
-    reduced.thumbnail((_LONGEST_PICTURE_PX, _LONGEST_PICTURE_PX), Image.Resampling.LANCZOS)
-    return np.asarray(reduced)

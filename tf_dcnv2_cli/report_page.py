@@ -102,9 +102,7 @@ def _read(path: Path) -> np.ndarray:
     from PIL import Image
 
     with Image.open(path) as image:
-        image = image.convert("RGB")
-    image.thumbnail((_LONGEST_PICTURE_PX, _LONGEST_PICTURE_PX), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+        return html.reduced(np.asarray(image.convert("RGB")), _LONGEST_PICTURE_PX)
 
 
 def _text_of(config: Mapping[str, Any]) -> str:

@@ -121,9 +121,9 @@ def test_offsets_that_are_not_finite_are_named_as_such():
 def test_a_gradient_is_named_where_all_that_was_computed_forwards_is_finite():
     x = np.ones([4, 3], "float32")
     x[2, 0] = 0.0
-    layers = [keras.layers.Rescaling(1.0), NaNGradient(name="root")]
+    layers = [keras.layers.Rescaling(1.0), NaNGradient(name="square_root")]
     *_, message = fit(layers, keras.optimizers.SGD(0.01), x, batch_at=sample_of(x))
-    assert re.search(r"The first value that is not finite is the gradient of \S+/root/kernel\.", message)
+    assert re.search(r"The first value that is not finite is the gradient of \S+/square_root/kernel\.", message)
 
 
 def test_weights_may_be_looked_at_less_often():

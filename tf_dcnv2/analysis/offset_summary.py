@@ -22,6 +22,7 @@ class OffsetSummary(NamedTuple):
         outside: share of the samples of a convolution that lie beyond its input, where they contribute zero, of the
             layer where it is largest. Taps in the padding of a regular convolution count too.
         modulation: mean modulation over all layers that have it, NaN if none has.
+        layers: the numbers of each layer.
         warnings: the name of each convolution that seems to diverge -> a sentence for the user.
     """
 
@@ -29,6 +30,7 @@ class OffsetSummary(NamedTuple):
     p99: float
     outside: float
     modulation: float
+    layers: list[OffsetStatistics]
     warnings: dict[str, str]
 
 
@@ -48,6 +50,7 @@ def summarize_offsets(layers: Sequence[LayerOffsets]) -> OffsetSummary:
         p99=max((pixels * one.p99 for pixels, one in zip(in_pixels, statistics, strict=True)), default=0.0),
         outside=max((one.outside for one in statistics if one.outside is not None), default=0.0),
         modulation=float(np.mean(modulation)) if modulation else math.nan,
+        layers=statistics,
         warnings={
             layer.layer: _warning(layer, one)
             for layer, one in zip(layers, statistics, strict=True)

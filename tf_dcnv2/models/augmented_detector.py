@@ -9,13 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_dcnv2.data.images.resizing import Resizing, pad_to_multiple, resize_image
+from tf_dcnv2.data.images.resizing import SIZE_MULTIPLE, Resizing, pad_to_multiple, resize_image
 from tf_dcnv2.models.faster_rcnn import FasterRCNN
 from tf_dcnv2.models.heads import Detections
 from tf_dcnv2.models.image_detection import Image, ImageDetection
 from tf_dcnv2.models.suppression import suppress
-
-_SIZE_MULTIPLE = 32
 
 
 class _View(NamedTuple):
@@ -64,7 +62,7 @@ class AugmentedDetector:
         self._function = tf.function(
             self._detect, input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([None, 2])]
         )
-        self._image_detection = ImageDetection(self._detect)
+        self._image_detection = ImageDetection(self._function)
 
     @property
     def short_side(self) -> int:
@@ -169,7 +167,7 @@ class AugmentedDetector:
             if self.resizing != "torchvision":  # which alone does not round
                 pixels = tf.cast(tf.round(pixels), tf.uint8)
             resized = tf.cast(resize_image(pixels, new, self.resizing), tf.float32)
-            return pad_to_multiple(tf.image.pad_to_bounding_box(resized, 0, 0, canvas[0], canvas[1]), _SIZE_MULTIPLE)
+            return pad_to_multiple(tf.image.pad_to_bounding_box(resized, 0, 0, canvas[0], canvas[1]), SIZE_MULTIPLE)
 
         resized = tf.map_fn(
             resize, (images, before, after), fn_output_signature=tf.TensorSpec([None, None, 3], tf.float32)

@@ -87,7 +87,7 @@ class LossModel(keras.Model):
         return super().make_train_function(force)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Does nothing: the model is built, and for several processes Keras fails here (its issue 20585)."""
+        """Does nothing: the model is built, and for several processes Keras fails here (keras-team/keras#20585)."""
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch `(inputs, targets)`; returns the means of the losses so far."""
@@ -132,7 +132,7 @@ class LossModel(keras.Model):
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """The losses of a part of a batch, and the gradients of their sum, as `share` of those of the batch."""
         with tf.GradientTape() as tape:
-            losses = {name: share * loss for name, loss in self._all_losses(inputs, targets, training=True).items()}
+            losses = {name: share * loss for name, loss in self.all_losses(inputs, targets, training=True).items()}
             # Under tf.distribute gradients are summed over replicas, so each contributes its share of the mean.
             total = tf.add_n(list(losses.values())) / count_replicas()
             scaled = self.optimizer.scale_loss(total)
@@ -142,11 +142,12 @@ class LossModel(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The losses of a batch `(inputs, targets)`, without a step; returns their means so far."""
         inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self._update_means(self._all_losses(inputs, targets, training=False))
+        return self._update_means(self.all_losses(inputs, targets, training=False))
 
-    def _all_losses(
+    def all_losses(
         self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], training: bool
     ) -> dict[str, tf.Tensor]:
+        """The terms of `compute_losses`, and `regularization_loss`, the sum of all penalties: what is trained on."""
         losses = self.compute_losses(inputs, targets, training)
         penalties = [tf.cast(penalty, tf.float32) for penalty in self.losses]
         return {**losses, "regularization_loss": tf.add_n(penalties) if penalties else tf.zeros([])}

@@ -74,7 +74,25 @@ class Budget:
         return min(1.0, max(by_steps, by_time))
 
 
-class SpendBudget(keras.callbacks.Callback):
+class CountSteps(keras.callbacks.Callback):
+    """Counts the steps of a budget, and stops after the one that uses it up.
+
+    Args:
+        budget: counted up here.
+    """
+
+    def __init__(self, budget: Budget):
+        super().__init__()
+        self._budget = budget
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the step and stops the training when the budget is used up."""
+        self._budget.count_step()
+        if self._budget.is_used_up:
+            self.model.stop_training = True
+
+
+class SpendBudget(CountSteps):
     """Sets the learning rate of each step by the fraction of the budget that is gone, and stops when all of it is.
 
     Args:
@@ -85,8 +103,7 @@ class SpendBudget(keras.callbacks.Callback):
     """
 
     def __init__(self, budget: Budget, peak_learning_rate: float, schedule: Schedule, warmup_steps: int = 0):
-        super().__init__()
-        self._budget = budget
+        super().__init__(budget)
         self._peak = peak_learning_rate
         self._schedule = schedule
         self._warmup_steps = warmup_steps
@@ -95,12 +112,6 @@ class SpendBudget(keras.callbacks.Callback):
         """Sets the learning rate of the step."""
         factor = self._schedule(self._budget.progress) * warm_up(self._budget.steps_done, self._warmup_steps)
         self.model.optimizer.learning_rate = self._peak * factor
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts the step and stops the training when the budget is used up."""
-        self._budget.count_step()
-        if self._budget.is_used_up:
-            self.model.stop_training = True
 
 
 class MaxMinutes(keras.callbacks.Callback):

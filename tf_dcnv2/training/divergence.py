@@ -57,8 +57,7 @@ def first_not_finite(model: keras.Model, batch: Batch) -> str | None:
 def _losses(model: keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
     inputs, targets = batch
     if isinstance(model, LossModel):
-        penalties = [tf.cast(penalty, tf.float32) for penalty in model.losses]
-        return {**model.compute_losses(inputs, targets), "regularization_loss": tf.add_n([tf.zeros([]), *penalties])}
+        return model.all_losses(inputs, targets, training=True)
     return {"loss": model.compute_loss(inputs, targets, model(inputs, training=True))}
 
 

@@ -8,6 +8,18 @@ import keras
 from tf_dcnv2.training.progress import RunProgress
 
 
+def is_due_after(epoch: int, every: int, callback: keras.callbacks.Callback) -> bool:
+    """Whether what a callback does every so many epochs is due after `epoch`, counted from 0: the last one counts too.
+
+    Args:
+        epoch: that has ended.
+        every: epochs; 0 for the last one only.
+        callback: that asks, for what it knows of `fit`.
+    """
+    is_last = callback.model.stop_training or epoch + 1 == callback.params.get("epochs")
+    return is_last or (every > 0 and (epoch + 1) % every == 0)
+
+
 class EpochsOfRun(keras.callbacks.Callback):
     """Divides one endless epoch of `fit` into the epochs of a run, for the callbacks that follow it.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tf_dcnv2._core.checked_types import PositiveInt, check_for
-from tf_dcnv2.analysis import OffsetStatistics, predicted_offsets, statistics_of, summarize_offsets
+from tf_dcnv2.analysis import OffsetStatistics, predicted_offsets, summarize_offsets
 
 LOG_NAMES = ("offset_mean", "offset_p99", "offset_outside", "modulation")
 
@@ -51,14 +51,13 @@ class OffsetMonitor(keras.callbacks.Callback):
         """Looks if it is time for that, and adds the numbers to `logs`."""
         numbers = dict.fromkeys(LOG_NAMES, math.nan)
         if (epoch + 1) % self._every == 0:
-            layers = predicted_offsets(self._watched, self._image)
-            *values, warned = summarize_offsets(layers)
+            *values, layers, warnings_of = summarize_offsets(predicted_offsets(self._watched, self._image))
             numbers.update(zip(LOG_NAMES, values, strict=True))
-            for name, warning in warned.items():
+            for name, warning in warnings_of.items():
                 if name not in self._warned:
                     self._warned.add(name)
                     self._on_warning(warning)
             if self._on_result is not None:
-                self._on_result([statistics_of(layer) for layer in layers])
+                self._on_result(layers)
         if logs is not None:
             logs.update(numbers)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tf_dcnv2._core.checked_types import NonNegativeFloat, NonNegativeInt, PositiveInt, checked_arguments
+from tf_dcnv2.training.epochs import is_due_after
 from tf_dcnv2.visualization import draw_detections, save_image
 
 _GAP_PX = 8
@@ -58,8 +59,7 @@ class DetectionPictures(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Draws if it is time for that."""
-        is_last = self.model.stop_training or epoch + 1 == self.params.get("epochs")
-        if not is_last and (not self._every or (epoch + 1) % self._every):
+        if not is_due_after(epoch, self._every, self):
             return
         pictures = dict(self.draw())
         if self._folder is not None:

@@ -9,8 +9,8 @@ import keras
 
 from tf_dcnv2._core.checked_types import PositiveFloat, PositiveInt, checked_arguments
 from tf_dcnv2.training.backups import Backups, RunState
-from tf_dcnv2.training.budget import Budget
-from tf_dcnv2.training.checkpoints import run_variables
+from tf_dcnv2.training.budget import Budget, CountSteps
+from tf_dcnv2.training.checkpoints import Checkpoints, run_variables
 from tf_dcnv2.training.epochs import EpochsOfRun
 from tf_dcnv2.training.progress import RunProgress
 
@@ -61,7 +61,9 @@ class Resumable(EpochsOfRun):
         state = backups.load_state() or RunState()
         budget = Budget(epochs * steps_per_epoch, None, state.steps, state.seconds)
         progress = RunProgress(budget, steps_per_epoch, state)
-        super().__init__(progress, [_CountSteps(budget), *callbacks, _Checkpoints(backups, progress, steps, minutes)])
+        super().__init__(
+            progress, [CountSteps(budget), *callbacks, Checkpoints(backups, progress, steps=steps, minutes=minutes)]
+        )
         self._backups = backups
         self.start_step = state.steps
 
@@ -82,38 +84,3 @@ class Resumable(EpochsOfRun):
         """Ends the training for the callbacks."""
         self.model._initial_epoch = 0
         super().on_train_end(logs)
-
-
-class _CountSteps(keras.callbacks.Callback):
-    """Counts the steps and stops after the last one."""
-
-    def __init__(self, budget: Budget):
-        super().__init__()
-        self._budget = budget
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._budget.count_step()
-        if self._budget.is_used_up:
-            self.model.stop_training = True
-
-
-class _Checkpoints(keras.callbacks.Callback):
-    """Writes a checkpoint at the end of every epoch, and inside it whenever it is time for one."""
-
-    def __init__(self, backups: Backups, progress: RunProgress, steps: int | None, minutes: float | None):
-        super().__init__()
-        self._backups = backups
-        self._progress = progress
-        self._steps, self._minutes = steps, minutes
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self._progress.is_end_of_epoch and self._progress.is_checkpoint_due(self._steps, self._minutes):
-            self._progress.pause()
-            self._save()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._progress.end_epoch(epoch, {name: float(value) for name, value in (logs or {}).items()})
-        self._save()
-
-    def _save(self) -> None:
-        self._backups.save(self._progress.state, run_variables(self.model))

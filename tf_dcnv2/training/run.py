@@ -184,7 +184,7 @@ def _train(
         evaluation.append(summaries)
     run_callbacks = [
         agreement,
-        NaNGuard(batch_at=lambda step: next(iter(data_from(state.steps + step)))),
+        NaNGuard(batch_at=lambda step: next(iter(data_from(start_step=state.steps + step)))),
         SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
         *averages.around(evaluation),
         KeepRun(
@@ -202,7 +202,7 @@ def _train(
     try:
         if budget.progress < 1.0:
             # One endless epoch: the budget ends the run.
-            own_share = data_from(state.steps, share=(devices.worker, devices.workers))
+            own_share = data_from(start_step=state.steps, share=(devices.worker, devices.workers))
             model.fit(
                 devices.distribute(own_share),
                 callbacks=[EpochsOfRun(progress, run_callbacks)],

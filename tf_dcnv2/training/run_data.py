@@ -23,7 +23,7 @@ def load_data(
         info: of the training data.
 
     Returns:
-        A function of the step, and of `share` as `load_records` takes it; and the batches of the validation data.
+        A function of `start_step` and `share`, as `load_records` takes them; and the batches of the validation data.
     """
     common: dict[str, Any] = {
         **_image_sizes(detector),
@@ -41,7 +41,7 @@ def load_data(
         **common,
     )
     validation_data = load_records(options.val, categories=info.categories, **common) if options.val else None
-    return lambda start_step, share=None: training_data(start_step=start_step, share=share), validation_data
+    return training_data, validation_data
 
 
 def first_image(options: TrainOptions, detector: FasterRCNN) -> np.ndarray:

@@ -100,6 +100,15 @@ def bars(columns: tuple[str, str], values: Sequence[tuple[str, float]], form: st
     return f'<table class="bars"><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>'
 
 
+def reduced(picture: np.ndarray, longest_side: int) -> np.ndarray:
+    """A picture with no more pixels on its longer side than it is worth on a page."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
 def pictures(items: Iterable[tuple[np.ndarray, str]]) -> str:
     """A grid of pictures `(H, W, 3)` uint8, each with its caption."""
     figures = [
