@@ -51,7 +51,7 @@ ulimit -c 0
 run_build() {
   [[ -z ${DCNV2_GPU_LIBRARY:-} ]] || return 0
   stage build 70 "$python" tools/gpu_library.py "$kind" || return
-  DCNV2_GPU_LIBRARY=$(tail -n 1 "$out/build.log")
+  DCNV2_GPU_LIBRARY=$(tail -n 1 "$out/build.log") && rm "$out/build.log"
   export DCNV2_GPU_LIBRARY
 }
 
@@ -100,15 +100,15 @@ examine() {
 
 # Every tensor is an allocation of its own: in PyTorch's pool, what is past one tensor is in another.
 sanitize() {
-  examine "$1" 60 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$1" \
+  examine "$1" "$2" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 9 --tool "$1" \
     "$python" -m benchmarks.gpu.small_run --one-process
 }
 
-run_memcheck() { sanitize memcheck; }
+run_memcheck() { sanitize memcheck 60; }
 
-run_synccheck() { sanitize synccheck; }
+run_synccheck() { sanitize synccheck 60; }
 
-run_racecheck() { sanitize racecheck; }
+run_racecheck() { sanitize racecheck 90; }
 
 run_ncu() {
   examine ncu 60 ncu --clock-control none --set full --kernel-name-base demangled --kernel-name regex:dcnv2 \

@@ -21,7 +21,7 @@ class KernelOptions:
     Attributes:
         allow_tf32: factors of float32 products may be rounded to TF32.
         deterministic: gradients of maps are summed in a fixed order.
-        tile: 1 large, 2 medium, 3 small.
+        tile: 1 large, 2 medium, 3 small; forward, 4 wide.
         slab_steps: steps along the depth of the forward product that the channels of a slab fill; 2 unless told.
         blocks_per_multiprocessor: at most so many.
     """

@@ -10,8 +10,12 @@ from benchmarks.gpu.contenders import Contest
 from benchmarks.gpu.findings import DEFAULT, VARIANTS
 from benchmarks.gpu.kernels import KernelOptions
 
-# The slab is the forward product's alone. The library's own has two steps.
-_FORWARD_ONLY = {"slab 1": KernelOptions(slab_steps=1), "slab 4": KernelOptions(slab_steps=4)}
+# The wide tile and the slab are the forward product's alone. The library's own slab has two steps.
+_FORWARD_ONLY = {
+    "wide tile": KernelOptions(tile=4),
+    "slab 1": KernelOptions(slab_steps=1),
+    "slab 4": KernelOptions(slab_steps=4),
+}
 _ALWAYS = {
     "large tile": KernelOptions(tile=1),
     "medium tile": KernelOptions(tile=2),

@@ -52,7 +52,7 @@ def test_products_of_tf32_are_as_close_as_its_rounding(gpu, cpu, rng, name):
     check_conv(conv_problem(rng, "float32", GEOMETRIES[name]), cpu, gpu, tf32=True)
 
 
-TUNINGS = [(1, 0, 0), (2, 1, 0), (3, 2, 0), (0, 1, 1), (0, 4, 2), (4, 0, 99)]
+TUNINGS = [(1, 0, 0), (2, 1, 0), (3, 2, 0), (0, 1, 1), (0, 4, 2), (4, 0, 0), (5, 0, 99)]
 
 
 @pytest.mark.parametrize("tuning", TUNINGS, ids=str)

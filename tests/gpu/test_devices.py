@@ -100,7 +100,7 @@ WIDE = [
 
 @pytest.mark.parametrize(
     "storage, capability, tf32, kinds",
-    [("float32", (9, 0), False, 2), ("float32", (9, 0), True, 3), ("bfloat16", (9, 0), True, 3)],
+    [("float32", (9, 0), False, 3), ("float32", (9, 0), True, 3), ("bfloat16", (9, 0), True, 4)],
     ids=["float32", "tf32", "bfloat16"],
 )
 def test_tiles_of_all_sizes_are_right(emulated, rng, storage, capability, tf32, kinds):

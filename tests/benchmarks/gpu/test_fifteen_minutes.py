@@ -58,30 +58,26 @@ def test_all_stages_run_with_the_library_that_was_built(command, tmp_path):
     assert output.index("measure ") < output.rindex("passed")
 
 
-def test_a_build_that_fails_is_reported_and_the_library_that_was_carried_is_taken(command, carried):
-    status, output, calls = command("--emulated", build="exit 2", DCNV2_GPU_LIBRARY=carried)
-    assert status == 1
-    assert "FAILED with status 2" in output and f"going on with {carried}" in output
-    assert [call.partition(":")[0] for call in calls] == [carried] * 4
-
-
-def test_a_build_that_passes_goes_before_the_library_that_was_carried(command, carried):
-    build = "[[ -z ${DCNV2_GPU_LIBRARY:-} ]] && echo /built.so"
-    _, _, calls = command("--emulated", build=build, DCNV2_GPU_LIBRARY=carried)
-    assert calls[-1].startswith("/built.so: ")
-
-
-def test_the_examination_takes_the_library_that_was_carried_without_building(command, carried):
-    status, output, calls = command("--examine", "--emulated", build="exit 2", DCNV2_GPU_LIBRARY=carried)
+@pytest.mark.parametrize("arguments, modules_run", [((), 4), (("--examine",), 4)], ids=["measuring", "examining"])
+def test_a_library_that_was_carried_is_taken_without_building(command, carried, arguments, modules_run):
+    status, output, calls = command(*arguments, "--emulated", build="exit 2", DCNV2_GPU_LIBRARY=carried)
     assert status == 0, output
     assert "build" not in limits(output)
-    assert [call.partition(":")[0] for call in calls] == [carried] * 3
+    assert [call.partition(":")[0] for call in calls] == [carried] * modules_run
 
 
-def test_a_library_that_does_not_exist_keeps_nothing_from_being_built(command):
-    status, _, calls = command("--examine", "--emulated", build="echo /built.so", DCNV2_GPU_LIBRARY="missing.so")
-    assert status == 0
-    assert all(call.startswith("/built.so: ") for call in calls)
+def test_a_library_that_does_not_exist_is_refused_before_anything_runs(command):
+    status, output, calls = command("--emulated", build="echo /built.so", DCNV2_GPU_LIBRARY="missing.so")
+    assert (status, calls) == (2, [])
+    assert "missing.so" in output
+
+
+def test_stages_can_be_had_alone_in_the_order_that_is_asked_for(command):
+    status, output, calls = command("measure", "machine", "--emulated", build="exit 2", MEASURE_SECONDS="30")
+    assert status == 0, output
+    assert modules(calls) == ["benchmarks.gpu", "benchmarks.gpu.machine"]
+    assert "--seconds 30 " in calls[0]
+    assert limits(output) == {"measure": 40, "machine": 40}
 
 
 def test_tests_on_a_gpu_leave_out_what_needs_tensorflow_or_the_emulator_or_takes_minutes(command):
@@ -117,7 +113,8 @@ def test_without_a_library_the_rest_is_not_run(command):
 def test_the_examination_rehearses_without_the_tools(command):
     status, output, calls = command("--examine", "--emulated", build="echo /built.so")
     assert status == 0, output
-    assert modules(calls) == ["benchmarks.gpu.small_run", "benchmarks.gpu.real_run", "benchmarks.gpu.small_run"]
+    small, real = "benchmarks.gpu.small_run", "benchmarks.gpu.real_run"
+    assert modules(calls) == [small, real, small, small]
 
 
 def test_the_two_commands_have_folders_of_their_own(command, tmp_path):
@@ -143,4 +140,4 @@ def test_tools_that_are_missing_fail_the_examination_and_not_the_command(command
 def test_other_arguments_are_refused(command):
     status, output, calls = command("--fast", build="true")
     assert (status, calls) == (2, [])
-    assert "takes --examine and --emulated. Received: --fast" in output
+    assert "takes --examine, --emulated, and stages: build machine" in output and "Received: --fast" in output

@@ -62,10 +62,13 @@ __device__ __forceinline__ void MultiplyTf32(float (&sum)[4], const uint32_t (&a
 #endif
 }
 
-// The bits of a float32 whose last 13 are zero; ties away from zero. From compute capability 8.0.
+// The bits of a float32 whose last 13 are zero. Ties are rounded to the even one of two from compute capability 9.0 on,
+// where that is one instruction, and away from zero before. From compute capability 8.0.
 __device__ __forceinline__ uint32_t RoundToTf32(float value) {
   uint32_t bits;
-#if __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 900
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+#elif __CUDA_ARCH__ >= 800
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
 #else
   bits = BitsOf(value);

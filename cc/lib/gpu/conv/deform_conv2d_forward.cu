@@ -193,7 +193,9 @@ struct ForwardTile {
   static bool Fits(const GpuDevice& device) { return kSharedBytes<Columns> <= device.shared_memory_per_block; }
 
   static int64_t Time(const GpuDevice& device, const ForwardArguments<S>& arguments, const TileCost& cost) {
-    return TilesTime(device, Tiles(arguments.shape), cost);
+    // Groups that share a tile lie one after the other along its depth.
+    const int64_t depth = GroupsPerTile(arguments.shape) * arguments.shape.group_in_channels();
+    return TilesTime(device, Tiles(arguments.shape), cost) * CeilDiv(depth, kDepth) * kDepth;
   }
 
   static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, const TileCost&,
@@ -206,29 +208,38 @@ struct ForwardTile {
   }
 };
 
-// The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches. Times are cycles per step of
-// 16 (of TF32: 8) along the depth, as column_product.cuh counts them.
+// The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches. The wide tile gathers every
+// column once where a layer has 256 outputs, and gives each multiprocessor of an H100 one of the tiles of two small
+// maps. Times are cycles per step of 16 (of TF32: 8) along the depth, measured on an H100.
 template <typename S, TileMath kMath>
 cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
                                 cudaStream_t stream) {
   constexpr int kDepth = 128 / sizeof(S);
   constexpr int kVector = 16 / sizeof(S);
-  using Large = ForwardTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
   using Medium = ForwardTile<S, kMath, 128, 128, kDepth, 2, kVector, 4>;
-  using Small = ForwardTile<S, kMath, 64, 128, kDepth, 2, kVector, 2>;
-  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{500, 500}}, Candidate<Medium>{{384, 480}},
-                       Candidate<Small>{{240, 300}});
+  using Small = ForwardTile<S, kMath, 64, 128, kDepth, 2, kVector, 1>;
+  using Wide = ForwardTile<S, kMath, 64, 256, kDepth, 1, kVector, 1>;
+  if constexpr (kMath == TileMath::kTf32) {
+    using Large = ForwardTile<S, kMath, 64, 256, kDepth, 2, kVector, 1>;
+    return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{480, 650}},
+                         Candidate<Medium>{{700, 1060}}, Candidate<Small>{{365, 460}}, Candidate<Wide>{{595, 625}});
+  } else {
+    using Large = ForwardTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
+    return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{1240, 1250}},
+                         Candidate<Medium>{{835, 1050}}, Candidate<Small>{{450, 590}}, Candidate<Wide>{{745, 790}});
+  }
 }
 
 // Three products for one: matrix units are the bound, and what is split takes registers. Times as above.
 template <typename S>
 cudaError_t LaunchSplit(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
                         cudaStream_t stream) {
-  using Large = ForwardTile<S, TileMath::kTf32x3, 128, 128, 32, 1, 4, 2>;
-  using Medium = ForwardTile<S, TileMath::kTf32x3, 64, 128, 16, 2, 4, 1>;
+  using Large = ForwardTile<S, TileMath::kTf32x3, 128, 128, 32, 1, 4, 1>;
+  using Medium = ForwardTile<S, TileMath::kTf32x3, 64, 128, 32, 2, 4, 1>;
   using Small = ForwardTile<S, TileMath::kTf32x3, 64, 64, 32, 2, 4, 1>;
-  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{620, 640}}, Candidate<Medium>{{340, 420}},
-                       Candidate<Small>{{250, 340}});
+  using Wide = ForwardTile<S, TileMath::kTf32x3, 32, 256, 32, 2, 4, 1>;
+  return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{1205, 1205}}, Candidate<Medium>{{625, 745}},
+                       Candidate<Small>{{415, 525}}, Candidate<Wide>{{580, 705}});
 }
 
 // By ordinary arithmetic, which is the bound; times are in eighths of the large tile's.

@@ -1,10 +1,10 @@
 // The gradients of x, offset and mask on CUDA devices, from dcolumn = dy * kernel^T.
 //
 // A block owns a tile of output pixels and, for one deformable group, all taps or some. Chunk by chunk of channels, and
-// within a chunk tap by tap, it multiplies dy with its slice of the kernel and leaves the product in shared memory. Two
-// warps then sum what it adds to dx in a window of the map; the others form its products with x, of which the gradients
-// of offset and mask are made when all channels have been seen. Those a block writes once, by itself. To dx, where the
-// windows of neighbouring blocks overlap, it adds atomically. In fixed order instead: see
+// within a chunk tap by tap, it multiplies dy with its slice of the kernel and leaves the product in shared memory.
+// Four warps then sum what it adds to dx in a window of the map; the others, if there are any, form its products with
+// x, of which the gradients of offset and mask are made when all channels have been seen. Those a block writes once, by
+// itself. To dx, where the windows of neighbouring blocks overlap, it adds atomically. In fixed order instead: see
 // deform_conv2d_ordered_gradient.h.
 //
 // With a 3 x 3 kernel and offsets of two pixels' deviation, windows of 8 x 8 output pixels add a tenth of the numbers
@@ -178,9 +178,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<kThreads>)
     memory.pixels[own] = pixel;
     memory.origins[own] = pixel.image_begin * shape.in_channels;
   }
-  // Owners have the window to do, others the products with x. Without a window all threads are others.
-  const int first_other = task.has_window() ? Window::kOwners : 0;
-  const Dots dots(task.inputs.x, shape.in_channels, memory.corners, memory.origins, first_other);
+  // Owners have the window to do. The products with x are left to the other threads, if there are any.
+  const bool owns = task.has_window() && own < Window::kOwners;
+  const int first_dotting = task.has_window() ? Window::kOwners % kThreads : 0;
+  const Dots dots(task.inputs.x, shape.in_channels, memory.corners, memory.origins, first_dotting);
 
   for (bool more = true; more;) {
     SampleInput<T> input = {};
@@ -213,9 +214,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<kThreads>)
       }
     }
     __syncthreads();
-    if (own < first_other) {
-      window.Add(product, map, memory.origins);
-    } else {
+    if (owns) window.Add(product, map, memory.origins);
+    if (own >= first_dotting) {
       if (task.has_dots()) dots.Add(product, memory.dots + 4 * kPixels * (tap - part.first_tap));
       if (task.ordered.columns != nullptr) {
         const int64_t first = (part.tile.first - task.first_pixel) * shape.taps() + tap;
@@ -262,11 +262,14 @@ struct ImageGradientBlocks {
     constexpr double kMultiplying = kMath == TileMath::kScalar   ? kChannels / 128.0
                                     : kMath == TileMath::kTf32x3 ? kChannels / 220.0
                                                                  : 0;
-    const double sample = 0.6 * kChannels + outputs * std::max(3 * kOperands / 128, kMultiplying);
-    // A multiprocessor's share of the second-level cache is about 24 bytes a cycle, or 2.4 atomic additions: four for a
+    // Before all that the sample is planned, for which everybody waits.
+    const double sample = 8 + 0.6 * kChannels + outputs * std::max(3 * kOperands / 128, kMultiplying);
+    // A multiprocessor's share of the second-level cache is about 48 bytes a cycle, or 2.4 atomic additions: four for a
     // sample and channel, one for a pixel of the window. Half of what samples read is assumed to come from the
     // first-level cache.
-    const double bandwidth = (outputs * kOperands + 2.0 * kChannels * sizeof(S)) / 24;
+    const double bandwidth = (outputs * kOperands + 2.0 * kChannels * sizeof(S)) / 48;
+    // Where half of the threads own the window, the others do something else meanwhile.
+    const bool has_both_halves = task.has_window() && kThreads > Window::kOwners;
     return {Memory::kBytes,
             DotsBytes(task, 1),
             task.has_window() ? Window::kPixelBytes : 0,
@@ -274,7 +277,7 @@ struct ImageGradientBlocks {
             std::max(sample, bandwidth),
             2.0 * kChannels,
             0.5 * kChannels,
-            1 + 64.0 / kThreads};
+            has_both_halves ? 1 : 1 + 64.0 / kThreads};
   }
 
   static cudaError_t Launch(const GpuDevice& device, const GpuTuning& tuning, Task<S> task,

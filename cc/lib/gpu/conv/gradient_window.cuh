@@ -1,14 +1,15 @@
 // A window of dx in shared memory, where a block sums what its samples add to the map before the sums go to memory.
 //
 // Nothing here is atomic: shared memory of any device up to compute capability 12.0 adds floats by a loop of
-// compare-and-swap only. Instead every number of the window has one owner. The two rows of pixels that a sample touches
-// are neighbours, so one of them is even and one odd: a warp owns the even rows, another the odd rows, and a lane of it
-// a thirty-second of the channels. Each owner goes through the samples in their order, so the sums of a block are
-// always the same.
+// compare-and-swap only. Instead every number of the window has one owner. The four pixels that a sample touches are
+// neighbours, so that of even and odd rows and columns each pairing occurs once: a warp owns each of the four, and a
+// lane of it a thirty-second of the channels. Each owner goes through the samples in their order, so the sums of a
+// block are always the same. It reads the sum that comes next before it writes the last one, because a warp that waits
+// for shared memory once for every sample is the slowest part of the whole pass.
 //
 // In cycles of shared memory (128 bytes each) per sample and 64 float32 channels, counted and not measured: 16 to read
-// and write four pixels, 4 to read the column twice, 2 to read the shares. They replace 256 atomic additions in the
-// second-level cache, which take about 100 cycles of a multiprocessor's share of it on compute capability 9.0.
+// and write four pixels, 8 to read the column four times, 4 to read the shares. They replace 256 atomic additions in
+// the second-level cache, which take about 100 cycles of a multiprocessor's share of it on compute capability 9.0.
 #ifndef DCNV2_CC_LIB_GPU_CONV_GRADIENT_WINDOW_CUH_
 #define DCNV2_CC_LIB_GPU_CONV_GRADIENT_WINDOW_CUH_
 
@@ -27,23 +28,23 @@ namespace dcnv2 {
 struct WindowPlace {
   int32_t top, left, rows, columns;
 
-  // From one column to another of the same row.
-  __device__ __forceinline__ bool Contains(int32_t row, int32_t first, int32_t last) const {
-    return row >= top && row - top < rows && first >= left && last - left < columns;
+  __device__ __forceinline__ bool Contains(int32_t row, int32_t column) const {
+    return row >= top && row - top < rows && column >= left && column - left < columns;
   }
 };
 
-// What a sample adds to one of its two rows.
+// What a sample adds to one of its four pixels.
 template <typename T>
-struct alignas(16) RowShare {
-  // Its two pixels in that row. In the window: where they begin there, the first with kAtEdge where corners lie beyond
-  // the edge of the map, the second kNothing where it does. Outside: pixels of the image, the first inverted, that is
-  // negative.
-  int32_t first, second;
-  T weight[2];
+struct alignas(2 * sizeof(T)) PixelShare {
+  // Where the pixel begins in the window, with kAtEdge where other corners of the sample, beyond the edge of the map,
+  // are one with it. Outside of the window: the pixel of the image, inverted, that is negative.
+  int32_t place;
+  T weight;
 
   static constexpr int32_t kAtEdge = 1;
-  static constexpr int32_t kNothing = INT32_MIN;  // in place of a pixel; as `first`: there is nothing to add at all
+  static constexpr int32_t kNothing = INT32_MIN;  // there is nothing to add
+
+  __device__ __forceinline__ bool IsInside() const { return place >= 0; }
 };
 
 // A map of sums, and how its pixels are laid out.
@@ -59,14 +60,14 @@ struct MapSums {
 template <typename T, int kPixels, int kChannels, int kThreads, int kWidth>
 class GradientWindow {
  public:
-  static constexpr int kOwners = 64;  // threads
+  static constexpr int kOwners = 128;  // threads
   static constexpr int kPixelBytes = kChannels * sizeof(T);
-  static constexpr int kShareBytes = 2 * kPixels * sizeof(RowShare<T>);
+  static constexpr int kShareBytes = 4 * kPixels * sizeof(PixelShare<T>);
   static __host__ __device__ constexpr int Bytes(int window_pixels) { return window_pixels * kPixelBytes; }
 
   // Both are aligned to 16 bytes.
   __device__ __forceinline__ GradientWindow(const WindowPlace& place, unsigned char* shares, unsigned char* sums)
-      : place_(place), shares_(reinterpret_cast<RowShare<T>*>(shares)), sums_(reinterpret_cast<T*>(sums)) {}
+      : place_(place), shares_(reinterpret_cast<PixelShare<T>*>(shares)), sums_(reinterpret_cast<T*>(sums)) {}
 
   // By all threads.
   __device__ __forceinline__ void Clear() const {
@@ -81,55 +82,69 @@ class GradientWindow {
   // By one thread for every pixel of the tile: where its sample at the current tap adds.
   __device__ __forceinline__ void Plan(int pixel, const BilinearSample<T>& sample,
                                        const PlannedGradient<T>& planned) const {
-    // At the edge of the map two of the corners are one and the same pixel, and one of the two has no weight. Owners
-    // read all pixels before they write any, so in the window they have to become one.
-    const bool one_row = sample.row.low == sample.row.high, one_column = sample.column.low == sample.column.high;
+    const AxisSample<T>&row = sample.row, &column = sample.column;
+    // At the edge of the map corners are one and the same pixel, and all of them but one have no weight. Owners read a
+    // pixel before they write the one before it, so in the window such corners have to become one.
+    const bool one_row = row.low == row.high, one_column = column.low == column.high;
+    const int32_t at_edge = one_row || one_column ? PixelShare<T>::kAtEdge : 0;
     const bool absent = IsAbsent(planned.corner[0]);
-    RowShare<T> shares[2];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int32_t row = i == 0 ? sample.row.low : sample.row.high;
-      RowShare<T>& share = shares[i];
-      share = {~planned.corner[2 * i], planned.corner[2 * i + 1], {planned.weight[2 * i], planned.weight[2 * i + 1]}};
+    for (int i = 0; i < 4; ++i) {
+      const int below = i / 2, right = i % 2;
+      const int32_t pixel_row = below ? row.high : row.low, pixel_column = right ? column.high : column.low;
+      PixelShare<T> share = {~planned.corner[i], planned.weight[i]};
       if (absent) {
-        share.first = RowShare<T>::kNothing;
-      } else if (place_.Contains(row, sample.column.low, sample.column.high)) {
-        share.first = Position(row, sample.column.low) | (one_row || one_column ? RowShare<T>::kAtEdge : 0);
-        share.second = one_column ? RowShare<T>::kNothing : Position(row, sample.column.high);
-        if (one_column) share.weight[0] += share.weight[1];
+        share.place = PixelShare<T>::kNothing;
+      } else if (place_.Contains(pixel_row, pixel_column)) {
+        const bool is_another = (one_row && below) || (one_column && right);
+        share.place = is_another ? PixelShare<T>::kNothing : Position(pixel_row, pixel_column) | at_edge;
+        if (one_row) share.weight += planned.weight[i ^ 2];
+        if (one_column) share.weight += planned.weight[i ^ 1];
+        if (one_row && one_column) share.weight += planned.weight[i ^ 3];
       }
+      // All four owners have a share, which is nothing for those whose pixel is beyond the edge.
+      shares_[4 * pixel + ((row.low + below) & 1) * 2 + ((column.low + right) & 1)] = share;
     }
-    if (one_row && shares[0].first >= 0) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) shares[0].weight[i] += shares[1].weight[i];
-      shares[1].first = RowShare<T>::kNothing;
-    }
-    const int parity = sample.row.low & 1;
-    shares_[2 * pixel + parity] = shares[0];
-    shares_[2 * pixel + 1 - parity] = shares[1];
   }
 
   // By the owners, which are the first threads: adds the tile's columns at the current tap to the window, and those of
   // samples outside of it to the map. The origin of a pixel is the first element of its image.
   __device__ __forceinline__ void Add(const ColumnChunk<T>& columns, const MapSums<T>& map,
                                       const int64_t* origin) const {
-    const int parity = static_cast<int>(threadIdx.x) / 32;
+    const int owner = static_cast<int>(threadIdx.x) / 32;
     const int channel = static_cast<int>(threadIdx.x) % 32 * kOwned;
-    RowShare<T> next = shares_[parity];
-    Owned next_column = Owned::LoadWritten(columns.data + channel);
-#pragma unroll 1
+    T* const window = sums_ + channel;
+    const T* const own_columns = columns.data + channel;
+    PixelShare<T> next = shares_[owner], after_next = shares_[4 + owner];
+    Owned next_column = Owned::LoadWritten(own_columns), next_sums = ReadSums(next, window);
+    int32_t written = PixelShare<T>::kNothing;
+    T sums[kOwned] = {};
+#pragma unroll 4
     for (int i = 0; i < kPixels; ++i) {
-      const RowShare<T> share = next;
-      const Owned column = next_column;
-      // The next are on their way while this one is added: what is written here is no reason to wait.
+      const PixelShare<T> share = next;
+      const Owned column = next_column, read = next_sums;
+      // The next are on their way while this one is added.
+      next = after_next;
       if (i + 1 < kPixels) {
-        next = shares_[2 * (i + 1) + parity];
-        next_column = Owned::LoadWritten(columns.data + (i + 1) * columns.stride + channel);
+        next_column = Owned::LoadWritten(own_columns + (i + 1) * columns.stride);
+        next_sums = ReadSums(next, window);
       }
+      if (i + 2 < kPixels) after_next = shares_[4 * (i + 2) + owner];
       // The same for all lanes.
-      if (share.first >= 0) {
-        AddInside(share, column, sums_ + channel);
-      } else if (share.first != RowShare<T>::kNothing) {
+      if (share.IsInside()) {
+        const int32_t place = share.place & ~PixelShare<T>::kAtEdge;
+        // What was written last was not there yet when this was read.
+        const bool is_last = place == written;
+#pragma unroll
+        for (int k = 0; k < kOwned; ++k) sums[k] = (is_last ? sums[k] : read[k]) + share.weight * column[k];
+        if (share.place & PixelShare<T>::kAtEdge) {
+          // Corners beyond the edge have no weight, and zero times infinity is NaN.
+#pragma unroll
+          for (int k = 0; k < kOwned; ++k) sums[k] += T(0) * column[k];
+        }
+        Owned::Store(sums, window + place);
+        written = place;
+      } else if (share.place != PixelShare<T>::kNothing) {
         AddOutside(share, columns, i, map, origin[i]);
       }
     }
@@ -172,45 +187,19 @@ class GradientWindow {
     return ((row - place_.top) * place_.columns + column - place_.left) * kChannels;
   }
 
-  static __device__ __forceinline__ void AddInside(const RowShare<T>& share, const Owned& column, T* window) {
-    T* const first = window + (share.first & ~RowShare<T>::kAtEdge);
-    // The same for all lanes. Without a second pixel the first is read twice and written once.
-    const bool has_second = share.second != RowShare<T>::kNothing;
-    T* const second = has_second ? window + share.second : first;
-    const Owned first_sums = Owned::LoadWritten(first), second_sums = Owned::LoadWritten(second);
-    T first_values[kOwned], second_values[kOwned];
-#pragma unroll
-    for (int k = 0; k < kOwned; ++k) {
-      first_values[k] = first_sums[k] + share.weight[0] * column[k];
-      second_values[k] = second_sums[k] + share.weight[1] * column[k];
-    }
-    if (share.first & RowShare<T>::kAtEdge) {
-      // Corners beyond the edge have no weight, and zero times infinity is NaN.
-#pragma unroll
-      for (int k = 0; k < kOwned; ++k) {
-        first_values[k] += T(0) * column[k];
-        second_values[k] += T(0) * column[k];
-      }
-    }
-    Owned::Store(first_values, first);
-    if (has_second) Owned::Store(second_values, second);
+  static __device__ __forceinline__ Owned ReadSums(const PixelShare<T>& share, const T* window) {
+    return share.IsInside() ? Owned::LoadWritten(window + (share.place & ~PixelShare<T>::kAtEdge)) : Owned();
   }
 
-  static __device__ __forceinline__ void AddOutside(const RowShare<T>& share, const ColumnChunk<T>& columns, int pixel,
-                                                    const MapSums<T>& map, int64_t origin) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int channel = lane % kLanes * kWidth;
+  static __device__ __forceinline__ void AddOutside(const PixelShare<T>& share, const ColumnChunk<T>& columns,
+                                                    int pixel, const MapSums<T>& map, int64_t origin) {
+    const int channel = static_cast<int>(threadIdx.x) % 32 * kWidth;
     if (channel >= columns.channels) return;
     const auto column = Vector<T, kWidth>::LoadWritten(columns.data + pixel * columns.stride + channel);
-    T* const target = map.data + origin + columns.first_channel + channel;
-    // As many of the two at once as a warp has lanes for.
-#pragma unroll 1
-    for (int i = lane / kLanes; i < 2; i += 32 / kLanes) {
-      T values[kWidth];
+    T values[kWidth];
 #pragma unroll
-      for (int k = 0; k < kWidth; ++k) values[k] = (i == 0 ? share.weight[0] : share.weight[1]) * column[k];
-      AddToMemory(values, target + int64_t{i == 0 ? ~share.first : share.second} * map.channels);
-    }
+    for (int k = 0; k < kWidth; ++k) values[k] = share.weight * column[k];
+    AddToMemory(values, map.data + origin + columns.first_channel + channel + int64_t{~share.place} * map.channels);
   }
 
   // Zeros need no addition: at whole-numbered positions three of the four corners have no share.
@@ -228,7 +217,7 @@ class GradientWindow {
   }
 
   const WindowPlace place_;
-  RowShare<T>* const shares_;
+  PixelShare<T>* const shares_;
   T* const sums_;
 };
 
