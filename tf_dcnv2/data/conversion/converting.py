@@ -6,12 +6,13 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tf_dcnv2 import __version__
 from tf_dcnv2._core.checked_types import PositiveInt, checked_arguments
 from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
+from tf_dcnv2.data.conversion.beam import pipeline_options
 from tf_dcnv2.data.conversion.report import ConversionReport, make_report, sidecar
 from tf_dcnv2.data.conversion.shards import write_shards
 from tf_dcnv2.data.findings import read_report, refuse_foreign_report, write_report
@@ -36,6 +37,7 @@ def convert_coco(
     box_format: str | None = None,
     allow_empty: bool = True,
     jobs: PositiveInt = 1,
+    beam_options: Sequence[str] | None = None,
     reuse: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionReport:
@@ -71,9 +73,13 @@ def convert_coco(
         allow_empty: accept annotations without any box, such as those of backgrounds only.
         jobs: processes that write shards, at most one for each; the shards are the same with any number. With more than
             one, a script needs the usual `if __name__ == "__main__":`.
+        beam_options: arguments of an Apache Beam pipeline whose workers write the shards in place of processes of this
+            machine, such as `["--runner=FlinkRunner", "--flink_master=host:8081"]`. The shards are the same. Workers
+            need this package, and `images_dir` and the folder of the records under the same paths.
         reuse: leave records of the prefix as they are if they were made from the same annotations, in the same way and
             from images in the same folder; whether the images are still the same is not looked at.
-        progress: called as `progress(done, total)`, after every image with one process, now and then with several.
+        progress: called as `progress(done, total)`, after every image with one process, now and then with several, at
+            the end with Beam.
 
     Returns:
         A `ConversionReport`.
@@ -81,7 +87,8 @@ def convert_coco(
     Raises:
         FileExistsError: an output would overwrite the annotations, or a file that is no earlier output.
         FileNotFoundError: the folder or the annotation file does not exist.
-        ValueError: the annotation file is invalid, or nothing of it could be used.
+        ImportError: `beam_options` are given, and Beam is not installed.
+        ValueError: the annotation file is invalid, nothing of it could be used, or `beam_options` are not Beam's.
         RuntimeError: another process is writing records of the prefix, or a process of this conversion was killed.
 
     Example:
@@ -89,6 +96,7 @@ def convert_coco(
         >>> print(report)
         5000 images, 36781 boxes (446 crowd), 80 categories in 10 shards; skipped: nothing
     """
+    pipeline = None if beam_options is None else pipeline_options(beam_options)
     images_dir, prefix = os.fspath(images_dir), os.fspath(output_prefix)
     if not os.path.isdir(images_dir):
         raise FileNotFoundError(f"The image folder does not exist: {images_dir}")
@@ -110,7 +118,13 @@ def convert_coco(
     report_path = record_files.report_path(prefix)
     with staged_shards(prefix, num_shards, source) as shards:
         contents = write_shards(
-            annotations, images_dir, shards, include_masks=include_masks, jobs=jobs, progress=progress
+            annotations,
+            images_dir,
+            shards,
+            include_masks=include_masks,
+            jobs=jobs,
+            beam_options=pipeline,
+            progress=progress,
         )
         converted = [item for shard in contents for item in shard]
         for item in converted:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,26 @@ class StagedShards:
         self._prefix, self._folder = prefix, folder
         self.final = record_files.shard_paths(prefix, num_shards)
 
+    def absolute(self) -> "StagedShards":
+        """The same shards, for a process with another working directory."""
+        return StagedShards(os.path.abspath(self._prefix), len(self.final), self._folder.absolute())
+
     def path(self, index: int) -> str:
-        """Where to write a shard."""
+        """Where a shard is until `publish`."""
         return str(self._folder / f"{index}.tfrecord")
+
+    @contextlib.contextmanager
+    def new_shard(self, index: int) -> Iterator[str]:
+        """A file to write a shard to inside the block, whose end puts it in place.
+
+        Each block has a file of its own: runners of Beam try again, and may let two workers do the same work.
+        """
+        path = self._folder / f"{index}.{uuid.uuid4().hex}.tmp"
+        try:
+            yield str(path)
+            os.rename(path, self.path(index))
+        finally:
+            path.unlink(missing_ok=True)
 
     def finish(self, index: int, description: dict[str, Any]) -> None:
         """Marks a shard as complete, with a description in plain JSON."""
