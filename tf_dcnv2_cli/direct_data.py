@@ -1,7 +1,7 @@
 """Annotations and a folder of images where a command takes records: converted once, and kept for the next time.
 
-The records lie beside the run, so that whoever deletes the run knows what else to delete. Converting is what every
-check of the data belongs to, and a resumed run needs the same order of images from the first step on: reading the
+The records lie beside the run or the page, so that whoever deletes that knows what else to delete. Converting is what
+every check of the data belongs to, and a resumed run needs the same order of images from the first step on: reading the
 files themselves in training would have to repeat both.
 """
 
@@ -22,13 +22,13 @@ def add_images_of(parser: argparse.ArgumentParser | argparse._ArgumentGroup, nam
     )
 
 
-def records_of(data: str, images_dir: str | None, run_path: str, option: str) -> str:
+def records_of(data: str, images_dir: str | None, beside: str, option: str) -> str:
     """The records to use: `data` itself, or those that are made of the annotations `data` and a folder of images.
 
     Args:
         data: records, or annotations as `tf-dcnv2 convert` takes them.
         images_dir: folder of images; None if `data` are records.
-        run_path: folder of the run; the records are put into `<run_path>.records`.
+        beside: folder of the run, or another output without its extension; the records are put into `<beside>.records`.
         option: that names the folder, for messages.
 
     Raises:
@@ -42,7 +42,7 @@ def records_of(data: str, images_dir: str | None, run_path: str, option: str) ->
     # The same annotations have the same records for training and evaluation.
     places = "\n".join(map(os.path.abspath, (data, images_dir)))
     name = f"{Path(data).stem}-{zlib.crc32(os.fsencode(places)):08x}"
-    prefix = os.path.join(f"{os.path.normpath(run_path)}.records", name)
+    prefix = os.path.join(f"{os.path.normpath(beside)}.records", name)
     with progress_bar("convert") as progress:
         report = convert_coco(images_dir, data, prefix, jobs=os.cpu_count() or 1, reuse=True, progress=progress)
     log("records", f"{prefix} of {data}")

@@ -3,11 +3,13 @@
 import argparse
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tf_dcnv2_cli.arguments import add_augmentation, add_image_size, parse_setting, positive_int
 from tf_dcnv2_cli.console import log, progress_bar
+from tf_dcnv2_cli.direct_data import records_of
 from tf_dcnv2_cli.errors import UsageError
 
 SUMMARY = "show what a detector will be trained on: pictures, classes, sizes, problems"
@@ -17,10 +19,14 @@ Prints how many objects of each class there are, how large the network sees them
 pyramid levels fit, with sizes and ratios that would fit better (k-means over 1 - IoU), and every problem with the name
 of its file: what the conversion left out or repaired, images without boxes or that are there twice, boxes that are too
 small to be seen, repeated or implausibly long. Writes the same as one HTML page, with images as the network gets them
-in training: resized, padded and changed at random by the options of `tf-dcnv2 train`."""
+in training: resized, padded and changed at random by the options of `tf-dcnv2 train`.
+
+With --images, annotations of any layout that `tf-dcnv2 convert` takes are inspected. They are converted once, into a
+folder beside the page, and again when they change."""
 
 EXAMPLES = """\
   tf-dcnv2 inspect-data records/train
+  tf-dcnv2 inspect-data train.json val.json --images train/ val/
   tf-dcnv2 inspect-data records/train records/val --preset mask_rcnn_r50_dcnv2 --short-side 800 --output data.html
   tf-dcnv2 inspect-data records/train --scale-range 0.5 2 --color-jitter 0.5 --samples 24"""
 
@@ -36,6 +42,9 @@ _SHOWN_FILES = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("records", nargs="+", metavar="RECORDS", help="records: prefixes or patterns")
+    parser.add_argument(
+        "--images", nargs="+", metavar="DIR", help="folder of images of each of RECORDS, which are then annotations"
+    )
     parser.add_argument(
         "--preset",
         default="faster_rcnn_small_dcnv2",
@@ -57,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default: %(default)s)")
     parser.add_argument(
-        "--output", metavar="HTML", help="page to write (default: PREFIX.inspection.html beside the records)"
+        "--output", metavar="HTML", help="page to write (default: PREFIX.inspection.html beside the first RECORDS)"
     )
 
 
@@ -93,14 +102,21 @@ def run(arguments: argparse.Namespace) -> None:
     from tf_dcnv2_cli.inspection_page import inspection_page
 
     config = _config(arguments)
+    title = ", ".join(arguments.records)
+    if arguments.images is not None:
+        arguments.output = (
+            arguments.output or f"{os.path.splitext(arguments.records[0].rstrip('/'))[0]}.inspection.html"
+        )
+        _check_output(arguments.output, arguments.records)
+    arguments.records = _records(arguments)
     info = read_dataset_info(arguments.records)
     path = arguments.output or f"{_first_prefix(info)}.inspection.html"
-    _check_output(path, info)
+    _check_output(path, info.shards)
     with progress_bar("inspect") as progress:
         inspection, files = _inspect(info, config, progress)
     samples = list(_samples(arguments, config, info, files))
     _print(inspection, arguments.preset)
-    write_atomically(path, inspection_page(inspection, samples, ", ".join(arguments.records), arguments.preset))
+    write_atomically(path, inspection_page(inspection, samples, title, arguments.preset))
     log("page", path)
 
 
@@ -115,17 +131,29 @@ def _config(arguments: argparse.Namespace):
         raise UsageError(str(error)) from error
 
 
+def _records(arguments: argparse.Namespace) -> list[str]:
+    """The records to inspect: those that are named, or those made of annotations and images, beside the page."""
+    folders = arguments.images or [None] * len(arguments.records)
+    if len(folders) != len(arguments.records):
+        raise UsageError(
+            f"--images takes the folder of the images of each of RECORDS. Received: {len(folders)} for "
+            f"{len(arguments.records)}"
+        )
+    page = (arguments.output or "").removesuffix(".html")
+    return [records_of(data, folder, page, "--images") for data, folder in zip(arguments.records, folders, strict=True)]
+
+
 def _first_prefix(info) -> str:
     from tf_dcnv2.data.records.files import prefix_of
 
     return prefix_of(info.shards[0]) or info.shards[0]
 
 
-def _check_output(path: str, info) -> None:
+def _check_output(path: str, inputs: Sequence[str]) -> None:
     from tf_dcnv2._core.output_files import ensure_writable, refuse_foreign, refuse_overwriting
     from tf_dcnv2.visualization.html import is_page_of
 
-    refuse_overwriting([path], info.shards)
+    refuse_overwriting([path], inputs)
     refuse_foreign(path, is_page_of(path, GENERATOR), "an earlier page of inspect-data")
     ensure_writable(path)
 

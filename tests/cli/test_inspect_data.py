@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,36 @@ def test_only_an_earlier_page_is_overwritten(records, inspected, tmp_path, capsy
 def test_wrong_settings_are_usage_errors(records, arguments, message, capsys):
     assert main(["inspect-data", records, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_annotations_and_images_are_inspected_as_their_records_are(synthetic, records, tmp_path, capsys):
+    assert main(["inspect-data", records, *SMALL, "--output", str(tmp_path / "records.html")]) == 0
+    expected = capsys.readouterr().out.splitlines()
+    annotations = tmp_path / "mine.json"
+    annotations.write_text(Path(synthetic.annotations_file).read_text())
+    command = ["inspect-data", str(annotations), "--images", synthetic.images_dir, *SMALL]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"records    {tmp_path}/mine.inspection.records/mine-")
+    assert lines[1:-1] == expected[:-1]
+    assert lines[-1] == f"page       {tmp_path}/mine.inspection.html"
+    [shard] = tmp_path.rglob("*.tfrecord")
+    written = shard.stat().st_mtime_ns
+    assert main(command) == 0
+    assert shard.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{annotations}"], "is an annotation file, no set of records: give the folder of its images by --images"),
+        (["{annotations}", "{annotations}", "--images", "{images}"], "Received: 1 for 2"),
+        (["{annotations}", "--images", "{images}", "--output", "{annotations}"], "would overwrite the input"),
+    ],
+)
+def test_annotations_that_cannot_be_inspected_are_usage_errors(synthetic, arguments, message, capsys):
+    before = Path(synthetic.annotations_file).read_text()
+    places = {"annotations": synthetic.annotations_file, "images": synthetic.images_dir}
+    assert main(["inspect-data", *(argument.format(**places) for argument in arguments)]) == 2
+    assert message in capsys.readouterr().err
+    assert Path(synthetic.annotations_file).read_text() == before
