@@ -17,7 +17,7 @@ import numpy as np
 from tf_dcnv2.data import convert_coco, load_records, read_dataset_info
 from tf_dcnv2.evaluation import evaluate_coco
 from tf_dcnv2.models import FasterRCNN, load_preset
-from tf_dcnv2.visualization import draw_detections, save_grid
+from tf_dcnv2.visualization import draw_annotations, draw_detections, save_grid
 
 SIZE = {"batch_size": 4, "short_side": 320, "max_side": 448}
 GREY = 170
@@ -75,13 +75,20 @@ def draw(detector: FasterRCNN, records: Path, path: Path, photographs: bool) -> 
     pictures = []
     for inputs, targets in load_records(records, masks=detector.has_mask_head, **SIZE):
         detections = {name: value.numpy() for name, value in detector(inputs).items()}
-        annotated = {name: targets[name].numpy() for name in ("boxes", "classes", "masks") if name in targets}
+        annotated = {
+            name: targets[name].numpy()
+            for name in ("boxes", "classes", "crowd", "masks", "mask_boxes")
+            if name in targets
+        }
         for index, (height, width) in enumerate(inputs["image_sizes"].numpy().astype(int)):
             image = inputs["images"][index, :height, :width].numpy()
             image = image if photographs else np.full_like(image, GREY)
-            for found in (annotated, detections):
-                one = {name: found[name][index] for name in ("boxes", "scores", "classes", "masks") if name in found}
-                pictures.append(draw_detections(image, **one, names=names))
+            truth = {name: values[index] for name, values in annotated.items()}
+            found = {
+                name: detections[name][index] for name in ("boxes", "scores", "classes", "masks") if name in detections
+            }
+            pictures.append(draw_annotations(image, **truth, names=names))
+            pictures.append(draw_detections(image, **found, names=names))
     save_grid(pictures, path, columns=4)
 
 

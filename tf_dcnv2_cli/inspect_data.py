@@ -36,6 +36,7 @@ _WORTH_SUGGESTING = 0.02
 # A larger share of the objects on one pyramid level leaves the others idle.
 _CROWDED_LEVEL = 0.75
 SHOWN_CLASSES = 20
+_ANNOTATED = ("boxes", "classes", "crowd", "masks", "mask_boxes")
 _SHOWN_FILES = 3
 
 
@@ -229,6 +230,7 @@ def _samples(arguments: argparse.Namespace, config, info, files: dict[int, str])
 
     from tf_dcnv2.data import load_records
     from tf_dcnv2.training.options import AUGMENTATION
+    from tf_dcnv2.visualization import draw_annotations
 
     changes = {name: value for name, value in vars(arguments).items() if name in AUGMENTATION}
     batch_size = min(arguments.batch_size, info.num_images)
@@ -251,21 +253,9 @@ def _samples(arguments: argparse.Namespace, config, info, files: dict[int, str])
             padded = "x".join(map(str, one["images"].shape[1::-1]))
             objects = int((one["classes"] >= 0).sum())
             caption = f"{files[int(one['image_ids'])]}: {width}x{height} pixels in {padded}, {objects} objects"
-            yield _picture(one, info.categories), caption
+            truth = {name: one[name] for name in _ANNOTATED if name in one}
+            yield draw_annotations(one["images"], **truth, names=info.categories), caption
         left -= batch_size
-
-
-def _picture(one: dict[str, Any], names: dict[int, str]):
-    """The image with its objects; crowd regions say that they are ignored."""
-    from tf_dcnv2.visualization import draw_detections
-
-    picture = one["images"]
-    is_inside = (one["boxes"][:, 2:] > one["boxes"][:, :2]).all(axis=1)  # not where a crop has cut the object off
-    for crowd, titles in ((True, {key: f"{name} (ignored)" for key, name in names.items()}), (False, names)):
-        chosen = (one["crowd"] == crowd) & (one["classes"] >= 0) & is_inside
-        masks = {name: one[name][chosen] for name in ("masks", "mask_boxes") if name in one}
-        picture = draw_detections(picture, one["boxes"][chosen], None, one["classes"][chosen], names=titles, **masks)
-    return picture
 
 
 def _print(inspection: Inspection, preset: str) -> None:

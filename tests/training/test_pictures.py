@@ -10,6 +10,7 @@ from PIL import Image
 
 from tf_dcnv2.data import load_records
 from tf_dcnv2.training import DetectionPictures, RunFolder, TensorBoardSummaries, TrainOptions
+from tf_dcnv2.visualization import draw_annotations
 
 
 class FindsTheMiddle:
@@ -55,6 +56,18 @@ def test_the_same_images_are_drawn_with_annotations_on_the_left_and_detections_o
     assert np.abs(picture[:, :width] - image).max() > 50
     with Image.open(tmp_path / files[0]) as saved:
         assert saved.size == picture.shape[1::-1]
+
+
+def test_crowd_regions_are_marked_as_ignored(dataset):
+    ((inputs, targets),) = dataset.take(1)
+    given = [(inputs, {**targets, "crowd": np.full(targets["crowd"].shape, crowd)}) for crowd in (False, True)]
+    (_, objects), (_, regions) = (next(iter(DetectionPictures(FindsTheMiddle(), [one]).draw())) for one in given)
+    height, width = np.asarray(inputs["image_sizes"][0], int)
+    image, boxes = inputs["images"][0].numpy()[:height, :width], targets["boxes"][0].numpy()
+    for picture, crowd in ((objects, False), (regions, True)):
+        drawn = draw_annotations(image, boxes, targets["classes"][0].numpy(), crowd=np.full(len(boxes), crowd))
+        np.testing.assert_array_equal(picture[:, :width], drawn)
+    assert (objects != regions).any()
 
 
 def test_pictures_are_drawn_when_they_are_due_and_at_the_end(dataset, tmp_path):

@@ -5,7 +5,14 @@ import pytest
 from PIL import Image
 
 from tf_dcnv2.fonts import font_for
-from tf_dcnv2.visualization import class_color, draw_detections, save_grid, save_image, unwritable_names
+from tf_dcnv2.visualization import (
+    class_color,
+    draw_annotations,
+    draw_detections,
+    save_grid,
+    save_image,
+    unwritable_names,
+)
 
 GREY = np.full((100, 140, 3), 128, np.uint8)
 BOX = np.array([[30.0, 40.0, 80.0, 110.0]])
@@ -41,6 +48,29 @@ def test_zoom_enlarges_picture_and_boxes():
     picture = draw_detections(GREY, BOX, [0.9], [7], zoom=3)
     assert picture.shape == (300, 420, 3)
     assert tuple(picture[180, 120]) == class_color(7)
+
+
+def test_crowd_regions_are_labelled_as_ignored_behind_the_objects():
+    boxes, classes, names = np.concatenate([BOX, BOX + 4]), np.array([7, 7]), {7: "cat"}
+    picture = draw_annotations(GREY, boxes, classes, crowd=[False, True], names=names)
+    region = draw_detections(GREY, boxes[1:], classes=[7], names={7: "cat (ignored)"})
+    np.testing.assert_array_equal(picture, draw_detections(region, BOX, classes=[7], names=names))
+    without = draw_annotations(GREY, boxes, classes, names=names)
+    assert (picture != without).any()
+    np.testing.assert_array_equal(without, draw_detections(GREY, boxes, classes=classes, names=names))
+
+
+def test_a_crowd_region_whose_name_no_font_has_is_labelled_by_its_id():
+    picture = draw_annotations(GREY, BOX, [7], crowd=[True], names={7: chr(0xE123)})
+    np.testing.assert_array_equal(picture, draw_detections(GREY, BOX, classes=[7], names={7: "7 (ignored)"}))
+
+
+def test_annotations_that_are_padding_or_were_cut_off_are_not_drawn():
+    boxes = np.concatenate([BOX, [[100.0, 20.0, 100.0, 60.0]]])
+    np.testing.assert_array_equal(draw_annotations(GREY, boxes, [-1, 7], crowd=[True, False]), GREY)
+    np.testing.assert_array_equal(draw_annotations(GREY, np.zeros([0, 4]), np.zeros(0, int)), GREY)
+    with pytest.raises(ValueError, match="crowd must have one entry for each of 1 boxes"):
+        draw_annotations(GREY, BOX, [7], crowd=[True, False])
 
 
 def test_the_image_given_is_left_alone():

@@ -70,6 +70,21 @@ def test_worst_cases_are_cut_from_the_images_they_are_on(detected, dataset, tmp_
     assert share_of_blue(tmp_path / "missed.png") < 0.1
 
 
+def test_ignored_regions_near_a_false_detection_are_grey_and_objects_white(detected, dataset, tmp_path):
+    near = {"image_id": 2, "category_id": 1, "bbox": [120, 60, 25, 30], "area": 750}
+    shares = []
+    for crowd in (0, 1):
+        truth = detected.ground_truths["bbox"]
+        objects = [*truth.dataset["annotations"], {**near, "iscrowd": crowd}]
+        truth = make_ground_truth(truth.dataset["images"], objects, NAMES)
+        found = DetectedDataset({"bbox": truth}, detected.results, [1, 2])
+        save_false_detections(found, analyze_detections(found), dataset, tmp_path / "false.png", names={})
+        pixels = np.asarray(Image.open(tmp_path / "false.png").convert("RGB"))
+        shares.append([(np.abs(pixels.astype(int) - grey) < 5).all(axis=-1).sum() for grey in (150, 255)])
+    (grey_of_object, white_of_object), (grey_of_region, white_of_region) = shares
+    assert grey_of_region > grey_of_object + 100 and white_of_object > white_of_region + 100
+
+
 def test_the_surroundings_of_a_small_object_on_a_large_image_are_shown(tmp_path):
     """The image is resized to half its size; the object lies in a blue square on red."""
     objects = [{"image_id": 1, "category_id": 1, "bbox": [1000, 600, 30, 30]}]

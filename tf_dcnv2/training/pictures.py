@@ -10,13 +10,15 @@ import numpy as np
 
 from tf_dcnv2._core.checked_types import NonNegativeFloat, NonNegativeInt, PositiveInt, checked_arguments
 from tf_dcnv2.training.epochs import is_due_after
-from tf_dcnv2.visualization import draw_detections, save_image
+from tf_dcnv2.visualization import draw_annotations, draw_detections, save_image
 
 _GAP_PX = 8
 
 
 class DetectionPictures(keras.callbacks.Callback):
     """Draws the annotated objects of a few images, and beside them what the detector finds, after every epoch.
+
+    Crowd regions are marked "(ignored)".
 
     Args:
         detector: what is watched; `model` of `fit` may be its `FeatureMimicking`.
@@ -77,8 +79,8 @@ class DetectionPictures(keras.callbacks.Callback):
             for index in range(len(targets["image_ids"])):
                 height, width = np.asarray(inputs["image_sizes"][index], int)
                 image = np.asarray(inputs["images"][index])[:height, :width]
-                boxes, classes = (np.asarray(targets[name][index]) for name in ("boxes", "classes"))
-                annotated = draw_detections(image, boxes, classes=classes, names=self._names)
+                truth = {name: np.asarray(targets[name][index]) for name in _ANNOTATED if name in targets}
+                annotated = draw_annotations(image, **truth, names=self._names)
                 found = {name: value[index] for name, value in detections.items() if name in _DRAWN}
                 detected = draw_detections(image, **found, names=self._names, min_score=self._min_score)
                 gap = np.full((height, _GAP_PX, 3), 255, np.uint8)
@@ -88,4 +90,5 @@ class DetectionPictures(keras.callbacks.Callback):
                     return
 
 
+_ANNOTATED = ("boxes", "classes", "crowd")
 _DRAWN = ("boxes", "scores", "classes", "masks")

@@ -8,7 +8,7 @@ analysis of `tf_dcnv2.evaluation`, `save_precision_recall`, `save_confusion_matr
 """
 
 from tf_dcnv2.visualization.curves import draw_curves
-from tf_dcnv2.visualization.detections import class_color, draw_detections, unwritable_names
+from tf_dcnv2.visualization.detections import class_color, draw_annotations, draw_detections, unwritable_names
 from tf_dcnv2.visualization.drawing import (
     draw_bins,
     draw_box,
@@ -30,6 +30,7 @@ __all__ = [
     "SUPPORT_ROWS",
     "Panel",
     "class_color",
+    "draw_annotations",
     "draw_bins",
     "draw_box",
     "draw_curves",

@@ -1,4 +1,4 @@
-"""Pictures of detections: boxes with names and scores, and masks."""
+"""Pictures of detections and annotations: boxes with names and scores, and masks."""
 
 import colorsys
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,9 +96,60 @@ def draw_detections(
     return np.asarray(picture)
 
 
+def draw_annotations(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    *,
+    crowd: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
+    mask_boxes: np.ndarray | None = None,
+    names: Mapping[int, str] | None = None,
+) -> np.ndarray:
+    """Draws annotated objects onto an image, and behind them crowd regions, whose labels say that they are ignored.
+
+    Args:
+        image: `(H, W, 3)` RGB, uint8 or float 0..255.
+        boxes: `(N, 4)`, `[y1, x1, y2, x2]` in pixels of `image`. Those without area are left out: random cropping has
+            cut the object off.
+        classes: `(N,)` category ids, -1 for entries that are padding.
+        crowd: `(N,)` bool, regions that are no single objects: nothing is learnt or counted there.
+        masks: see `draw_detections`.
+        mask_boxes: see there.
+        names: see there.
+
+    Returns:
+        `(H, W, 3)` uint8.
+
+    Raises:
+        ValueError: a shape does not fit.
+
+    Example:
+        >>> inputs, targets = next(load_records("records/val", batch_size=1).as_numpy_iterator())
+        >>> image = inputs["images"][0]
+        >>> picture = draw_annotations(image, targets["boxes"][0], targets["classes"][0], crowd=targets["crowd"][0])
+    """
+    boxes, classes = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(classes)
+    crowd = np.zeros(len(boxes), bool) if crowd is None else np.asarray(crowd, bool)
+    if crowd.shape != (len(boxes),):
+        raise ValueError(f"crowd must have one entry for each of {len(boxes)} boxes. Received: {crowd.shape}")
+    visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    objects = np.where(visible & ~crowd, classes, -1)
+    regions = np.where(visible & crowd, classes, -1)
+    shown = {key: _writable((names or {}).get(key, key), key) for key in set(regions.tolist())}
+    ignored = {key: f"{name} (ignored)" for key, name in shown.items()}
+    picture = draw_detections(image, boxes, classes=regions, masks=masks, mask_boxes=mask_boxes, names=ignored)
+    return draw_detections(picture, boxes, classes=objects, masks=masks, mask_boxes=mask_boxes, names=names)
+
+
 def unwritable_names(names: Iterable[str]) -> list[str]:
     """Finds the names with characters that no font of this machine has; pictures show their ids instead."""
     return [name for name in names if font_for(name, 10) is None]
+
+
+def _writable(name: object, class_id: int) -> str:
+    """The name, or the id if no font here can write it."""
+    return str(class_id if unwritable_names([str(name)]) else name)
 
 
 def _check_shapes(

@@ -226,13 +226,16 @@ def draw_node(picture: np.ndarray, point: tuple[float, float], *, zoom: float = 
     return _as_uint8(pixels)
 
 
-def draw_box(picture: np.ndarray, box: Box, *, zoom: float = 1.0) -> np.ndarray:
+def draw_box(
+    picture: np.ndarray, box: Box, *, zoom: float = 1.0, color: tuple[int, int, int] = BOX_COLOR
+) -> np.ndarray:
     """Draws the outline of a box, with a dark rim on both sides.
 
     Args:
         picture: `(H, W, 3)` uint8, left as it is.
         box: `(y1, x1, y2, x2)` in pixels of the image.
         zoom: by how much the picture is larger than the image.
+        color: of the outline, RGB.
 
     Returns:
         `(H, W, 3)` uint8.
@@ -245,7 +248,7 @@ def draw_box(picture: np.ndarray, box: Box, *, zoom: float = 1.0) -> np.ndarray:
     y1, x1, y2, x2 = np.clip(np.round(np.asarray(box, np.float64) * zoom), 0, limits)
     draw = ImageDraw.Draw(drawn)
     draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_DARK, width=width + 2)
-    draw.rectangle((x1, y1, x2, y2), outline=BOX_COLOR, width=width)
+    draw.rectangle((x1, y1, x2, y2), outline=color, width=width)
     return np.asarray(drawn)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_dcnv2.evaluation import Analysis, DetectedDataset, FalseDetection, MissedObject
 from tf_dcnv2.visualization.detections import draw_detections
-from tf_dcnv2.visualization.drawing import draw_box
+from tf_dcnv2.visualization.drawing import BOX_COLOR, draw_box
 from tf_dcnv2.visualization.figures import Panel, save_panels
 
 __all__ = ["save_false_detections", "save_missed_objects"]
@@ -17,6 +17,8 @@ _Item = TypeVar("_Item", FalseDetection, MissedObject)
 
 _COLUMNS = 4
 _PICTURE_PX = 256
+_ANNOTATED = "annotated objects in white, ignored regions in grey"
+_IGNORED_COLOR = (150, 150, 150)
 # How much of its surroundings is shown with a box, in sides of the box and in pixels of the original image at least.
 _CONTEXT, _SMALLEST_CONTEXT_PX = 3.0, 96.0
 
@@ -51,10 +53,10 @@ def save_false_detections(
     truth = detected.ground_truths[analysis.iou_type]
     panels = []
     for item, crop in _crops(analysis.false_detections, dataset):
-        around = [annotation["bbox"] for annotation in truth.imgToAnns[item.image_id]]
+        around = [(annotation["bbox"], bool(annotation["iscrowd"])) for annotation in truth.imgToAnns[item.image_id]]
         picture = crop.draw(item.bbox, item.category_id, item.score, around, names)
         panels.append(Panel(picture, f"image {item.image_id}: {_reason(item, names)}"))
-    return _save(panels, path, "Each false detection with its class and score; annotated objects in white.")
+    return _save(panels, path, f"Each false detection with its class and score; {_ANNOTATED}.")
 
 
 def save_missed_objects(
@@ -86,7 +88,7 @@ def save_missed_objects(
     boxes: dict[int, list] = {}
     for result in detected.results:
         if result["image_id"] in wanted and result["score"] >= threshold:
-            boxes.setdefault(result["image_id"], []).append(result["bbox"])
+            boxes.setdefault(result["image_id"], []).append((result["bbox"], False))
     panels = []
     for item, crop in _crops(analysis.missed_objects, dataset):
         picture = crop.draw(item.bbox, item.category_id, None, boxes.get(item.image_id, []), names)
@@ -130,16 +132,18 @@ class _Crop:
         bbox: Sequence[float],
         category_id: int,
         score: float | None,
-        others: Iterable[Sequence[float]],
+        others: Iterable[tuple[Sequence[float], bool]],
         names: Mapping[int, str] | None,
     ) -> np.ndarray:
-        """The box in the colour of its class, on top of the others in white."""
+        """The box in the colour of its class, on top of the others: in white, or in grey those that are ignored."""
         picture = np.asarray(draw_detections(self._pixels, np.zeros([0, 4]), zoom=self._zoom))
         visible = np.array(picture.shape[:2] * 2) / self._zoom
-        for other in others:
+        for other, is_ignored in sorted(others, key=lambda one: not one[1]):
             box = self._inside(other)
             if (box[:2] < visible[:2]).all() and (box[2:] > 0).all():
-                picture = draw_box(picture, tuple(box.tolist()), zoom=self._zoom)
+                picture = draw_box(
+                    picture, tuple(box.tolist()), zoom=self._zoom, color=_IGNORED_COLOR if is_ignored else BOX_COLOR
+                )
         scores = None if score is None else np.array([score])
         box = self._inside(bbox)[None] * self._zoom
         return draw_detections(picture, box, scores, np.array([category_id]), names=names or {}, min_score=0.0)
