@@ -54,7 +54,7 @@ def ensure_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise OSError(f"{path} cannot be written: {error.strerror or error}. Choose another output.") from error
 
 
 def _identity(path: Path) -> tuple:

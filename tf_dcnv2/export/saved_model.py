@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2._core.atomic_files import hidden_prefix
+from tf_dcnv2._core.tensorflow_files import errors_of_files
 from tf_dcnv2.ops import native, portable_ops
 
 Ops = Literal["native", "portable"]
@@ -54,6 +55,7 @@ def export_saved_model(
     Raises:
         ValueError: `ops` is neither of the two.
         FileExistsError: there is something at `path`, and `overwrite` is false or it is no SavedModel.
+        OSError: it cannot be written, such as on a full disk.
         NativeOpsUnavailable: `ops="native"`, but the custom ops are not built; the message says what to do.
 
     Example:
@@ -82,7 +84,7 @@ def export_saved_model(
             tf.TensorSpec([None, 2], tf.float32, name="image_sizes"),
         ],
     )
-    with _appearing_when_complete(target) as staged:
+    with errors_of_files(target), _appearing_when_complete(target) as staged:
         # TensorFlow wants to be told of every op namespace but its own that a SavedModel may contain.
         options = tf.saved_model.SaveOptions(namespace_whitelist=[_OP_NAMESPACE])
         archive.write_out(staged, options=options, verbose=False)

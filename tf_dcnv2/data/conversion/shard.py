@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_dcnv2._core.tensorflow_files import errors_of_files
 from tf_dcnv2.data.coco.annotations import CocoAnnotations
 from tf_dcnv2.data.conversion.images import ConvertedImage, ImageConverter
 from tf_dcnv2.data.findings import Findings
@@ -43,10 +44,14 @@ def write_shard(task: ShardTask, lookup: ImageLookup, threads: int, on_image: Ca
         lookup: finds the image files.
         threads: on which images are converted.
         on_image: called after every image.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk.
     """
     convert = ImageConverter(task.annotations, lookup, task.include_masks)
     converted = []
     with (
+        errors_of_files(task.shards.final[task.index]),
         task.shards.new_shard(task.index) as path,
         concurrent.futures.ThreadPoolExecutor(max_workers=threads) as pool,
         tf.io.TFRecordWriter(path) as writer,

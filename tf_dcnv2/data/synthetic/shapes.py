@@ -1,6 +1,7 @@
 """A small COCO-format data set of deformed, rotated, partly hidden shapes, drawn on demand."""
 
 import dataclasses
+import io
 import json
 import os
 import zlib
@@ -111,7 +112,9 @@ def make_synthetic_coco(
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), image_id])
         pixels, shapes = _draw_image(rng, height, width, look)
         name = f"{image_id:06d}.jpg"
-        Image.fromarray(pixels).save(os.path.join(images_dir, name), quality=92)
+        jpeg = io.BytesIO()  # Pillow does not notice that a disk is full
+        Image.fromarray(pixels).save(jpeg, "JPEG", quality=92)
+        write_atomically(os.path.join(images_dir, name), jpeg.getvalue())
         images.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for shape in shapes:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **_annotate(shape)})
