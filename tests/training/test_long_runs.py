@@ -128,10 +128,10 @@ class Scores(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(("best_by", "name"), [("box", "val_AP"), ("mask", "val_mask_AP")])
 def test_a_run_ends_when_evaluations_stop_to_improve(options, monkeypatch, best_by, name):
-    import tf_dcnv2.training.run as run_module
+    import tf_dcnv2.training.run_callbacks as callbacks_module
 
     scores = Scores(name, [0.1, 0.3, 0.2, 0.3, 0.9])
-    monkeypatch.setattr(run_module, "CocoEvaluation", lambda *_: scores)
+    monkeypatch.setattr(callbacks_module, "CocoEvaluation", lambda *_: scores)
     changes = {"preset": "faster_rcnn_small_dcnv1"}
     if best_by == "mask":
         head = {"mask_head.convolutions": 1, "mask_head.channels": 8, "mask_head.pool_size": 7}

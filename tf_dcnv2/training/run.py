@@ -18,23 +18,19 @@ from tf_dcnv2.models.weights import require_finite_weights
 from tf_dcnv2.training.agreement import Agreement, require_same_state
 from tf_dcnv2.training.averages import AveragedWeights
 from tf_dcnv2.training.backups import Backup, RunState
-from tf_dcnv2.training.budget import SpendBudget
-from tf_dcnv2.training.checkpoints import CocoEvaluation, KeepRun, run_variables
+from tf_dcnv2.training.checkpoints import run_variables
 from tf_dcnv2.training.epochs import EpochsOfRun
 from tf_dcnv2.training.followed_run import FollowedRun
-from tf_dcnv2.training.nan_guard import NaNGuard, TrainingDiverged
-from tf_dcnv2.training.offset_monitor import OffsetMonitor
+from tf_dcnv2.training.nan_guard import TrainingDiverged
 from tf_dcnv2.training.options import BUDGETS, TrainOptions
-from tf_dcnv2.training.pictures import DetectionPictures
 from tf_dcnv2.training.precision import made_in
-from tf_dcnv2.training.progress import ProgressCallback, RunProgress, has_stalled
+from tf_dcnv2.training.progress import RunProgress, has_stalled
 from tf_dcnv2.training.resuming import changes, describe_data, finished_state, require_same_classes, require_same_data
-from tf_dcnv2.training.run_data import first_image, load_data
+from tf_dcnv2.training.run_callbacks import RunParts, run_callbacks
+from tf_dcnv2.training.run_data import load_data
 from tf_dcnv2.training.run_folder import RunFolder
-from tf_dcnv2.training.schedules import SCHEDULES
 from tf_dcnv2.training.stop_requests import StopRequests, TrainingStopped, stop_requests
-from tf_dcnv2.training.strategies import Devices, SharedDetector, make_devices
-from tf_dcnv2.training.summaries import TensorBoardSummaries
+from tf_dcnv2.training.strategies import Devices, make_devices
 
 Log = Callable[[str, str], None]
 
@@ -129,14 +125,9 @@ def _train(
     model.compile(optimizer=_make_optimizer(options), accumulate=options.accumulate)
     devices.synchronize(model)
     averages = AveragedWeights(model)
-    data_from, validation_data = load_data(options, detector, info)
+    training_data, validation_data = load_data(options, detector, info)
     config = _configuration(options, settings, info, data)
-    log("data", str(info))
-    for note in info.notes():
-        log("note", note)
-    log("model", _describe(options, settings, detector))
-    if devices.replicas > 1:
-        log("devices", str(devices))
+    _announce(log, options, settings, detector, info, devices)
     run.remove_leftovers()
     if backup:
         backup.restore(run_variables(model))
@@ -152,60 +143,30 @@ def _train(
         log("weights", f"{options.weights}: {detector.weight_report}; weights.txt lists them")
 
     agreement = Agreement(devices, stop)
-    stop = agreement.stop
     progress = RunProgress.begin(options, info.num_images, state, agreement.clock)
-    budget = progress.budget
-    for callback in callbacks:
-        if isinstance(callback, ProgressCallback):
-            callback.progress = progress
+    parts = RunParts(
+        run=run,
+        options=options,
+        config=config,
+        names=info.categories,
+        devices=devices,
+        agreement=agreement,
+        progress=progress,
+        detector=detector,
+        averages=averages,
+        training_data=training_data,
+        validation_data=validation_data,
+    )
     results: list[dict[str, Any]] = []
-    evaluation: list[keras.callbacks.Callback] = []
-    evaluated = detector if devices.replicas == 1 else SharedDetector(detector, devices)
-    if validation_data is not None:
-        evaluation.append(CocoEvaluation(evaluated, validation_data, options.evaluate_every, results.append))
-    if deformable_convolutions(detector.backbone):
-        evaluation.append(
-            OffsetMonitor(detector, first_image(options, detector), on_warning=functools.partial(log, "warning"))
-        )
-    summaries = TensorBoardSummaries(run.summaries) if options.tensorboard and devices.is_chief else None
-    if validation_data is not None and options.pictures:
-        evaluation.append(
-            DetectionPictures(
-                evaluated,
-                validation_data,
-                run.pictures if devices.is_chief else None,
-                count=options.pictures,
-                every=options.evaluate_every,
-                names=info.categories,
-                on_pictures=summaries and summaries.add_pictures,
-            )
-        )
-    if summaries is not None:
-        evaluation.append(summaries)
-    run_callbacks = [
-        agreement,
-        NaNGuard(batch_at=lambda step: next(iter(data_from(start_step=state.steps + step)))),
-        SpendBudget(budget, options.peak_learning_rate, SCHEDULES[options.schedule], options.warmup_steps),
-        *averages.around(evaluation),
-        KeepRun(
-            run,
-            detector,
-            progress,
-            config,
-            averages,
-            steps=options.checkpoint_steps,
-            minutes=options.checkpoint_minutes,
-            stop=stop,
-        ),
-        *averages.around(list(callbacks)),
-    ]
+    watching = run_callbacks(parts, callbacks, on_metrics=results.append, on_warning=functools.partial(log, "warning"))
+    budget = progress.budget
     try:
         if budget.progress < 1.0:
             # One endless epoch: the budget ends the run.
-            own_share = data_from(start_step=state.steps, share=(devices.worker, devices.workers))
+            own_share = training_data(start_step=state.steps, share=(devices.worker, devices.workers))
             model.fit(
                 devices.distribute(own_share),
-                callbacks=[EpochsOfRun(progress, run_callbacks)],
+                callbacks=[EpochsOfRun(progress, watching)],
                 verbose=0,
                 shuffle=False,
             )
@@ -213,8 +174,8 @@ def _train(
         with averages.in_use():
             run.save_last(detector)
         raise TrainingDiverged(f"{error} They are in {run.last}.") from error
-    if stop.received and not progress.state.is_finished:
-        raise TrainingStopped(stop.received, budget.steps_done)
+    if agreement.stop.received and not progress.state.is_finished:
+        raise TrainingStopped(agreement.stop.received, budget.steps_done)
     return TrainResult(detector, results[-1] if results else None, budget.steps_done, budget.seconds)
 
 
@@ -323,6 +284,23 @@ def _make_optimizer(options: TrainOptions) -> keras.optimizers.Optimizer:
     if options.optimizer == "sgd":
         return keras.optimizers.SGD(momentum=0.9, **arguments)
     return {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[options.optimizer](**arguments)
+
+
+def _announce(
+    log: Log,
+    options: TrainOptions,
+    settings: DetectorConfig,
+    detector: FasterRCNN,
+    info: DatasetInfo,
+    devices: Devices,
+) -> None:
+    """Tells what is about to be trained, on what."""
+    log("data", str(info))
+    for note in info.notes():
+        log("note", note)
+    log("model", _describe(options, settings, detector))
+    if devices.replicas > 1:
+        log("devices", str(devices))
 
 
 def _describe(options: TrainOptions, settings: DetectorConfig, detector: FasterRCNN) -> str:
