@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -114,12 +115,14 @@ def run(arguments: argparse.Namespace) -> int:
     log("model", trained)
     for note in [*info.notes(), *_notes(trained, category_ids, info)]:
         log("note", note)
-    log_offsets(trained.detector, _first_image(dataset))
+    batches = iter(dataset)
+    first = next(batches)
+    log_offsets(trained.detector, _first_image(first))
     total = min(info.num_images, arguments.max_images or info.num_images)
     with progress_bar("evaluate") as progress:
         detected = detect_dataset(
             detector,
-            dataset,
+            itertools.chain([first], batches),
             annotations=annotations,
             max_images=arguments.max_images,
             progress=lambda done: progress(min(done, total), total),
@@ -148,9 +151,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if problem else 0
 
 
-def _first_image(dataset) -> Any:
-    """The first image as the network sees it, without padding."""
-    inputs, _ = next(iter(dataset))
+def _first_image(batch) -> Any:
+    """The first image of a batch as the network sees it, without padding."""
+    inputs, _ = batch
     height, width = inputs["image_sizes"][0].numpy().astype(int)
     return inputs["images"][0, :height, :width].numpy()
 

@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tests.support.sizes import SIZE
-from tf_dcnv2 import export
+from tf_dcnv2 import data, export
+from tf_dcnv2.data import load_records
 from tf_dcnv2.evaluation.coco_metrics import METRIC_NAMES
 from tf_dcnv2_cli import main
 from tf_dcnv2_cli.trained import load_trained
@@ -30,6 +31,26 @@ def test_evaluation_prints_all_metrics_and_classes_and_writes_results(run_folder
         assert re.search(rf"^ +\d+ +{category} +(\d\.\d{{3}}|-) +(\d\.\d{{3}}|-)$", report, re.MULTILINE)
     detections = json.loads(results.read_text())
     assert {detection["category_id"] for detection in detections} <= {2, 5, 11, 17}
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_evaluation_decodes_every_image_once(run_folder, records, tmp_path, monkeypatch):
+    passes = []
+
+    class Watched:
+        def __init__(self, *arguments, **options):
+            self.batches = load_records(*arguments, **options)
+
+        def __iter__(self):
+            passes.append(self)
+            return iter(self.batches)
+
+    monkeypatch.setattr(data, "load_records", Watched)
+    results = tmp_path / "results.json"
+    arguments = ["--records", records, *SIZE, "--output", str(results), "--batch-size", "4"]
+    assert main(["evaluate", str(run_folder), *arguments]) == 0
+    assert len(passes) == 1
+    assert len({detection["image_id"] for detection in json.loads(results.read_text())}) == 6
 
 
 @pytest.mark.usefixtures("eagerly")
