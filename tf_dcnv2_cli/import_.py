@@ -46,16 +46,16 @@ def run(arguments: argparse.Namespace) -> None:
     if folder.holds_a_run():
         raise FileExistsError(f"{arguments.output} holds a detector already. Choose another output folder.")
     folder.refuse_foreign_files()
-    imported = import_detector(
-        arguments.path,
-        preset=arguments.preset,
-        config=arguments.config,
-        overrides=dict(map(parse_setting, arguments.set or ())),
-    )
-    detector = imported.config.build(list(imported.categories), name=imported.project.name)
-    report = imported.assign(detector)
-    log("source", f"{imported.project.name}, {len(imported.categories)} classes")
     with folder.in_use():
+        imported = import_detector(
+            arguments.path,
+            preset=arguments.preset,
+            config=arguments.config,
+            overrides=dict(map(parse_setting, arguments.set or ())),
+        )
+        detector = imported.config.build(list(imported.categories), name=imported.project.name)
+        report = imported.assign(detector)
+        log("source", f"{imported.project.name}, {len(imported.categories)} classes")
         save_detector(detector, folder.best)
         folder.write_weight_report(report.details())
         config = {
