@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, tiny_config
+from tests.support.eagerly import run_eagerly
 from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking
 
@@ -136,12 +137,13 @@ def test_an_exported_mask_rcnn_gives_the_same_masks_also_where_it_detects_nothin
     assert not np.any(nothing["masks"])
 
 
-@pytest.mark.usefixtures("eagerly")
-def test_training_with_feature_mimicking_exports_the_same_graph(exported, tmp_path):
+@pytest.mark.parametrize("eager", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_training_with_feature_mimicking_exports_the_same_graph(exported, tmp_path, eager):
     mimicking = make_detector()
     model = FeatureMimicking(mimicking, MIMIC)
     model.compile("sgd")
-    model.fit(tf.data.Dataset.from_tensors(make_batch()), verbose=0, shuffle=False)
+    with run_eagerly(eager):
+        model.fit(tf.data.Dataset.from_tensors(make_batch()), verbose=0, shuffle=False)
     path = export_saved_model(mimicking, tmp_path / "mimicking")
     assert node_types(path) == node_types(exported["native"])
     for received, expected in zip(signature(path), signature(exported["native"]), strict=True):
