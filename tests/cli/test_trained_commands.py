@@ -12,7 +12,9 @@ from pycocotools import mask as coco_mask
 from tests.support.sizes import SIZE
 from tf_dcnv2 import data, export
 from tf_dcnv2.data import load_records
+from tf_dcnv2.evaluation import write_analyses
 from tf_dcnv2.evaluation.coco_metrics import METRIC_NAMES
+from tf_dcnv2.visualization import Panel, save_panels
 from tf_dcnv2_cli import main
 from tf_dcnv2_cli.trained import load_trained
 
@@ -68,11 +70,14 @@ def test_an_analysis_is_printed_and_written_and_replaces_only_an_earlier_one(
     folder = tmp_path / "analysis"
     arguments = ["--records", records, *SIZE, "--max-images", "2", "--output", str(tmp_path / "results.json")]
     arguments = ["evaluate", str(mask_run_folder), *arguments, "--analysis", str(folder), "--min-score", "0.1"]
-    for _ in "12":
-        assert main(arguments) == 0
+    write_analyses(folder / "analysis.json", {}, {})  # an earlier one
+    for name in ("boxes_errors.png", "boxes_missed.png"):
+        save_panels([[Panel(np.zeros([8, 8, 3], np.uint8))]], folder / name)
+    earlier = (folder / name).read_bytes()
+    assert main(arguments) == 0
     report = capsys.readouterr().out
     assert re.search(r"^  2 +star +\d+ +[-\d.]+ +[-\d.]+ ", report, re.MULTILINE)
-    assert len(re.findall(r"^errors +background +\d+ +AP50 \+\d\.\d{3} without them$", report, re.MULTILINE)) == 4
+    assert len(re.findall(r"^errors +background +\d+ +AP50 \+\d\.\d{3} without them$", report, re.MULTILINE)) == 2
     content = json.loads((folder / "analysis.json").read_text())
     assert content["bbox"]["images"] == 2 and content["segm"]["confusion"]["names"] == [
         "star",
@@ -84,6 +89,7 @@ def test_an_analysis_is_printed_and_written_and_replaces_only_an_earlier_one(
         f"{kind}_{name}.png" for kind in ("boxes", "masks") for name in ("precision_recall", "confusion", "errors")
     }
     assert figures < {path.name for path in folder.iterdir()}
+    assert earlier not in [path.read_bytes() for path in folder.iterdir()]
     (folder / "boxes_errors.png").write_text("mine")
     assert main(arguments) == 2
     assert "boxes_errors.png exists and is not a figure of an earlier analysis" in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_annotations_without_these_images_are_refused(shapes, dataset, tmp_path)
     content = json.loads(Path(shapes[1]).read_text())
     path = tmp_path / "other.json"
     path.write_text(json.dumps({**content, "images": content["images"][:-1]}))
-    with pytest.raises(ValueError, match="no image with id 40"):
+    with pytest.raises(ValueError, match="no image with id 20"):
         evaluate_coco(Oracle(dataset), dataset, annotations=path)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
         evaluate_coco(Oracle(dataset), dataset, annotations=tmp_path / "nowhere.json")

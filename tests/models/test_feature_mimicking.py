@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, make_mask_batch, tiny_config
+from tests.support.detectors import CATEGORY_IDS, MIMIC, make_batch, make_mask_batch, tiny_config
 from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MimicConfig, crop
 
 
@@ -17,12 +17,10 @@ from tf_dcnv2.models import FasterRCNN, FeatureMimicking, MimicConfig, crop
         "mask_rcnn fpn",
     ]
 )
-def any_detector(request) -> FasterRCNN:
+def any_detector(request, make_detector) -> FasterRCNN:
     """A tiny detector of each kind on each neck."""
     kind, neck = request.param.split()
-    config = tiny_config(neck, mask_head=MASK_HEAD if kind == "mask_rcnn" else None)
-    keras.utils.set_random_seed(0)
-    return config.build(CATEGORY_IDS)
+    return make_detector(neck, has_mask_head=kind == "mask_rcnn")
 
 
 @pytest.fixture
@@ -132,6 +130,12 @@ def test_without_positive_rois_the_losses_are_zero_and_training_goes_on(detector
     assert all(np.isfinite(variable).all() for variable in detector.trainable_variables)
 
 
+@pytest.mark.parametrize(
+    "any_detector",
+    # The features are those of the boxes in every detector.
+    [pytest.param("faster_rcnn c5", marks=pytest.mark.slow), "mask_rcnn fpn"],
+    indirect=True,
+)
 def test_features_of_the_same_roi_grow_alike_when_only_mimicking_is_trained(any_detector, mask_batch):
     model = FeatureMimicking(any_detector, rois="positive", rois_per_image=6, patch_size=64)
     optimizer = keras.optimizers.Adam(3e-3)

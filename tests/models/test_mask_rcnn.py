@@ -11,8 +11,8 @@ SIDE = 2 * MASK_HEAD["pool_size"]
 
 
 @pytest.fixture(params=["c5", "fpn"])
-def detector(request) -> MaskRCNN:
-    return make_detector(request.param)
+def detector(request, make_detector) -> MaskRCNN:
+    return make_detector(request.param, has_mask_head=True)
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def batch() -> tuple[dict, dict]:
     return make_mask_batch()
 
 
-def make_detector(neck: str, **overrides) -> MaskRCNN:
+def build_detector(neck: str, **overrides) -> MaskRCNN:
     keras.utils.set_random_seed(0)
     return tiny_config(neck, **{"mask_head": MASK_HEAD, **overrides}).build(CATEGORY_IDS)
 
 
 @pytest.mark.parametrize("neck", ["c5", "fpn"])
 def test_every_detection_has_a_mask_of_probabilities_and_unused_slots_are_zero(neck, batch):
-    detector = make_detector(neck, **{"rpn.proposals": [40, 20]})  # too few for 100 detections
+    detector = build_detector(neck, **{"rpn.proposals": [40, 20]})  # too few for 100 detections
     detections = {name: value.numpy() for name, value in detector(batch[0]).items()}
     masks, count = detections["masks"], detections["num_detections"]
     assert masks.shape == (2, detector.box_head.config.max_detections, SIDE, SIDE)
@@ -57,7 +57,7 @@ def test_the_class_of_each_roi_picks_its_mask():
 
 @pytest.mark.parametrize("neck", [pytest.param("c5", marks=pytest.mark.slow), "fpn"])  # the mask head is the same
 def test_images_without_any_detection_give_empty_masks(neck, batch):
-    detector = make_detector(neck, **{"box_head.score_threshold": 0.999})
+    detector = build_detector(neck, **{"box_head.score_threshold": 0.999})
     for call in (detector, detector.predict_on_batch):
         detections = call(batch[0])
         assert not np.any(detections["num_detections"])
@@ -151,7 +151,7 @@ def test_a_mask_rcnn_survives_saving_and_loading(detector, batch, tmp_path):
 def test_masks_and_their_loss_are_float32_in_half_precision_too(batch, policy):
     keras.config.set_dtype_policy(policy)
     try:
-        detector = make_detector("fpn")
+        detector = build_detector("fpn")
         loss = detector.compute_losses(*batch)["mask_loss"]
         masks = detector(batch[0])["masks"]
     finally:
@@ -187,7 +187,7 @@ def test_an_object_whose_mask_is_not_known_does_not_teach_the_mask_head(detector
 @pytest.mark.parametrize(("canonical_size", "level"), [(224.0, 0), (56.0, 1), (28.0, 2)])
 def test_both_heads_pool_from_the_level_that_the_canonical_size_says(canonical_size, level):
     plain = {"mask_head": {**MASK_HEAD, "pooling": "none"}, "box_head.pooling": "none"}
-    detector = make_detector("fpn", **plain, **{"neck.canonical_size": canonical_size})
+    detector = build_detector("fpn", **plain, **{"neck.canonical_size": canonical_size})
     levels = [tf.fill([1, 12, 16, detector.neck.channels["roi"]], float(number)) for number in range(3)]
     box, image = tf.constant([[10.0, 10.0, 66.0, 66.0]]), tf.constant([0])
     for head in (detector.box_head, detector.mask_head):

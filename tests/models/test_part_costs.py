@@ -29,9 +29,13 @@ def parts_of(detector) -> dict:
 
 
 def shallow(name: str) -> DetectorConfig:
-    """A preset with two blocks in each stage: the others repeat the second, and take most of the time."""
+    """A preset with two blocks in each stage: the others repeat the second, and take most of the time.
+
+    The box head is narrower, since most of the weights are those of its first layer.
+    """
     config = load_preset(name)
-    return config.replace(**{"backbone.depths": [min(depth, 2) for depth in config.backbone.depths]})
+    depths = [min(depth, 2) for depth in config.backbone.depths]
+    return config.replace(**{"backbone.depths": depths, "box_head.units": 64})
 
 
 class MultiplyAdds:

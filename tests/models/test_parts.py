@@ -95,7 +95,7 @@ def test_a_detector_put_together_by_hand_trains_and_survives_saving(tmp_path):
     detector = put_together()
     batch = make_mask_batch()
     detector.compile(keras.optimizers.Adam(1e-3))
-    losses = detector.fit(tf.data.Dataset.from_tensors(batch).repeat(), epochs=2, steps_per_epoch=3, verbose=0).history
+    losses = detector.fit(tf.data.Dataset.from_tensors(batch).repeat(), epochs=2, steps_per_epoch=2, verbose=0).history
     assert losses["loss"][-1] < losses["loss"][0]
     detector.save(tmp_path / "detector.keras")
     loaded = keras.saving.load_model(tmp_path / "detector.keras")

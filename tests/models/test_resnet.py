@@ -38,9 +38,9 @@ def keras_resnet(request) -> keras.Model:
     ("keras_resnet", "dcn", "stages"),
     [
         ("ResNet50", "none", ()),
-        ("ResNet50", "v1", (5,)),
+        pytest.param("ResNet50", "v1", (5,), marks=pytest.mark.slow),
         ("ResNet50", "v1", (3, 4, 5)),
-        ("ResNet101", "none", ()),
+        pytest.param("ResNet101", "none", (), marks=pytest.mark.slow),  # more blocks of the same kind
     ],
     indirect=["keras_resnet"],
 )

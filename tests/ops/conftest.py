@@ -98,6 +98,21 @@ def conv_problem(request, rng) -> ConvProblem:
     return ConvProblem(rng, **request.param)
 
 
+# Every setting once, for what costs much and does not depend on how they are combined.
+FEW_CONFIGURATIONS = ("both kinds of groups", "even kernel", "without modulation")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(configuration, id=name, marks=() if name in FEW_CONFIGURATIONS else pytest.mark.slow)
+        for name, configuration in CONV_CONFIGURATIONS.items()
+    ]
+)
+def some_conv_problem(request, rng) -> ConvProblem:
+    """Every kind of convolution, most of them in the slow tests only."""
+    return ConvProblem(rng, **request.param)
+
+
 @pytest.fixture
 def make_conv_problem(rng):
     return lambda **configuration: ConvProblem(rng, **configuration)

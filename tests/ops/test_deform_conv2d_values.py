@@ -84,10 +84,10 @@ def test_half_precision_is_rounded_only_at_the_ends(
     check_rounded_once(dtype, [y, *gradients[:2]], [exact_y, *exact_gradients[:2]], gradients[2:], exact_gradients[2:])
 
 
-def test_xla_compiles_the_composite_with_the_same_results(conv_problem, value_and_gradients):
-    operator = conv_problem.operator("auto")
-    eager = value_and_gradients(conv_problem.operator("composite"), conv_problem.tensors)
-    compiled = tf.function(lambda *tensors: value_of(operator, tensors), jit_compile=True)(*conv_problem.tensors)
+def test_xla_compiles_the_composite_with_the_same_results(some_conv_problem, value_and_gradients):
+    operator = some_conv_problem.operator("auto")
+    eager = value_and_gradients(some_conv_problem.operator("composite"), some_conv_problem.tensors)
+    compiled = tf.function(lambda *tensors: value_of(operator, tensors), jit_compile=True)(*some_conv_problem.tensors)
     for expected, received in zip([eager[0], *eager[1]], compiled, strict=True):
         np.testing.assert_allclose(received, expected, rtol=0, atol=1e-11)
 

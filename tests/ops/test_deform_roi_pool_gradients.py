@@ -57,6 +57,14 @@ def test_both_implementations_agree(problem, native_ops, value_and_gradients, rn
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(options, id=name, marks=() if name in ("mxnet convention", "two levels") else pytest.mark.slow)
+        for name, options in CONFIGURATIONS.items()
+    ],
+    indirect=True,
+)
 def test_xla_compiles_the_composite_with_the_same_results(problem):
     options, tensors = problem
     if options.get("sampling_ratio") == 0:

@@ -1,28 +1,22 @@
-"""Results are the same to the bit from run to run and for any number of threads, and under TensorFlow's determinism.
-
-Run as a program with a number of threads and implementations, prints digests of results as a JSON object.
-"""
+"""Results are the same to the bit from run to run and for any number of threads, and under TensorFlow's determinism."""
 
 import functools
 import hashlib
-import json
 import os
-import subprocess
-import sys
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
+
+from tests.support.worker_processes import PROCESSES
+from tf_dcnv2 import layers
+from tf_dcnv2.ops import deform_conv2d, deform_roi_pool
 
 
-def digests(threads: int, *implementations: str) -> dict[str, str]:
+def digests(threads: int, implementations: tuple[str, ...], environment: dict[str, str]) -> dict[str, str]:
     """Digests of values and gradients of every operator and layer, computed under op determinism."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from tf_dcnv2 import layers
-    from tf_dcnv2.ops import deform_conv2d, deform_roi_pool
-
+    os.environ.update(environment)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
@@ -74,19 +68,17 @@ def digests(threads: int, *implementations: str) -> dict[str, str]:
     return results
 
 
-def run(*arguments: str, **environment: str) -> dict[str, str]:
+def run(threads: int, *implementations: str, **environment: str) -> dict[str, str]:
     """Digests by another process."""
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    with PROCESSES.Pool(1) as pool:
+        return pool.apply(digests, (threads, implementations, environment))
 
 
 @pytest.fixture(scope="module")
 def runs():
     """Digests of one run on one thread, which the composition may depend on, and two runs on two."""
     both = ("native", "composite")
-    return [run(*words, CUDA_VISIBLE_DEVICES="") for words in (("1", "native"), ("2", *both), ("2", *both))]
+    return [run(*words, CUDA_VISIBLE_DEVICES="") for words in ((1, "native"), (2, *both), (2, *both))]
 
 
 def test_everything_is_the_same_from_run_to_run_under_op_determinism(native_ops, runs):
@@ -102,8 +94,4 @@ def test_native_ops_are_the_same_for_any_number_of_threads(native_ops, runs):
 def test_native_ops_on_a_gpu_are_the_same_from_run_to_run_under_op_determinism(native_ops, device):
     if "GPU" not in device:
         pytest.skip("no GPU")
-    assert run("2", "native") == run("2", "native")
-
-
-if __name__ == "__main__":
-    print(json.dumps(digests(int(sys.argv[1]), *sys.argv[2:])))
+    assert run(2, "native") == run(2, "native")

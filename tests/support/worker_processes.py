@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from tests.support.eagerly import run_eagerly
 
-# The processes are forks of one that has loaded TensorFlow and done nothing else yet.
+# The processes are forks of one that has loaded TensorFlow and the package, and done nothing else yet. There is one
+# such server in each process that runs tests.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload([__name__, "tf_dcnv2.training", "tf_dcnv2.evaluation"])
 
 
 def start(

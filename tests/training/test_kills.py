@@ -1,7 +1,6 @@
 """Runs that are killed, and resumed by the command that the user would give. Each part is a process of its own."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -19,12 +18,9 @@ import pytest
 
 from tests.support.eagerly import run_eagerly
 from tests.support.sizes import TINY
+from tests.support.worker_processes import PROCESSES
 from tf_dcnv2.training import RunFolder
 from tf_dcnv2_cli import main
-
-# The processes are forks of one that has loaded TensorFlow and done nothing else yet.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
 
 
 def train(words: list[str], die_in: int, eagerly: bool, output: Connection) -> None:
@@ -51,12 +47,13 @@ def train(words: list[str], die_in: int, eagerly: bool, output: Connection) -> N
 class Run:
     """A run, started and resumed in processes that may be killed."""
 
-    def __init__(self, records, folder, epochs, eagerly=False, more=()):
-        self.epochs, self.eagerly = epochs, eagerly
+    def __init__(self, records, folder, epochs, eagerly=False, steps_per_epoch=2, more=()):
+        self.epochs, self.eagerly, self.steps_per_epoch = epochs, eagerly, steps_per_epoch
         settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
         data = ["--preset", "faster_rcnn_small_dcnv1", "--train", records, "--val", records]
-        images = ["--short-side", "64", "--max-side", "96", "--batch-size", "4"]
-        training = f"--epochs {epochs} --optimizer adam --warmup-steps 0 --evaluate-every 3 --seed 0".split()
+        images = ["--short-side", "64", "--max-side", "96", "--batch-size", str(8 // steps_per_epoch)]
+        optimizer = "sgd" if eagerly else "adam"  # whose many small ops take a third of an eager step
+        training = f"--epochs {epochs} --optimizer {optimizer} --warmup-steps 0 --evaluate-every 3 --seed 0".split()
         self.first = [*data, *images, *training, "--pictures", "0", "--no-tensorboard", *settings, *more]
         self.folder = RunFolder(folder)
 
@@ -111,7 +108,7 @@ class Run:
             printed = output.read()
         assert process.exitcode == 0, printed
         state = self.folder.backups.load_state()
-        assert (state.steps, state.is_finished) == (2 * self.epochs, True)
+        assert (state.steps, state.is_finished) == (self.steps_per_epoch * self.epochs, True)
         assert self.folder.is_complete(state)
         assert [row["epoch"] for row in state.history] == list(range(self.epochs))
         assert np.isfinite([row["loss"] for row in state.history]).all()
@@ -129,7 +126,7 @@ def kill_and_finish(run: Run, kills) -> None:
 
 def test_a_run_that_is_killed_within_writes_and_between_them_comes_to_its_end(synthetic_records, tmp_path):
     # Eagerly, since four processes would trace the same graph; those of the slow test do.
-    run = Run(synthetic_records, tmp_path / "run", epochs=6, eagerly=True)
+    run = Run(synthetic_records, tmp_path / "run", epochs=6, eagerly=True, steps_per_epoch=1)
     # In the backup of its second epoch, in last.keras after it was resumed, and while it trains.
     kill_and_finish(
         run, [(run.kill_in_write, 14), (run.kill_in_write, 2), (run.kill_after, 1, 0.2), (run.stop_after, 1)]

@@ -20,14 +20,14 @@ def options(synthetic_records, tmp_path, eagerly):
             "train": synthetic_records,
             "output": str(tmp_path / name),
             "overrides": TINY,
-            "optimizer": "adam",
+            "optimizer": "sgd",
             "batch_size": 2,
             "short_side": 64,
             "max_side": 96,
             "warmup_steps": 3,
             "schedule": "cosine",
             "ema": 0.9,
-            "steps": 10,
+            "steps": 8,
             "color_jitter": 0.2,
             "seed": 3,
             "deterministic": True,
@@ -78,39 +78,40 @@ def assert_same_run(options, others):
 
 
 def test_a_run_that_is_killed_inside_epochs_ends_with_the_same_weights_and_log(options):
-    """Epochs of four steps, checkpoints after every second step, kills after steps 3 (so 2), 4 + 3 (so 6) and 9."""
+    """Epochs of four steps, checkpoints after every second one, kills after steps 3 (so 2), 5 (so 4) and 7 (so 6)."""
     whole, killed = options("whole"), options("killed", checkpoint_steps=2, resume=True)
     train(whole)
-    for steps in (3, 5, 3):
+    for kept in ((2, 0), (4, 1), (6, 1)):
         with pytest.raises(Killed):
-            train(killed, callbacks=[KillAfter(steps)])
-    state = RunFolder(killed.output).backups.load_state()
-    assert (state.steps, state.epochs) == (8, 2)
-    assert train(killed).steps == 10
+            train(killed, callbacks=[KillAfter(3)])
+        state = RunFolder(killed.output).backups.load_state()
+        assert (state.steps, state.epochs) == kept
+    assert train(killed).steps == 8
     assert_same_run(whole, killed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_ends_a_run_after_its_step_and_keeps_it(options, number):
+def test_signals_end_a_run_after_its_step_and_keep_it(options):
     whole, stopped = options("whole", steps=6), options("stopped", steps=6, resume=True)
-    lines = []
-    with pytest.raises(TrainingStopped, match=f"{number.name} has ended the run after 3 steps"):
-        train(stopped, log=lambda *line: lines.append(line), callbacks=[SignalIn(3, number)])
-    assert ("stopping", f"{number.name}: the run is saved after this step. Once more ends it at once.") in lines
-    assert RunFolder(stopped.output).backups.load_state().steps == 3
+    for number, steps in ((signal.SIGINT, 3), (signal.SIGTERM, 5)):
+        done, lines = RunFolder(stopped.output).backups.load_state(), []
+        signal_in = SignalIn(steps - (done.steps if done else 0), number)
+        with pytest.raises(TrainingStopped, match=f"{number.name} has ended the run after {steps} steps"):
+            train(stopped, log=lambda *line, lines=lines: lines.append(line), callbacks=[signal_in])
+        assert ("stopping", f"{number.name}: the run is saved after this step. Once more ends it at once.") in lines
+        assert RunFolder(stopped.output).backups.load_state().steps == steps
     assert train(stopped).steps == 6
     train(whole)
     assert_same_run(whole, stopped)
 
 
 def test_a_run_without_a_seed_draws_one_and_keeps_it(options):
-    first = options("run", steps=5, seed=None, resume=True)
+    first = options("run", steps=3, batch_size=4, seed=None, resume=True)
     with pytest.raises(Killed):
-        train(first, callbacks=[KillAfter(5)])
+        train(first, callbacks=[KillAfter(3)])
     seed = RunFolder(first.output).read_config()["options"]["seed"]
     assert isinstance(seed, int)
     train(first)
-    again = options("again", steps=5, seed=seed)
+    again = options("again", steps=3, batch_size=4, seed=seed)
     train(again)
     assert_same_run(first, again)
 
@@ -136,23 +137,24 @@ def test_a_run_ends_when_evaluations_stop_to_improve(options, monkeypatch, best_
     if best_by == "mask":
         head = {"mask_head.convolutions": 1, "mask_head.channels": 8, "mask_head.pool_size": 7}
         changes = {"preset": "mask_rcnn_small_regular", "overrides": {**TINY, **head}}
-    patient = options("run", steps=None, epochs=9, patience=2, best_by=best_by, batch_size=4, resume=True, **changes)
+    patient = options("run", steps=None, epochs=9, patience=2, best_by=best_by, batch_size=8, resume=True, **changes)
     patient = patient.replace(val=patient.train)
     result = train(patient)
-    assert result.steps == 4 * 2  # of nine epochs
+    assert result.steps == 4  # of nine epochs
     state = RunFolder(patient.output).backups.load_state()
-    assert (state.best_ap, state.best_steps, state.is_finished) == (0.3, 4, True)
+    assert (state.best_ap, state.best_steps, state.is_finished) == (0.3, 2, True)
     assert finished_state(patient) == state
     assert finished_state(patient.replace(patience=3)) is None
 
 
 def test_a_finished_run_that_goes_on_writes_checkpoints_inside_epochs_too(options):
-    train(options("run", steps=4, seed=1))
-    longer = options("run", steps=9, seed=1, checkpoint_steps=1, resume=True)
+    """Epochs of two steps, of which one is made, and a kill inside the next one."""
+    train(options("run", steps=2, batch_size=4, seed=1))
+    longer = options("run", steps=4, batch_size=4, seed=1, checkpoint_steps=1, resume=True)
     with pytest.raises(Killed):
-        train(longer, callbacks=[KillAfter(3)])
-    assert RunFolder(longer.output).backups.load_state().steps == 7
-    assert train(longer).steps == 9
+        train(longer, callbacks=[KillAfter(1)])
+    assert RunFolder(longer.output).backups.load_state().steps == 3
+    assert train(longer).steps == 4
 
 
 @pytest.mark.parametrize(
