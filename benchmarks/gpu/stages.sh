@@ -2,7 +2,8 @@
 #
 #   begin_stages FOLDER SECONDS       logs go to FOLDER; everything ends within SECONDS
 #   stage NAME LIMIT COMMAND...       runs COMMAND for at most LIMIT seconds; its output goes to FOLDER/NAME.log, too
-#   skip_stage NAME WHY               notes that there is nothing to run
+#   skip_stage NAME WHY               notes that it could not run, which is a failure
+#   leave_out_stage NAME WHY          notes that it need not run
 #   end_stages                        prints a table and returns 1 if anything failed
 
 # Of a log, in bytes: the beginning that is kept, and the end.
@@ -44,6 +45,8 @@ stage() {
 
 skip_stage() { _note "$1" 0 "FAILED: not run, $2"; }
 
+leave_out_stage() { _note "$1" 0 "left out: $2"; }
+
 end_stages() {
   {
     printf '\n%-12s %5s  %s\n' stage s outcome
@@ -56,7 +59,7 @@ end_stages() {
 _note() {
   STAGE_TABLE+=("$(printf '%-12s %5d  %s' "$@")")
   printf '=== %s after %d s: %s\n' "$@"
-  [[ $3 == passed* ]] || STAGES_FAILED=1
+  [[ $3 != FAILED* ]] || STAGES_FAILED=1
 }
 
 _shorten() {

@@ -85,7 +85,7 @@ def test_two_processes_reach_the_losses_and_weights_of_one(synthetic_records, tm
 def test_all_strategies_reach_the_same_run_as_graphs(preset, accumulate, synthetic_records, tmp_path):
     """With evaluations, whose detections are shared. In parts, batch normalisation would see other statistics."""
     options = {"preset": preset, "val": synthetic_records, "evaluate_every": 1, "batch_size": 8, "steps": 4}
-    # At a higher rate rounding soon decides which of two proposals with almost the same score is sampled, and runs part.
+    # At a higher rate rounding soon decides which of two proposals of nearly the same score is sampled, and runs part.
     options["learning_rate"] = 0.002
     options |= {"accumulate": accumulate, "set": "backbone.norm=group" if accumulate > 1 else "backbone.norm=batch"}
     arguments = {"eager": False}
