@@ -25,7 +25,7 @@ def test_what_nobody_estimated_has_no_estimate():
 @pytest.mark.parametrize("who", [OURS, TORCHVISION])
 @pytest.mark.parametrize("precision", CONV_PRECISIONS, ids=str)
 def test_estimates_are_those_of_the_manual(who, precision):
-    text = (ROOT / "docs" / "performance-gpu.md").read_text().partition("## What is expected")[2]
+    text = (ROOT / "docs" / "performance-gpu.md").read_text().partition("## What was expected")[2]
     row = re.search(rf"^\| {who}, {precision} \| (.*) \| (.*) \|$", text, re.MULTILINE)
     for work, cell in zip((FORWARD, BOTH), row.groups() if row else ("-", "-"), strict=True):
         stated = [None] * 3 if cell == "-" else [float(number) / 1e3 for number in cell.split(" / ")]
