@@ -83,8 +83,8 @@ class GradientWindow {
   __device__ __forceinline__ void Plan(int pixel, const BilinearSample<T>& sample,
                                        const PlannedGradient<T>& planned) const {
     const AxisSample<T>&row = sample.row, &column = sample.column;
-    // At the edge of the map corners are one and the same pixel, and all of them but one have no weight. Owners read a
-    // pixel before they write the one before it, so in the window such corners have to become one.
+    // At the edge of the map corners are one and the same pixel, and all of them but one have no weight. A pixel of the
+    // window has one owner, so there such corners have to become one.
     const bool one_row = row.low == row.high, one_column = column.low == column.high;
     const int32_t at_edge = one_row || one_column ? PixelShare<T>::kAtEdge : 0;
     const bool absent = IsAbsent(planned.corner[0]);
@@ -181,6 +181,7 @@ class GradientWindow {
   static constexpr int kLanes = kChannels / kWidth;  // threads of a pixel that is added to memory
   static constexpr int kPixelsAtOnce = kThreads / kLanes;
   static_assert(kThreads % kLanes == 0 && 32 % kLanes == 0, "threads share pixels evenly");
+  static_assert(kThreads >= kOwners, "every number has an owner");
   using Owned = Vector<T, kOwned>;
 
   __device__ __forceinline__ int32_t Position(int32_t row, int32_t column) const {

@@ -111,7 +111,7 @@ class TensorTileProduct {
   static __device__ __forceinline__ int WarpRow() { return threadIdx.x / 32 / kColumnWarps * kWarpRows; }
   static __device__ __forceinline__ int WarpColumn() { return threadIdx.x / 32 % kColumnWarps * kWarpColumns; }
 
-  // Of several tiles that lie side by side.
+  // The fragments of several tiles that lie side by side.
   template <int kTiles, int kWords>
   struct Fragments {
     uint32_t words[kTiles][kWords];
