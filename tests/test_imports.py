@@ -15,7 +15,7 @@ ALLOWED = {
     "optimizers.py": set(),
     "models": {"_core", "ops", "layers", "optimizers", "data"},
     "evaluation": {"_core", "data"},
-    "export": {"_core", "ops", "models"},
+    "export": {"_core", "ops", "models", "data"},
     "analysis": {"_core", "ops", "layers", "data", "models"},
     "training": {"_core", "ops", "layers", "optimizers", "data", "models", "evaluation", "analysis", "visualization"},
     "visualization": {"_core", "fonts", "analysis", "evaluation"},

@@ -98,7 +98,7 @@ def _check_exported(run_folder: Path, exported: Path, records: Path) -> None:
     expected = detector(inputs)
     print()
     for ops in ("native", "portable"):
-        detections = load_exported(exported / ops)(**inputs)
+        detections = load_exported(exported / ops, "network")(**inputs)
         for name, value in expected.items():
             # Another graph of the same numbers may round differently; boxes are hundreds of pixels.
             np.testing.assert_allclose(detections[name], value, rtol=1e-3, atol=1e-2, err_msg=f"{ops}: {name}")

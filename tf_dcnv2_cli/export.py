@@ -8,8 +8,11 @@ from tf_dcnv2_cli.console import log
 SUMMARY = "write a trained detector as a SavedModel"
 
 DESCRIPTION = """\
-Writes a SavedModel with the signature serving_default(images, image_sizes) -> boxes, scores, classes, num_detections
-and, for a Mask R-CNN, masks.
+Writes a SavedModel for images of any size, which are resized in the graph; boxes are in pixels of each. Signatures:
+
+  serving_default  images, image_sizes -> boxes, scores, classes, num_detections and, for a Mask R-CNN, masks
+  serving_bytes    image_bytes: JPEG, PNG, BMP or GIF files -> the same
+  network          what a call of the detector takes: resized and padded images
 
   --ops native    uses the package's custom ops: fast; a program that loads it loads the op library first
   --ops portable  uses TensorFlow's own ops only: runs in any TensorFlow, stock TensorFlow Serving included"""
@@ -34,9 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     trained = load_trained(arguments.run_path, allow_non_finite=arguments.allow_non_finite)
     log("model", trained)
-    export_saved_model(trained.detector, arguments.output, arguments.ops, overwrite=arguments.overwrite)
+    export_saved_model(
+        trained.detector, arguments.output, arguments.ops, labels=trained.names, overwrite=arguments.overwrite
+    )
     log("written", arguments.output)
-    log("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
+    log("input", "images uint8 [B,H,W,3] RGB of any size, image_sizes int32 [B,2] height and width of each")
+    log("", "image_bytes string [B] JPEG, PNG, BMP or GIF files, for the signature serving_bytes")
     masks = ", masks [B,D,S,S] 0..1 in the frames of the boxes" if trained.detector.has_mask_head else ""
     log("output", f"boxes [B,D,4] y1 x1 y2 x2, scores [B,D], classes [B,D], num_detections [B]{masks}")
     if arguments.ops == "native":

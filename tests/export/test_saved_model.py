@@ -1,5 +1,6 @@
 import collections
 import functools
+import json
 import shutil
 import subprocess
 import sys
@@ -9,36 +10,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from tests.export.conftest import NAMES, make_detector, pictures
 from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, make_batch, tiny_config
 from tests.support.eagerly import run_eagerly
 from tf_dcnv2.export import export_saved_model, load_exported, op_library_path
-from tf_dcnv2.models import FasterRCNN, FeatureMimicking
+from tf_dcnv2.models import FeatureMimicking
 
 OUTPUTS = {"boxes", "scores", "classes", "num_detections"}
-
-
-def make_detector(**overrides) -> FasterRCNN:
-    """A small detector whose deformable layers do deform."""
-    keras.utils.set_random_seed(0)
-    config = tiny_config("fpn", **{"box_head.score_threshold": 0.0, **overrides})
-    detector = config.build(CATEGORY_IDS)
-    for variable in detector.variables:
-        if "offset" in variable.path:
-            variable.assign(keras.random.normal(variable.shape, stddev=0.05, seed=1))
-    return detector
-
-
-@pytest.fixture(scope="module")
-def detector() -> FasterRCNN:
-    return make_detector()
-
-
-@pytest.fixture(scope="module")
-def exported(detector, tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("exported")
-    return {ops: export_saved_model(detector, folder / ops, ops) for ops in ("native", "portable")}
 
 
 # Loading takes longer than detecting.
@@ -51,9 +32,9 @@ def meta_graph(path: str) -> meta_graph_pb2.MetaGraphDef:
         return saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0]
 
 
-def signature(path: str) -> tuple[dict, dict]:
-    """Type and shape of each input and output that the serving signature of a SavedModel has, by name."""
-    definition = meta_graph(path).signature_def["serving_default"]
+def signature(path: str, name: str = "serving_default") -> tuple[dict, dict]:
+    """Type and shape of each input and output that a signature of a SavedModel has, by name."""
+    definition = meta_graph(path).signature_def[name]
     return tuple(
         {name: (tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)) for name, info in infos.items()}
         for infos in (definition.inputs, definition.outputs)
@@ -72,26 +53,93 @@ def custom_ops(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("ops", ["native", "portable"])
-def test_the_signature_names_inputs_and_outputs(exported, ops):
-    inputs, outputs = signature(exported[ops])
-    assert {name: (dtype, shape.as_list()) for name, (dtype, shape) in inputs.items()} == {
-        "images": (tf.float32, [None, None, None, 3]),
-        "image_sizes": (tf.float32, [None, 2]),
-    }
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("serving_default", {"images": (tf.uint8, [None, None, None, 3]), "image_sizes": (tf.int32, [None, 2])}),
+        ("serving_bytes", {"image_bytes": (tf.string, [None])}),
+        ("network", {"images": (tf.float32, [None, None, None, 3]), "image_sizes": (tf.float32, [None, 2])}),
+    ],
+)
+def test_the_signatures_name_inputs_and_outputs(exported, ops, name, expected):
+    inputs, outputs = signature(exported[ops], name)
+    assert {name: (dtype, shape.as_list()) for name, (dtype, shape) in inputs.items()} == expected
     assert set(outputs) == OUTPUTS
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (64, 70)])
 @pytest.mark.parametrize("ops", ["native", "portable"])
-def test_an_exported_detector_detects_what_the_detector_does(detector, exported, ops, height, width):
+def test_the_network_of_an_export_detects_what_a_call_of_the_detector_does(detector, exported, ops, height, width):
     inputs, _ = make_batch(height, width)
     expected = detector(inputs)
     assert int(expected["num_detections"][0]) > 0
-    detections = loaded(exported[ops])(**inputs)
+    detections = loaded(exported[ops], "network")(**inputs)
     assert set(detections) == OUTPUTS
     for name, value in expected.items():
         # The implementations add up in different orders; boxes are of the order of 100 pixels.
         np.testing.assert_allclose(detections[name], value, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+def assert_detected(received: dict, index: int, expected: dict) -> None:
+    """Checks one image of a batch to the accuracy that is promised: 1e-3 pixels, and 1e-5 of a score."""
+    count = len(expected["scores"])
+    assert count > 0 and int(received["num_detections"][index]) == count
+    np.testing.assert_array_equal(received["classes"][index, :count], expected["classes"])
+    np.testing.assert_allclose(received["boxes"][index, :count], expected["boxes"], atol=1e-3)
+    np.testing.assert_allclose(received["scores"][index, :count], expected["scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_images_of_any_size_are_detected_as_by_detect(detector, exported, ops):
+    images = pictures((50, 80), (131, 70), (97, 97))
+    batch = np.zeros([3, 131, 97, 3], np.uint8)
+    for index, image in enumerate(images):
+        batch[index, : image.shape[0], : image.shape[1]] = image
+    received = loaded(exported[ops])(batch, [image.shape[:2] for image in images])
+    for index, expected in enumerate(detector.detect(images, batch_size=3)):
+        assert_detected(received, index, expected)
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_image_files_are_detected_as_by_detect_turned_upright(detector, exported, ops, tmp_path):
+    files = [tmp_path / "turned.jpg", tmp_path / "upright.png"]
+    for file, image in zip(files, pictures((60, 90), (131, 70)), strict=True):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if file.suffix == ".jpg" else 1
+        Image.fromarray(image).save(file, exif=exif)
+    received = loaded(exported[ops], "serving_bytes")([file.read_bytes() for file in files])
+    for index, expected in enumerate(detector.detect(files, batch_size=2)):
+        assert_detected(received, index, expected)
+
+
+def test_the_model_brings_the_names_of_its_classes(exported):
+    with open(f"{exported['native']}/assets.extra/labels.json", encoding="utf-8") as file:
+        assert {int(category_id): name for category_id, name in json.load(file).items()} == NAMES
+
+
+def test_labels_of_classes_that_the_detector_does_not_have_are_refused(detector, tmp_path):
+    with pytest.raises(ValueError, match=r"labels must be names by category id, of \[3, 7, 90\]. Received: \[1\]"):
+        export_saved_model(detector, tmp_path / "model", labels={1: "one", 3: "three"})
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("ops", ["native", "portable"])
+def test_the_requests_that_warm_a_model_up_are_answered(exported, ops):
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    file = f"{exported[ops]}/assets.extra/tf_serving_warmup_requests"
+    requests = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset(file)
+    ]
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default", "serving_bytes"]
+    for request in requests:
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        expected, _ = signature(exported[ops], request.model_spec.signature_name)
+        assert set(inputs) == set(expected)
+        for name, array in inputs.items():
+            dtype, shape = expected[name]
+            assert tf.as_dtype(request.inputs[name].dtype) == dtype and shape.is_compatible_with(array.shape)
+        assert set(loaded(exported[ops], request.model_spec.signature_name)(**inputs)) == OUTPUTS
 
 
 def test_only_the_native_graph_holds_custom_ops(exported):
@@ -106,7 +154,7 @@ def test_exported_detectors_run_without_this_package(detector, exported, tmp_pat
 import sys, numpy as np, tensorflow as tf
 inputs = {{name: tf.constant(array) for name, array in np.load("inputs.npz").items()}}
 def detect(path, output):
-    detections = tf.saved_model.load(path).signatures["serving_default"](**inputs)
+    detections = tf.saved_model.load(path).signatures["network"](**inputs)
     np.savez(output, **{{name: value.numpy() for name, value in detections.items()}})
 detect({exported["portable"]!r}, "portable.npz")  # before the custom ops are there
 tf.load_op_library({op_library_path()!r})
@@ -115,7 +163,7 @@ assert not any(name.startswith("tf_dcnv2") for name in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     expected = detector(inputs)["scores"]
-    for ops in exported:
+    for ops in ("native", "portable"):
         detections = np.load(tmp_path / f"{ops}.npz")
         np.testing.assert_allclose(detections["scores"], expected, rtol=1e-4, atol=1e-5, err_msg=ops)
 
@@ -125,7 +173,7 @@ assert not any(name.startswith("tf_dcnv2") for name in sys.modules)
 def test_an_exported_mask_rcnn_gives_the_same_masks_also_where_it_detects_nothing(ops, tmp_path):
     detector = make_detector(**{"mask_head": MASK_HEAD, "rpn.proposals": [40, 20]})
     detector.mask_head.classifier.kernel.assign(keras.random.normal(detector.mask_head.classifier.kernel.shape, seed=2))
-    exported = load_exported(export_saved_model(detector, tmp_path / "model", ops))
+    exported = load_exported(export_saved_model(detector, tmp_path / "model", ops), "network")
     inputs, _ = make_batch()
     expected, found = detector(inputs), exported(**inputs)
     assert set(found) == OUTPUTS | {"masks"}
@@ -154,14 +202,16 @@ def test_training_with_feature_mimicking_exports_the_same_graph(exported, tmp_pa
 
 def test_something_that_is_there_is_replaced_only_on_demand(detector, exported, tmp_path, monkeypatch):
     def write_out(archive, path, **kwargs):
-        shutil.copytree(exported["native"], path)
+        shutil.copytree(exported["native"], path, ignore=shutil.ignore_patterns("assets.extra"))
 
     monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", write_out)
     target = tmp_path / "1"
     shutil.copytree(exported["portable"], target)
     (target / "marker").write_text("old")
-    with pytest.raises(FileExistsError, match="1 already exists"):
+    (tmp_path / "7").mkdir()
+    with pytest.raises(FileExistsError, match="1 already exists. The next version is .*/8. To replace it"):
         export_saved_model(detector, target)
+    (tmp_path / "7").rmdir()
     assert (target / "marker").exists()
     export_saved_model(detector, target, overwrite=True)
     assert not (target / "marker").exists()
@@ -197,6 +247,19 @@ def test_a_folder_may_have_every_name_that_is_legal(detector, tmp_path, monkeypa
 def test_an_unknown_kind_of_ops_is_refused(detector, tmp_path):
     with pytest.raises(ValueError, match=r"ops must be one of \('native', 'portable'\). Received: ops='fast'"):
         export_saved_model(detector, tmp_path / "model", "fast")
+
+
+def test_an_export_of_a_detector_that_was_never_trained_is_warned_of(tmp_path, monkeypatch):
+    archive_class = type(keras.export.ExportArchive())
+    monkeypatch.setattr(archive_class, "write_out", lambda archive, path, **kwargs: Path(path).mkdir())
+    with pytest.warns(UserWarning, match="was never trained: all biases of its classifier are zero"):
+        export_saved_model(tiny_config().build(CATEGORY_IDS), tmp_path / "model")
+    assert (tmp_path / "model").exists()
+
+
+def test_a_signature_that_a_model_does_not_have_is_refused(exported):
+    with pytest.raises(ValueError, match="'network', 'serving_bytes', 'serving_default'.*Received: 'predict'"):
+        load_exported(exported["native"], "predict")
 
 
 def test_loading_what_is_no_saved_model_says_so(tmp_path):
