@@ -1,6 +1,7 @@
 """Compiles the custom ops in cc/ against the installed TensorFlow. Everything else is in pyproject.toml.
 
-The environment variables DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about the CUDA kernels: see tools/cuda_toolkit.py.
+The environment variable DCNV2_NATIVE decides whether there are custom ops at all: see tools/native_choice.py.
+DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about their CUDA kernels: see tools/cuda_toolkit.py.
 """
 
 import json
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "tools"))
 
 import tensorflow_flags
 from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe, summary
+from native_choice import builds_native_ops
 from tensorflow_release import installed_version, runtime_requirement
 from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
@@ -71,8 +73,6 @@ class BuildOps(build_ext):
         return str(Path(*fullname.split("."))) + ".so"
 
     def build_extension(self, ext):
-        if sys.platform != "linux":
-            raise BuildError(f"the custom ops build on Linux only, this is {sys.platform}.")
         library, info = OpsBuilder(ROOT / "build" / f"dcnv2_ops-{platform.machine()}").build()
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,12 @@ class BuildOps(build_ext):
         temporary.replace(target)
 
 
+NATIVE = builds_native_ops()
+
 setup(
-    ext_modules=[Extension(EXTENSION, sources(*FOLDERS) + cuda_sources(*FOLDERS))],
+    ext_modules=[Extension(EXTENSION, sources(*FOLDERS) + cuda_sources(*FOLDERS))] if NATIVE else [],
     cmdclass={"build_ext": BuildOps},
-    install_requires=[runtime_requirement(installed_version()), "keras>=3.10", "numpy"],
+    # What an earlier build left in the source tree is not for a package without custom ops.
+    exclude_package_data={} if NATIVE else {"tf_dcnv2": ["ops/*.so", f"ops/{BUILD_INFO}"]},
+    install_requires=[runtime_requirement(installed_version() if NATIVE else ""), "keras>=3.10", "numpy"],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import build_backend
 import keras
+import native_choice
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -199,6 +200,24 @@ def test_isolated_builds_compile_against_the_tensorflow_that_is_installed(instal
     monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
     assert build_backend.get_requires_for_build_wheel()[-1] == wanted
     assert build_backend.get_requires_for_build_editable()[-1] == wanted
+
+
+def test_a_build_without_custom_ops_needs_no_tensorflow(monkeypatch):
+    monkeypatch.setenv("DCNV2_NATIVE", "0")
+    assert not any("tensorflow" in requirement for requirement in build_backend.get_requires_for_build_wheel())
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("linux", True), ("darwin", False), ("win32", False)])
+def test_custom_ops_are_built_on_linux_and_elsewhere_on_demand(platform, expected, monkeypatch):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delenv("DCNV2_NATIVE", raising=False)
+    assert native_choice.builds_native_ops() is expected
+    for text, choice in {"0": False, "1": True, "auto": expected}.items():
+        monkeypatch.setenv("DCNV2_NATIVE", text)
+        assert native_choice.builds_native_ops() is choice
+    monkeypatch.setenv("DCNV2_NATIVE", "yes")
+    with pytest.raises(native_choice.UnknownChoice, match="DCNV2_NATIVE must be auto, 0 or 1. Received: 'yes'"):
+        native_choice.builds_native_ops()
 
 
 def test_the_package_requires_the_tensorflow_that_its_ops_are_compiled_against():

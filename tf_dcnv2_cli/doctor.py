@@ -158,6 +158,11 @@ def _cuda_compiler() -> Iterator[Finding]:
 def _ops() -> Iterator[Finding]:
     from tf_dcnv2.ops import native
 
+    if not native.is_built():
+        yield Finding(
+            "ops", "not built: TensorFlow's own ops compute the same, slower; DCNV2_NATIVE=1 pip install . builds them"
+        )
+        return
     try:
         native.load()
     except native.NativeOpsUnavailable as error:

@@ -26,6 +26,18 @@ def test_missing_ops_are_a_problem_with_a_remedy(monkeypatch, capsys):
     assert report.endswith("1 problem, see above\n")
 
 
+def test_a_package_without_custom_ops_works_and_says_that_it_is_slower(monkeypatch, capsys):
+    monkeypatch.setattr(native, "is_built", lambda: False)
+    native._load_once.cache_clear()
+    try:
+        assert main(["doctor"]) == 0
+    finally:
+        native._load_once.cache_clear()
+    report = capsys.readouterr().out
+    assert "not built: TensorFlow's own ops compute the same, slower; DCNV2_NATIVE=1" in report
+    assert "composite deformable convolution: correct" in report and "native deformable" not in report
+
+
 def test_a_check_that_breaks_down_is_a_problem(monkeypatch, capsys):
     def _numpy():
         raise ImportError("numpy is not what it was")

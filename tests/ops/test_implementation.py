@@ -1,10 +1,12 @@
 """Which implementation runs: auto, native, composite, and the portable scope."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dcnv2.ops import deform_conv2d, deform_roi_pool, native, portable_ops
+from tf_dcnv2.ops import deform_conv2d, deform_roi_pool, implementation, native, portable_ops
 
 
 def convolve(x, implementation="auto"):
@@ -39,16 +41,34 @@ def test_auto_is_native_where_the_library_is(operator, native_ops):
     assert len(custom(op_types(operator))) == 2
 
 
-def test_auto_is_composite_without_the_library(operator, monkeypatch):
-    monkeypatch.setattr(native, "is_available", lambda: False)
-    assert not custom(op_types(operator))
-
-
-def test_native_without_the_library_says_so(operator, monkeypatch):
+@pytest.fixture
+def missing_library(monkeypatch):
     def load():
         raise native.NativeOpsUnavailable("not built")
 
     monkeypatch.setattr(native, "load", load)
+    implementation._warn_of_composite.cache_clear()
+    yield
+    implementation._warn_of_composite.cache_clear()
+
+
+def test_auto_is_composite_without_the_library_and_says_so_once(operator, missing_library):
+    with pytest.warns(RuntimeWarning, match="not built Until then every operator is computed by TensorFlow's own ops"):
+        assert not custom(op_types(operator))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        operator(tf.ones([1, 3, 3, 2]))
+
+
+def test_who_asks_for_plain_tensorflow_is_not_warned(operator, missing_library):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        operator(tf.ones([1, 3, 3, 2]), "composite")
+        with portable_ops():
+            operator(tf.ones([1, 3, 3, 2]))
+
+
+def test_native_without_the_library_says_so(operator, missing_library):
     with pytest.raises(native.NativeOpsUnavailable, match="not built"):
         operator(tf.ones([1, 3, 3, 2]), "native")
 

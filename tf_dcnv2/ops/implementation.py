@@ -2,6 +2,8 @@
 
 import contextlib
 import contextvars
+import functools
+import warnings
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -52,4 +54,23 @@ def choose_implementation(implementation: str) -> str:
                 'implementation="auto" or "composite", or jit_compile=False. Received: implementation="native".'
             )
         return "native"
-    return "native" if native.is_available() and not under_xla() else "composite"
+    if under_xla():
+        return "composite"
+    if not native.is_available():
+        _warn_of_composite()
+        return "composite"
+    return "native"
+
+
+@functools.cache
+def _warn_of_composite() -> None:
+    """Says once in a process why its operators are slow."""
+    try:
+        native.load()
+    except native.NativeOpsUnavailable as error:
+        warnings.warn(
+            f"{error} Until then every operator is computed by TensorFlow's own ops: the same values, slower and with "
+            "more memory.",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -49,6 +49,11 @@ def build_info() -> dict[str, Any]:
     return json.loads(_BUILD_INFO.read_text()) if _BUILD_INFO.exists() else {}
 
 
+def is_built() -> bool:
+    """Whether the package was installed with custom ops, which `DCNV2_NATIVE=0` leaves out."""
+    return _LIBRARY.exists()
+
+
 def is_available() -> bool:
     """Whether the custom ops can be used here."""
     try:
@@ -74,7 +79,7 @@ def load() -> ModuleType:
 @functools.cache
 def _load_once() -> ModuleType | str:
     """The module, or the reason why there is none. Both are remembered: a failure does not get better by itself."""
-    if not _LIBRARY.exists():
+    if not is_built():
         return f"The custom ops of tf-dcnv2 are not built: there is no {_LIBRARY}. {_REBUILD}"
     info = build_info()
     built_for = info.get("tensorflow", "an unknown version")
