@@ -1,0 +1,2 @@
+COMPILER = []
+BUILD_INFO = None

@@ -1,0 +1,2 @@
+# Of interest to the Python package alone, which a server does not have.
+BUILD_INFO = {}
