@@ -13,7 +13,7 @@ SERVER = "tensorflow_serving/model_servers/BUILD"
 def serving(tmp_path) -> Path:
     (tmp_path / SERVER).parent.mkdir(parents=True)
     (tmp_path / SERVER).write_text(
-        'cc_library(name = "a")\n\nSUPPORTED_TENSORFLOW_OPS = if_v2([]) + [\n    "//b",\n]\n'
+        'cc_library(name = "a")\n\nSUPPORTED_TENSORFLOW_OPS = if_v2([]) + ["//b"]\n'
     )
     (tmp_path / "WORKSPACE").write_text('workspace(name = "tf_serving")\n')
     return tmp_path
@@ -26,7 +26,7 @@ def link_into(folder: Path) -> subprocess.CompletedProcess:
 
 def test_the_ops_are_added_to_those_of_the_server(serving):
     assert link_into(serving).returncode == 0
-    added = 'SUPPORTED_TENSORFLOW_OPS = ["@tf_dcnv2//:kernels", "@tf_dcnv2//:ops"] + if_v2([]) + [\n    "//b",\n]\n'
+    added = 'SUPPORTED_TENSORFLOW_OPS = ["@tf_dcnv2//:kernels", "@tf_dcnv2//:ops"] + if_v2([]) + ["//b"]\n'
     assert added in (serving / SERVER).read_text()
     workspace = (serving / "WORKSPACE").read_text()
     assert workspace.startswith('workspace(name = "tf_serving")\n')
