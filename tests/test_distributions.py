@@ -29,7 +29,8 @@ print("native" if native.is_available() else "composite", y.shape)
 
 def run(*command: str | Path, **variables: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DCNV2_NATIVE")}
-    result = subprocess.run(command, env={**environment, **variables}, capture_output=True, text=True, check=False)
+    options = {"capture_output": True, "text": True, "check": False}
+    result = subprocess.run(command, env={**environment, **variables}, cwd="/", **options)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result.stdout
 

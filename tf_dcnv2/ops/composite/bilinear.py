@@ -60,7 +60,7 @@ def sample(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tensor) -> 
     # gradients of its position are NaN and no feature receives a gradient. The square, because a sum's own
     # derivative would be finite.
     poison = tf.where(tf.math.is_nan(row) | tf.math.is_nan(column), row + column, 0)
-    return value + tf.square(poison)[..., tf.newaxis]
+    return value + tf.expand_dims(tf.square(poison), -1)
 
 
 def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
@@ -84,7 +84,7 @@ def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tenso
         value = 0
         for indices, weight, _, _ in corners(row, column):
             with _after(value):
-                value += weight[..., tf.newaxis] * tf.gather(padded, indices)
+                value += tf.expand_dims(weight, -1) * tf.gather(padded, indices)
 
         def gradient(dvalue: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             dtable: tf.Tensor = 0  # a number until the first corner is added, see `_after`
@@ -95,7 +95,7 @@ def _interpolate(maps: Maps, row: tf.Tensor, column: tf.Tensor, inside: tf.Tenso
                     drow += dweight * weight_by_row
                     dcolumn += dweight * weight_by_column
                 with _after(dweight):
-                    spread = weight[..., tf.newaxis] * dvalue
+                    spread = tf.expand_dims(weight, -1) * dvalue
                     dtable += tf.math.unsorted_segment_sum(spread, indices, table_size + 1)
             return dtable[:-1], drow, dcolumn
 

@@ -37,8 +37,10 @@ def deform_conv2d(
     out_column = tf.range(out_width)[:, tf.newaxis, tf.newaxis]
     fixed_row = out_row * window.strides[0] - pad_top + tf.reshape(tap_row, [-1, 1]) * window.dilations[0]
     fixed_column = out_column * window.strides[1] - pad_left + tf.reshape(tap_column, [-1, 1]) * window.dilations[1]
-    row = tf.cast(fixed_row, offset.dtype) + offset[..., 0]
-    column = tf.cast(fixed_column, offset.dtype) + offset[..., 1]
+    # Not by slicing, nor with tf.newaxis below: LiteRT has no strided slice of six dimensions.
+    down, right = tf.unstack(offset, axis=-1)
+    row = tf.cast(fixed_row, offset.dtype) + down
+    column = tf.cast(fixed_column, offset.dtype) + right
 
     inside = (row > -1) & (row < tf.cast(height, row.dtype)) & (column > -1) & (column < tf.cast(width, column.dtype))
     columns = sample(_deformable_group_maps(x, deformable_groups), row, column, inside)
@@ -46,7 +48,7 @@ def deform_conv2d(
         # Outside there is no gradient whatever dy is, while the product's, 0 * dy, is NaN for an infinite one.
         mask = tf.transpose(tf.reshape(mask, by_tap), [0, 1, 2, 4, 3])
         learns = inside | tf.math.is_nan(row) | tf.math.is_nan(column)
-        columns *= tf.where(learns, mask, tf.stop_gradient(mask))[..., tf.newaxis]
+        columns *= tf.expand_dims(tf.where(learns, mask, tf.stop_gradient(mask)), -1)
 
     pixels = batch * out_height * out_width
     if all(isinstance(size, int) for size in (channels, group_channels)) and channels == group_channels:

@@ -120,9 +120,9 @@ def _pool_even_grid(
 ) -> tf.Tensor:
     """Averages `samples` x `samples` samples a bin; everything has static shapes if the inputs have."""
     steps = tf.range(samples, dtype=bin_size.dtype) + geometry.phase
-    within = (bin_size / samples)[:, :, tf.newaxis, tf.newaxis, tf.newaxis] * steps
-    row = origin[0][..., tf.newaxis, tf.newaxis] + within[:, 0, ..., tf.newaxis]
-    column = origin[1][..., tf.newaxis, tf.newaxis] + within[:, 1, ..., tf.newaxis, :]
+    within = (bin_size / samples)[:, :, tf.newaxis] * steps
+    row = origin[0][..., tf.newaxis, tf.newaxis] + tf.reshape(within[:, 0], [-1, 1, 1, samples, 1])
+    column = origin[1][..., tf.newaxis, tf.newaxis] + tf.reshape(within[:, 1], [-1, 1, 1, 1, samples])
     grid = tf.broadcast_dynamic_shape(tf.shape(row), tf.shape(column))
     row, column = tf.broadcast_to(row, grid), tf.broadcast_to(column, grid)
 
