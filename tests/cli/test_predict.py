@@ -1,10 +1,7 @@
 """What `predict` takes, and what it leaves."""
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 
@@ -13,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.sizes import SIZE
+from tests.support.worker_processes import start
 from tf_dcnv2_cli import main
 
 cv2 = pytest.importorskip("cv2")
@@ -108,16 +106,16 @@ def test_batches_and_augmentation_find_what_there_is_in_each_image(run_folder, m
 def test_what_a_killed_prediction_found_is_in_its_journal(run_folder, media, tmp_path):
     out = tmp_path / "out"
     images = [str(media / "clip.avi")] * 60
-    command = [sys.executable, "-m", "tf_dcnv2", "predict", str(run_folder), "--images", *images, "--output", str(out)]
-    process = subprocess.Popen([*command, *SIZE, "--no-pictures"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ["predict", str(run_folder), "--images", *images, "--output", str(out), *SIZE, "--no-pictures"]
+    process = start(words, tmp_path / "printed.txt")
     journal, deadline = out / "detections.jsonl", time.monotonic() + 120
     try:
         while not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert [entry["frame"] for entry in read_lines(journal)[:3]] == [0, 1, 2]
 
 

@@ -13,7 +13,7 @@ from tf_dcnv2.data import convert_coco, load_records, make_synthetic_coco
 from tf_dcnv2.evaluation import analyze_detections, detect_dataset, evaluate_coco
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dataset(shapes):
     # Another size than the original's, so that forgetting to map boxes back shows.
     return load_records(shapes[0], batch_size=3, short_side=200)

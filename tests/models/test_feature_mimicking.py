@@ -23,6 +23,12 @@ def any_detector(request, make_detector) -> FasterRCNN:
     return make_detector(neck, has_mask_head=kind == "mask_rcnn")
 
 
+@pytest.fixture(params=[pytest.param("c5", marks=pytest.mark.slow), "fpn"])
+def detector(request, make_detector) -> FasterRCNN:
+    """A tiny detector: mimicking sees of its neck only the level that it pools from."""
+    return make_detector(request.param)
+
+
 @pytest.fixture
 def mask_batch() -> tuple[dict, dict]:
     """For either kind of detector."""
@@ -164,6 +170,7 @@ def test_the_detector_features_are_those_it_classifies_the_rois_by(detector, bat
         np.testing.assert_array_equal(outputs.features[image, where], feature)
 
 
+@pytest.mark.parametrize("detector", ["c5", "fpn"], indirect=True)
 def test_a_crop_is_pooled_whole_from_the_level_with_stride_16(detector, batch):
     outputs = detector.training_outputs(*batch)
     mimicked = FeatureMimicking(detector, MIMIC).mimic(outputs)

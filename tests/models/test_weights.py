@@ -1,3 +1,4 @@
+import functools
 import logging
 
 import keras
@@ -15,9 +16,19 @@ def tiny_backbone(**changes) -> ResNetBackbone:
     return ResNetBackbone(BackboneConfig(**{**TINY, **changes}))
 
 
-def tiny_detector(category_ids=CATEGORY_IDS, seed=1, **changes) -> FasterRCNN:
+@functools.cache
+def _built_detector(category_ids, seed, dcn) -> tuple[FasterRCNN, list[np.ndarray]]:
     keras.utils.set_random_seed(seed)
-    return tiny_config(**changes).build(category_ids)
+    detector = tiny_config(dcn=dcn).build(category_ids)
+    return detector, [variable.numpy() for variable in detector.variables]
+
+
+def tiny_detector(category_ids=CATEGORY_IDS, seed=1, dcn="v2") -> FasterRCNN:
+    """One detector for all tests, since building it takes most of their time; with its first weights each time."""
+    detector, values = _built_detector(category_ids, seed, dcn)
+    for variable, value in zip(detector.variables, values, strict=True):
+        variable.assign(value)
+    return detector
 
 
 def values_by_name(model: keras.Model) -> dict[str, np.ndarray]:

@@ -8,6 +8,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch):
+    """Looking for plugins takes most of the time of the short runs of tests below."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 @pytest.fixture(scope="module")
 def mutate():
     specification = importlib.util.spec_from_file_location("mutate", ROOT / "tools" / "mutate.py")

@@ -1,43 +1,60 @@
 """Runs that stop inside an epoch and go on as if they had not: the same images, weights, evaluations and log."""
 
+import functools
 import os
 import signal
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 
 from tests.support.sizes import TINY
 from tf_dcnv2.training import RunFolder, TrainingStopped, TrainOptions, finished_state, train
 
 
+def options_of(records, folder, **changes) -> TrainOptions:
+    """Epochs of four steps."""
+    defaults = {
+        "preset": "faster_rcnn_small_dcnv2",
+        "train": records,
+        "output": str(folder),
+        "overrides": TINY,
+        "optimizer": "sgd",
+        "batch_size": 2,
+        "short_side": 64,
+        "max_side": 96,
+        "warmup_steps": 3,
+        "schedule": "cosine",
+        "ema": 0.9,
+        "steps": 8,
+        "color_jitter": 0.2,
+        "seed": 3,
+        "deterministic": True,
+        "pictures": 0,
+        "tensorboard": False,
+    }
+    return TrainOptions(**{**defaults, **changes})
+
+
 @pytest.fixture
 def options(synthetic_records, tmp_path, eagerly):
-    def make(name, **changes):
-        defaults = {
-            "preset": "faster_rcnn_small_dcnv2",
-            "train": synthetic_records,
-            "output": str(tmp_path / name),
-            "overrides": TINY,
-            "optimizer": "sgd",
-            "batch_size": 2,
-            "short_side": 64,
-            "max_side": 96,
-            "warmup_steps": 3,
-            "schedule": "cosine",
-            "ema": 0.9,
-            "steps": 8,
-            "color_jitter": 0.2,
-            "seed": 3,
-            "deterministic": True,
-            "pictures": 0,
-            "tensorboard": False,
-        }
-        return TrainOptions(**{**defaults, **changes})
-
-    yield make
+    yield lambda name, **changes: options_of(synthetic_records, tmp_path / name, **changes)
     disable_op_determinism()
+
+
+@pytest.fixture(scope="module")
+def whole_runs(synthetic_records, tmp_path_factory):
+    """`whole_runs()` makes the run of eight steps that nothing ends before, once for graphs and once eagerly."""
+
+    @functools.cache
+    def make(is_eager: bool) -> TrainOptions:
+        whole = options_of(synthetic_records, tmp_path_factory.mktemp("whole") / "run")
+        train(whole)
+        return whole
+
+    return lambda: make(tf.config.functions_run_eagerly())
 
 
 class Killed(BaseException):
@@ -77,21 +94,20 @@ def assert_same_run(options, others):
     assert logs[0] == logs[1]
 
 
-def test_a_run_that_is_killed_inside_epochs_ends_with_the_same_weights_and_log(options):
+def test_a_run_that_is_killed_inside_epochs_ends_with_the_same_weights_and_log(options, whole_runs):
     """Epochs of four steps, checkpoints after every second one, kills after steps 3 (so 2), 5 (so 4) and 7 (so 6)."""
-    whole, killed = options("whole"), options("killed", checkpoint_steps=2, resume=True)
-    train(whole)
+    killed = options("killed", checkpoint_steps=2, resume=True)
     for kept in ((2, 0), (4, 1), (6, 1)):
         with pytest.raises(Killed):
             train(killed, callbacks=[KillAfter(3)])
         state = RunFolder(killed.output).backups.load_state()
         assert (state.steps, state.epochs) == kept
     assert train(killed).steps == 8
-    assert_same_run(whole, killed)
+    assert_same_run(whole_runs(), killed)
 
 
-def test_signals_end_a_run_after_its_step_and_keep_it(options):
-    whole, stopped = options("whole", steps=6), options("stopped", steps=6, resume=True)
+def test_signals_end_a_run_after_its_step_and_keep_it(options, whole_runs):
+    stopped = options("stopped", resume=True)
     for number, steps in ((signal.SIGINT, 3), (signal.SIGTERM, 5)):
         done, lines = RunFolder(stopped.output).backups.load_state(), []
         signal_in = SignalIn(steps - (done.steps if done else 0), number)
@@ -99,19 +115,18 @@ def test_signals_end_a_run_after_its_step_and_keep_it(options):
             train(stopped, log=lambda *line, lines=lines: lines.append(line), callbacks=[signal_in])
         assert ("stopping", f"{number.name}: the run is saved after this step. Once more ends it at once.") in lines
         assert RunFolder(stopped.output).backups.load_state().steps == steps
-    assert train(stopped).steps == 6
-    train(whole)
-    assert_same_run(whole, stopped)
+    assert train(stopped).steps == 8
+    assert_same_run(whole_runs(), stopped)
 
 
 def test_a_run_without_a_seed_draws_one_and_keeps_it(options):
-    first = options("run", steps=3, batch_size=4, seed=None, resume=True)
+    first = options("run", steps=2, batch_size=8, seed=None, resume=True)
     with pytest.raises(Killed):
-        train(first, callbacks=[KillAfter(3)])
+        train(first, callbacks=[KillAfter(2)])
     seed = RunFolder(first.output).read_config()["options"]["seed"]
     assert isinstance(seed, int)
     train(first)
-    again = options("again", steps=3, batch_size=4, seed=seed)
+    again = options("again", steps=2, batch_size=8, seed=seed)
     train(again)
     assert_same_run(first, again)
 

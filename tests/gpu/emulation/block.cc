@@ -156,24 +156,23 @@ void Prepare(uint3 index, dim3 size, dim3 grid, size_t shared_bytes) {
   failure.clear();
 }
 
-// Runs threads that can go on until they wait, in random order. Some blocks let one warp run as far as it can before
-// the next begins; in the others all go in step.
-void RunSome(std::vector<int>& ready, bool warp_by_warp, Order& order) {
-  if (warp_by_warp) {
-    const int warp = ready[order() % ready.size()] / kWarpSize;
-    const auto elsewhere = [warp](int number) { return number / kWarpSize != warp; };
-    ready.erase(std::remove_if(ready.begin(), ready.end(), elsewhere), ready.end());
-  }
-  std::shuffle(ready.begin(), ready.end(), order);
-  for (const int number : ready) {
-    current = threads[number].get();
-    threadIdx = current->index;
-    current->fiber.Resume();
-    current = nullptr;
-    if (!failure.empty()) return;
+// The numbers of the threads of a warp that can go on.
+void AddReady(size_t warp, std::vector<int>& ready) {
+  const size_t first = warp * kWarpSize;
+  for (size_t i = first; i < first + kWarpSize; ++i) {
+    if (states[i] == State::kRunning) ready.push_back(static_cast<int>(i));
   }
 }
 
+// Threads that can go on, in random order: of all warps, or of a random one. None only if no thread can.
+void ChooseReady(bool one_warp, std::vector<int>& ready, Order& order) {
+  ready.clear();
+  const size_t start = one_warp ? order() % warps.size() : 0;
+  for (size_t i = 0; i < warps.size() && (ready.empty() || !one_warp); ++i) AddReady((start + i) % warps.size(), ready);
+  std::shuffle(ready.begin(), ready.end(), order);
+}
+
+// In some blocks one warp at a time runs until its threads wait; in the others all go in step.
 void RunThreads(size_t count, Order& order) {
   const auto all_are = [count](State state) {
     return static_cast<size_t>(std::count(states.begin(), states.end(), state)) == count;
@@ -181,13 +180,16 @@ void RunThreads(size_t count, Order& order) {
   const bool warp_by_warp = order() % 2 == 0;
   std::vector<int> ready;
   while (failure.empty()) {
-    ready.clear();
-    for (size_t i = 0; i < count; ++i) {
-      if (states[i] == State::kRunning) ready.push_back(static_cast<int>(i));
+    ChooseReady(warp_by_warp, ready, order);
+    for (const int number : ready) {
+      current = threads[number].get();
+      threadIdx = current->index;
+      current->fiber.Resume();
+      current = nullptr;
+      if (!failure.empty()) return;
     }
-    if (!ready.empty()) {
-      RunSome(ready, warp_by_warp, order);
-    } else if (all_are(State::kAtBarrier)) {
+    if (!ready.empty()) continue;
+    if (all_are(State::kAtBarrier)) {
       states.assign(count, State::kRunning);
     } else if (all_are(State::kDone)) {
       return;

@@ -22,6 +22,7 @@ class Fiber {
 
  private:
   char* stack_;       // lowest address; below it a page that no one may touch
+  char* start_;       // where the first frame goes, at the other end or near it
   void* inside_;      // stack pointer of the fiber while it is suspended
   void* outside_;     // and that of its owner while it is not
   void* fake_stack_;  // of the address sanitizer
