@@ -18,6 +18,7 @@ SIZES = ((9, 12), (12, 7), (5, 5))
 
 CONVOLUTIONS = {
     "plain": {},
+    "even kernel": {"kernel_size": (2, 4)},
     "stride 2": {"strides": 2},
     "different strides": {"strides": (3, 1), "kernel_size": (5, 2)},
     "dilation": {"dilation_rate": 2},
