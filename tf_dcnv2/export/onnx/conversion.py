@@ -34,12 +34,12 @@ def convert(
 
     def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = function(*inputs)
-        order[:] = outputs
+        order.extend(outputs)
         return {name: tf.identity(tensor) for name, tensor in outputs.items()}
 
     with inference_graph(), _errors_of_tf2onnx() as errors:
         model, _ = tf2onnx.convert.from_function(
-            tf.function(traced, autograph=False),
+            tf.function(traced),
             signature,
             opset=_TF2ONNX_OPSET,
             extra_opset=[onnx.helper.make_opsetid(PENDING_DOMAIN, 1)],
@@ -47,9 +47,12 @@ def convert(
         )
     _refuse_unknown(model, errors)
     _pad_explicitly(model)
-    model = _raise_opset(model, opset)
-    _tidy(model, order)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        model = _raise_opset(model, opset)
+        _tidy(model, order)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ValueError(f"ONNX' operator set {opset} does not take the model: {error}") from error
     return model
 
 
