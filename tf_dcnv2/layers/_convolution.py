@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_dcnv2.ops.implementation import under_xla
+from tf_dcnv2.ops.implementation import in_inference_graph, under_xla
 from tf_dcnv2.ops.shapes import sizes_of
 from tf_dcnv2.ops.window import Window
 
@@ -19,6 +19,8 @@ def convolution(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
     Without output pixels TensorFlow's own convolution has outputs of a wrong shape, undefined gradients, or crashes,
     depending on the dtype: that case is kept from it.
     """
+    if in_inference_graph():
+        return _convolve(x, kernel, window)
     batch, *size, _ = sizes_of(x)
     shape = [batch, *window.output_size(size, kernel.shape[:2]), kernel.shape[3]]
 
@@ -52,10 +54,11 @@ def _convolve(x: tf.Tensor, kernel: tf.Tensor, window: Window) -> tf.Tensor:
     """Where there is something to convolve.
 
     TensorFlow has no CPU gradient for dilated convolutions: `tf.nn.convolution` works around it, without strides. XLA
-    has the gradient, and cannot compile the way around where sizes are unknown.
+    has the gradient, and cannot compile the way around where sizes are unknown. onnxruntime, which has none, takes
+    dilation with strides only where the padding is known.
     """
     strides, dilations = window.strides, window.dilations
-    in_one_op = max(dilations) == 1 or under_xla()
+    in_one_op = max(dilations) == 1 or under_xla() or (in_inference_graph() and max(strides) == 1)
     if window.padding != "EXPLICIT":
         if in_one_op:
             return tf.nn.conv2d(x, kernel, strides, window.padding, dilations=dilations)

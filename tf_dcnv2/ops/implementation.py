@@ -13,6 +13,7 @@ from tf_dcnv2.ops import native
 IMPLEMENTATIONS = ("auto", "native", "composite")
 
 _portable = contextvars.ContextVar("tf_dcnv2_portable_ops", default=False)
+_inference = contextvars.ContextVar("tf_dcnv2_inference_graph", default=False)
 
 
 @contextlib.contextmanager
@@ -30,6 +31,24 @@ def portable_ops() -> Iterator[None]:
         yield
     finally:
         _portable.reset(token)
+
+
+@contextlib.contextmanager
+def inference_graph() -> Iterator[None]:
+    """Within this scope graphs are traced for exports: they need no gradients, and get no images without pixels.
+
+    An ordinary convolution is one op there, without a conditional around it.
+    """
+    token = _inference.set(True)
+    try:
+        yield
+    finally:
+        _inference.reset(token)
+
+
+def in_inference_graph() -> bool:
+    """Whether the current code is being traced within `inference_graph()`."""
+    return _inference.get()
 
 
 def under_xla() -> bool:
