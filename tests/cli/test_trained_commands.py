@@ -179,6 +179,26 @@ def test_an_export_says_how_to_load_it_and_is_not_overwritten(run_folder, ops, t
     assert "model already exists" in capsys.readouterr().err
 
 
+def test_an_onnx_file_is_written_on_demand(run_folder, tmp_path, monkeypatch, capsys):
+    exports = []
+    monkeypatch.setattr(export, "export_onnx", lambda *arguments, **options: exports.append((*arguments, options)))
+    output = str(tmp_path / "model.onnx")
+    assert main(["export", str(run_folder), "--output", output, "--format", "onnx", "--opset", "20"]) == 0
+    [(_, *where)] = exports
+    assert where == [output, {"opset": 20, "overwrite": False}]
+    assert f"onnxruntime.InferenceSession({output!r})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--format", "onnx", "--ops", "native"], "--ops is for SavedModels"), (["--opset", "20"], "Add --format onnx")],
+)
+def test_a_flag_of_the_other_format_is_refused(run_folder, tmp_path, capsys, flags, message):
+    assert main(["export", str(run_folder), "--output", str(tmp_path / "x"), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_no_detector_is_refused(tmp_path, capsys):
     (tmp_path / "broken.keras").write_text("not a zip file")
     assert main(["export", str(tmp_path / "broken.keras"), "--output", str(tmp_path / "x")]) == 2

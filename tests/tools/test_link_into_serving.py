@@ -12,9 +12,7 @@ SERVER = "tensorflow_serving/model_servers/BUILD"
 @pytest.fixture
 def serving(tmp_path) -> Path:
     (tmp_path / SERVER).parent.mkdir(parents=True)
-    (tmp_path / SERVER).write_text(
-        'cc_library(name = "a")\n\nSUPPORTED_TENSORFLOW_OPS = if_v2([]) + ["//b"]\n'
-    )
+    (tmp_path / SERVER).write_text('cc_library(name = "a")\n\nSUPPORTED_TENSORFLOW_OPS = if_v2([]) + ["//b"]\n')
     (tmp_path / "WORKSPACE").write_text('workspace(name = "tf_serving")\n')
     return tmp_path
 
