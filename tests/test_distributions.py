@@ -75,4 +75,4 @@ def test_a_wheel_from_the_source_distribution_works_in_a_new_environment(source,
     run(sys.executable, "-m", "venv", environment)
     python = environment / "bin" / "python"
     run(python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", wheel)
-    assert run(python, "-c", PROGRAM, TF_CPP_MIN_LOG_LEVEL="3").split("\n")[0] == f"{kind} (1, 9, 9, 4)"
+    assert run(python, "-c", PROGRAM, TF_CPP_MIN_LOG_LEVEL="3").split("\n")[0] == f"{kind} (1, 7, 7, 4)"
