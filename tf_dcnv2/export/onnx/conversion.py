@@ -3,10 +3,12 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import onnx
 import tensorflow as tf
 import tf2onnx
+from tf2onnx import optimizer
 
 from tf_dcnv2.export.onnx.deform_conv2d import PENDING_DOMAIN, convert_deform_conv2d
 from tf_dcnv2.export.onnx.roi_pool import convert_deform_roi_pool
@@ -17,6 +19,14 @@ _HANDLERS = {
     "Dcnv2>DeformConv2D": convert_deform_conv2d,
     "Dcnv2>DeformRoiPool": convert_deform_roi_pool,
     "CombinedNonMaxSuppression": convert_combined_nms,
+}
+# Those passes of tf2onnx's optimiser that find something in these graphs.
+_OPTIMIZERS = {
+    "transpose": optimizer.TransposeOptimizer,
+    "constants": optimizer.ConstFoldOptimizer,
+    "duplicates": optimizer.MergeDuplicatedNodesOptimizer,
+    "identity": optimizer.IdentityOptimizer,
+    "back to back": optimizer.BackToBackOptimizer,
 }
 # The last operator set that tf2onnx knows.
 _TF2ONNX_OPSET = 18
@@ -38,13 +48,8 @@ def convert(
         return {name: tf.identity(tensor) for name, tensor in outputs.items()}
 
     with inference_graph(), _errors_of_tf2onnx() as errors:
-        model, _ = tf2onnx.convert.from_function(
-            tf.function(traced),
-            signature,
-            opset=_TF2ONNX_OPSET,
-            extra_opset=[onnx.helper.make_opsetid(PENDING_DOMAIN, 1)],
-            custom_op_handlers={op: (handler, []) for op, handler in _HANDLERS.items()},
-        )
+        concrete = tf.function(traced).get_concrete_function(*signature)
+        model = _convert_graph(concrete, [spec.name for spec in signature])
     _refuse_unknown(model, errors)
     _pad_explicitly(model)
     try:
@@ -54,6 +59,32 @@ def convert(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"ONNX' operator set {opset} does not take the model: {error}") from error
     return model
+
+
+def _convert_graph(concrete: Any, input_names: list[str]) -> onnx.ModelProto:
+    """What `tf2onnx.convert.from_function` does, with fewer passes of its optimiser and without its copies.
+
+    Each pass costs memory for all weights, which is not given back.
+    """
+    inputs = [tensor.name for tensor in concrete.inputs if tensor.dtype != tf.resource]
+    outputs = [tensor.name for tensor in concrete.outputs]
+    names = dict(zip(inputs, input_names, strict=True))
+    names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
+    definition = tf2onnx.tf_loader.from_function(concrete, inputs, outputs)
+    with tf.Graph().as_default() as frozen, tf.device("/CPU:0"):
+        tf.import_graph_def(definition, name="")
+        graph = tf2onnx.tfonnx.process_tf_graph(
+            frozen,
+            continue_on_error=True,  # what is left is refused, with the reasons
+            opset=_TF2ONNX_OPSET,
+            extra_opset=[onnx.helper.make_opsetid(PENDING_DOMAIN, 1)],
+            custom_op_handlers={op: (handler, []) for op, handler in _HANDLERS.items()},
+            input_names=inputs,
+            output_names=outputs,
+            tensors_to_rename=names,
+        )
+    del definition, frozen
+    return optimizer.optimize_graph(graph, catch_errors=False, optimizers=_OPTIMIZERS).make_model("tf-dcnv2")
 
 
 @contextlib.contextmanager
