@@ -1,4 +1,4 @@
-"""`tf-dcnv2 benchmark`: how fast the ops are on this machine."""
+"""`tf-dcnv2 benchmark`: how fast the ops, and exported detectors, are on this machine."""
 
 import argparse
 import os
@@ -8,21 +8,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tf_dcnv2_cli.arguments import positive_int
-from tf_dcnv2_cli.console import log
+from tf_dcnv2_cli.console import aligned, log
 from tf_dcnv2_cli.errors import UsageError
 
-SUMMARY = "measure the speed of the ops on this machine"
+SUMMARY = "measure the speed of the ops, or of exported detectors, on this machine"
 
 DESCRIPTION = """\
 Measures a modulated deformable convolution of 3x3 taps and modulated RoI pooling of 7x7 bins on one feature map: the
 custom op ("native"), the same of TensorFlow's own ops ("composite"), and the regular op that they take the place of.
 All of them take turns in one run. Prints the median time of each, and how many times as long as the regular op it
-takes. The gradients of a deformable op are those of all its inputs, offset and mask included. Takes about a minute."""
+takes. The gradients of a deformable op are those of all its inputs, offset and mask included. Takes about a minute.
+
+"serving" measures a whole detector, trained or of a preset with random weights: as SavedModels of the custom ops and of
+TensorFlow's own, in ONNX Runtime and in OpenVINO where they are installed. Each has a process of its own, and the
+memory is the most that it takes on top of its libraries."""
 
 EXAMPLES = """\
   tf-dcnv2 benchmark
   tf-dcnv2 benchmark --size 100x168x128 --threads 1
-  tf-dcnv2 benchmark --dtype bfloat16"""
+  tf-dcnv2 benchmark --dtype bfloat16
+  tf-dcnv2 benchmark serving --detector runs/cells
+  tf-dcnv2 benchmark serving --detector faster_rcnn_r50_dcnv2 --image 512x800 --batch 1 8"""
 
 CONVOLUTION, POOLING = "3x3 convolution", "RoI pooling"
 FORWARD, BOTH = "forward", "forward + backward"
@@ -38,6 +44,7 @@ _COPIES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
+    parser.add_argument("what", nargs="?", choices=("ops", "serving"), default="ops", help="(default: ops)")
     parser.add_argument(
         "--size", type=_size, default=(50, 84, 256), metavar="HxWxC", help="of the feature map (default: 50x84x256)"
     )
@@ -45,7 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default: float32)"
     )
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="TensorFlow's (default: one for each core)")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="(default: one for each core)")
+    serving = parser.add_argument_group("serving")
+    serving.add_argument(
+        "--detector",
+        default="faster_rcnn_small_dcnv2",
+        metavar="RUN|PRESET",
+        help="folder of a run, .keras file, or name of a preset (default: %(default)s)",
+    )
+    serving.add_argument(
+        "--image", type=_image, default=(320, 448), metavar="HxW", help="size of the images (default: 320x448)"
+    )
+    serving.add_argument(
+        "--batch", type=positive_int, nargs="+", default=[1, 8], metavar="N", help="images a request (default: 1 8)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -54,6 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
     threads = arguments.threads or cores
     if threads > cores:
         raise UsageError(f"--threads: there are {cores} cores for this process. Received: {threads}")
+    if arguments.what == "serving":
+        _measure_serving(arguments, threads, cores)
+        return
     _check_memory(arguments.size, arguments.rois)
 
     import tensorflow as tf
@@ -78,7 +101,31 @@ def run(arguments: argparse.Namespace) -> None:
         contenders = make(arguments, implementations)
         times = {work: _take_turns(_runs(contenders, work)) for work in (FORWARD, BOTH)}
         rows += [[f"{subject}, {name}", *_cells(times, name)] for name in contenders]
-    print("\n" + "\n".join(_aligned([["", FORWARD, "ratio", BOTH, "ratio"], *rows])))
+    print("\n" + "\n".join(aligned([["", FORWARD, "ratio", BOTH, "ratio"], *rows])))
+
+
+def _measure_serving(arguments: argparse.Namespace, threads: int, cores: int) -> None:
+    import tensorflow as tf
+
+    from tf_dcnv2.models import FasterRCNN, MaskRCNN
+    from tf_dcnv2_cli import serving_benchmark
+    from tf_dcnv2_cli.trained import load_trained
+
+    name = arguments.detector
+    models = {preset: model for model in (FasterRCNN, MaskRCNN) for preset in model.presets}
+    detector = models[name].from_preset(name, num_classes=80) if name in models else load_trained(name).detector
+    height, width = arguments.image
+    log("machine", f"{platform.machine()}, {threads} of {cores} cores; TensorFlow {tf.__version__}")
+    log("problem", f"{name}, {height} x {width} pixels")
+    serving_benchmark.measure(detector, height, width, arguments.batch, threads)
+
+
+def _image(text: str) -> tuple[int, int]:
+    try:
+        height, width = map(positive_int, text.lower().split("x"))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(f"takes HEIGHTxWIDTH, positive, such as 512x800. Received: {text!r}") from None
+    return height, width
 
 
 def _size(text: str) -> tuple[int, int, int]:
@@ -190,8 +237,3 @@ def _cells(times: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> lis
         milliseconds = 1e3 * statistics.median(of_work[name])
         cells += [f"{milliseconds:.{1 if milliseconds < 100 else 0}f} ms", f"{statistics.median(ratios):.2f}"]
     return cells
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]

@@ -59,7 +59,7 @@ def test_what_takes_seconds_gets_fewer_rounds(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ops"], "unrecognized arguments: ops"),
+        (["everything"], "argument what: invalid choice: 'everything'"),
         (
             ["--size", "50x84"],
             "argument --size: takes HEIGHTxWIDTHxCHANNELS, positive, such as 50x84x256. Re",
@@ -96,3 +96,25 @@ print(status, tf.config.threading.get_intra_op_parallelism_threads())
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "0 1", done.stderr
     assert "1 of " in done.stdout
+
+
+SERVED = re.compile(r"(\w+) +(\d) +\d+ ms +(\d+\.\d\d) +\d+ MB")
+
+
+@pytest.mark.slow  # exports in three ways
+@pytest.mark.usefixtures("native_ops")
+def test_every_way_to_run_an_exported_detector_is_timed_in_a_process_of_its_own(capsys):
+    pytest.importorskip("tf2onnx")
+    arguments = ["benchmark", "serving", "--image", "64x96", "--batch", "1", "2", "--threads", "1"]
+    assert cli.main(arguments) == 0
+    report = capsys.readouterr().out
+    assert "problem    faster_rcnn_small_dcnv2, 64 x 96 pixels\n" in report and "not measured" not in report
+    rows = SERVED.findall(report)
+    ways = ["native", "portable", "onnxruntime", "openvino"]
+    assert [row[:2] for row in rows] == [(way, batch) for batch in "12" for way in ways]
+    assert all(ratio == "1.00" for way, _, ratio in rows if way == "native")
+
+
+def test_a_detector_that_is_neither_a_run_nor_a_preset_is_refused(tmp_path, capsys):
+    assert cli.main(["benchmark", "serving", "--detector", str(tmp_path / "no")]) == 2
+    assert "no does not exist" in capsys.readouterr().err

@@ -158,12 +158,12 @@ def test_a_detector_with_the_settings_of_other_projects_detects_the_same(tmp_pat
 @pytest.mark.slow
 def test_a_detector_in_openvino(tmp_path):
     openvino = pytest.importorskip("openvino")
-    from examples.openvino_deform_conv import deform_conv_extension
+    from tf_dcnv2.export import openvino_extension
 
     detector = small_detector("c5", "v2")
     path = export_onnx(detector, tmp_path / "detector.onnx")
     core = openvino.Core()
-    core.add_extension(deform_conv_extension())
+    core.add_extension(openvino_extension())
     compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for height, width in [(96, 128), (61, 75)]:
         inputs, _ = make_batch(height, width)

@@ -73,7 +73,7 @@ def test_what_onnx_has_not_is_refused_with_the_reason(tmp_path, caplog):
     with pytest.raises(ValueError, match='has not: Dcnv2>DeformRoiPool. RoI pooling with convention="mxnet" has no'):
         export_onnx(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
-    assert not caplog.records  # tf2onnx would log a traceback
+    assert not [record for record in caplog.records if record.name.startswith("tf2onnx")]  # it would log a traceback
 
 
 def test_a_type_that_onnx_has_no_convolution_for_is_refused(tmp_path):

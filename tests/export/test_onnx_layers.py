@@ -144,13 +144,13 @@ def test_a_model_keeps_the_names_of_its_inputs_and_outputs(tmp_path, rng):
 @pytest.mark.parametrize("kind", ["v1", "v2"])
 def test_openvino_computes_the_same_once_it_is_told_of_its_own_operation(kind, tmp_path, rng):
     openvino = pytest.importorskip("openvino")
-    from examples.openvino_deform_conv import deform_conv_extension
+    from tf_dcnv2.export import openvino_extension
 
     layer_class = DeformableConv2D if kind == "v1" else ModulatedDeformableConv2D
     model = convolution_model(layer_class(4, 3, strides=2, padding="same", groups=2, deformable_groups=4))
     path = export_onnx(model, tmp_path / "layer.onnx")
     core = openvino.Core()
-    core.add_extension(deform_conv_extension())
+    core.add_extension(openvino_extension())
     compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for size in SIZES:
         x = rng.normal(size=(2, *size, 8)).astype("float32")

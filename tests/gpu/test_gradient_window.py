@@ -6,17 +6,17 @@ from c_api import STORAGES, ConvGeometry
 from kernels import ConvArrays, widen
 from problems import check_conv_gradients, conv_problem, coordinates
 
-# Maps that are larger than a window: a tile of 8 x 8 pixels, its taps, and 4 pixels around.
+# Maps that are much larger than a window.
 GEOMETRIES = {
-    "plain": ConvGeometry((1, 21, 26, 64), (3, 3, 64, 8)),
+    "plain": ConvGeometry((1, 30, 37, 64), (3, 3, 64, 8)),
     "several chunks of channels": ConvGeometry((2, 20, 23, 72), (3, 3, 72, 8)),
-    "stride 2": ConvGeometry((1, 33, 36, 32), (3, 3, 32, 8), strides=(2, 2)),
-    "dilation": ConvGeometry((1, 25, 26, 32), (3, 3, 32, 8), dilation=(3, 2), padding=((3, 3), (2, 2))),
-    "5 x 5, odd channels": ConvGeometry((1, 23, 22, 5), (5, 5, 5, 3), padding=((2, 2), (2, 2))),
-    "groups": ConvGeometry((1, 21, 22, 48), (3, 3, 12, 16), deformable_groups=2),
+    "stride 2": ConvGeometry((1, 45, 48, 32), (3, 3, 32, 8), strides=(2, 2)),
+    "dilation": ConvGeometry((1, 30, 31, 32), (3, 3, 32, 8), dilation=(3, 2), padding=((3, 3), (2, 2))),
+    "5 x 5, odd channels": ConvGeometry((1, 26, 25, 5), (5, 5, 5, 3), padding=((2, 2), (2, 2))),
+    "groups": ConvGeometry((1, 25, 24, 48), (3, 3, 12, 16), deformable_groups=2),
     "one row": ConvGeometry((1, 1, 300, 32), (1, 3, 32, 8), padding=((0, 0), (1, 1))),
     "one column": ConvGeometry((1, 300, 1, 32), (3, 1, 32, 8), padding=((1, 1), (0, 0))),
-    "many taps": ConvGeometry((1, 7, 60, 8), (1, 40, 8, 4), padding=((0, 0), (20, 20))),
+    "many taps": ConvGeometry((1, 14, 60, 8), (1, 40, 8, 4), padding=((0, 0), (20, 20))),
 }
 
 

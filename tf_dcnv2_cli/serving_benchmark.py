@@ -1,0 +1,170 @@
+"""How long an exported detector takes, and how much memory, by each way to run it: `tf-dcnv2 benchmark serving`.
+
+Every way has a process of its own, so that its memory is its own. The processes take turns.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tf_dcnv2_cli.console import aligned, log
+
+_ROUNDS = 11
+_KILOBYTES = 1024
+
+
+class Measured(NamedTuple):
+    """What a way takes: seconds of each round, and megabytes on top of the libraries that it imports."""
+
+    seconds: list[float]
+    megabytes: float
+
+
+def measure(detector: Any, height: int, width: int, batch_sizes: list[int], threads: int) -> None:
+    """Exports a detector in every way that is installed, and prints a table of times and memory.
+
+    Args:
+        detector: a `FasterRCNN` or `MaskRCNN`.
+        height, width: size of the images, in pixels.
+        batch_sizes: how many images a request has.
+        threads: of each way.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = _export(detector, Path(folder))
+        rows = []
+        for batch_size in batch_sizes:
+            measured = _take_turns(files, (batch_size, height, width), threads)
+            native = measured["native"].seconds
+            for way, (seconds, megabytes) in measured.items():
+                ratios = [mine / reference for mine, reference in zip(seconds, native, strict=True)]
+                median, ratio = statistics.median(seconds), statistics.median(ratios)
+                rows.append([way, str(batch_size), f"{1e3 * median:.0f} ms", f"{ratio:.2f}", f"{megabytes:.0f} MB"])
+    print("\n" + "\n".join(aligned([["", "images", "time", "ratio", "memory"], *rows])))
+
+
+def _export(detector: Any, folder: Path) -> dict[str, str]:
+    """The exported files by the way to run them."""
+    from tf_dcnv2.export import export_onnx, export_saved_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a preset's weights are random, which does not change times
+        files = {ops: export_saved_model(detector, folder / ops, ops) for ops in ("native", "portable")}
+    try:
+        onnx = export_onnx(detector, folder / "model.onnx")
+    except ImportError as error:
+        log("onnx", f"not measured: {error}")
+        return files
+    for way, module in {"onnxruntime": "onnxruntime", "openvino": "openvino"}.items():
+        try:
+            __import__(module)
+            files[way] = onnx
+        except ImportError:
+            log(way, f"not measured: pip install {module}")
+    return files
+
+
+def _take_turns(files: dict[str, str], shape: tuple[int, int, int], threads: int) -> dict[str, Measured]:
+    """Runs every way once a round, in an order that is reversed from round to round."""
+    spawn = multiprocessing.get_context("spawn")
+    workers = {}
+    for way, file in files.items():
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(way, file, shape, threads, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        workers[way] = (process, ours)
+    try:
+        failed = {way: error for way, (_, pipe) in workers.items() if (error := pipe.recv())}
+        for way, error in failed.items():
+            log(way, f"not measured: {error}")
+        order = [way for way in workers if way not in failed]
+        seconds: dict[str, list[float]] = {way: [] for way in order}
+        for _ in range(_ROUNDS):
+            for way in order:
+                workers[way][1].send(True)
+                seconds[way].append(workers[way][1].recv())
+            order.reverse()
+        memory = {}
+        for way in order:
+            workers[way][1].send(False)
+            memory[way] = workers[way][1].recv()
+        return {way: Measured(seconds[way], memory[way]) for way in workers if way not in failed}
+    finally:
+        for process, _ in workers.values():
+            process.terminate()
+            process.join()
+
+
+def _serve(way: str, file: str, shape: tuple[int, int, int], threads: int, pipe: Connection) -> None:
+    """What a worker does: loads, warms up, and detects whenever it is told to; at last tells what memory it took."""
+    import numpy as np
+
+    batch_size, height, width = shape
+    images = np.random.default_rng(0).uniform(0, 255, [batch_size, height, width, 3]).astype("float32")
+    image_sizes = np.tile(np.array([[height, width]], np.float32), [batch_size, 1])
+    try:
+        detect, before = _LOADERS[way](file, threads)
+        for _ in range(2):
+            detect(images, image_sizes)
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        return
+    pipe.send("")
+    while pipe.recv():
+        start = time.perf_counter()
+        detect(images, image_sizes)
+        pipe.send(time.perf_counter() - start)
+    pipe.send((_peak_kilobytes() - before) / _KILOBYTES)
+
+
+def _peak_kilobytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _load_saved_model(path: str, threads: int) -> tuple[Callable, int]:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    from tf_dcnv2.export import load_exported
+
+    before = _peak_kilobytes()
+    return load_exported(path, "network"), before
+
+
+def _load_onnxruntime(path: str, threads: int) -> tuple[Callable, int]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    before = _peak_kilobytes()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images, image_sizes: session.run(None, {"images": images, "image_sizes": image_sizes}), before
+
+
+def _load_openvino(path: str, threads: int) -> tuple[Callable, int]:
+    import openvino
+
+    from tf_dcnv2.export import openvino_extension
+
+    before = _peak_kilobytes()
+    core = openvino.Core()
+    core.add_extension(openvino_extension())
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    model = core.compile_model(path, "CPU", settings)
+    return lambda images, image_sizes: model({"images": images, "image_sizes": image_sizes}), before
+
+
+_LOADERS: dict[str, Callable[[str, int], tuple[Callable, int]]] = {
+    "native": _load_saved_model,
+    "portable": _load_saved_model,
+    "onnxruntime": _load_onnxruntime,
+    "openvino": _load_openvino,
+}
