@@ -2,9 +2,9 @@
 //
 //   detect MODEL IMAGE [OP_LIBRARY]
 //
-// MODEL is the folder of a SavedModel that `tf-dcnv2 export` wrote, IMAGE a JPEG, PNG, BMP or GIF file. A model exported
-// with --ops native needs the op library, whose path the export command prints; a portable one needs none. Prints one
-// line for each detection: category id, score and y1 x1 y2 x2 in pixels of the file.
+// MODEL is the folder of a SavedModel that `tf-dcnv2 export` wrote, IMAGE a JPEG, PNG, BMP or GIF file. A model
+// exported with --ops native needs the op library, whose path the export command prints; a portable one needs none.
+// Prints one line for each detection: category id, score and y1 x1 y2 x2 in pixels of the file.
 
 #include <cstdint>
 #include <cstdio>
