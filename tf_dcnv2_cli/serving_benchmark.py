@@ -3,6 +3,7 @@
 Every way has a process of its own, so that its memory is its own. The processes take turns.
 """
 
+import importlib.util
 import multiprocessing
 import statistics
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_dcnv2_cli.console import aligned, log
+from tf_dcnv2_cli.errors import UsageError
 
 _ROUNDS = 11
 _KILOBYTES = 1024
@@ -60,12 +62,11 @@ def _export(detector: Any, folder: Path) -> dict[str, str]:
     except ImportError as error:
         log("onnx", f"not measured: {error}")
         return files
-    for way, module in {"onnxruntime": "onnxruntime", "openvino": "openvino"}.items():
-        try:
-            __import__(module)
-            files[way] = onnx
-        except ImportError:
-            log(way, f"not measured: pip install {module}")
+    for runtime in ("onnxruntime", "openvino"):
+        if importlib.util.find_spec(runtime):
+            files[runtime] = onnx
+        else:
+            log(runtime, f"not measured: pip install {runtime}")
     return files
 
 
@@ -80,7 +81,9 @@ def _take_turns(files: dict[str, str], shape: tuple[int, int, int], threads: int
         theirs.close()
         workers[way] = (process, ours)
     try:
-        failed = {way: error for way, (_, pipe) in workers.items() if (error := pipe.recv())}
+        failed = {way: error for way, (_, pipe) in workers.items() if (error := _outcome(pipe))}
+        if "native" in failed:
+            raise UsageError(f"The native SavedModel, with which the others are compared, fails: {failed['native']}")
         for way, error in failed.items():
             log(way, f"not measured: {error}")
         order = [way for way in workers if way not in failed]
@@ -99,6 +102,14 @@ def _take_turns(files: dict[str, str], shape: tuple[int, int, int], threads: int
         for process, _ in workers.values():
             process.terminate()
             process.join()
+
+
+def _outcome(pipe: Connection) -> str:
+    """Why a worker cannot detect; empty if it can."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return "its process was ended, most likely for want of memory; try a smaller --batch or --image"
 
 
 def _serve(way: str, file: str, shape: tuple[int, int, int], threads: int, pipe: Connection) -> None:
