@@ -28,8 +28,6 @@ EXAMPLES = """\
   tf-dcnv2 export runs/cells --output served/cells/1 --ops portable    # TensorFlow Serving wants a version number
   tf-dcnv2 export runs/cells --output cells.onnx --format onnx"""
 
-_RESIZED = "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
@@ -79,5 +77,5 @@ def _onnx(trained: "Trained", arguments: argparse.Namespace) -> str:
 
     export_onnx(trained.detector, arguments.output, opset=arguments.opset or 19, overwrite=arguments.overwrite)
     log("written", arguments.output)
-    log("input", _RESIZED)
+    log("input", "images float32 [B,H,W,3] RGB 0..255, image_sizes float32 [B,2] height and width without padding")
     return f"onnxruntime.InferenceSession({arguments.output!r})"

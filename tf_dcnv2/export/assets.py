@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 # Where TensorFlow Serving looks for the first, and ignores everything else.
-FOLDER = "assets.extra"
+_FOLDER = "assets.extra"
 _WARM_UP_REQUESTS = "tf_serving_warmup_requests"
 _LABELS = "labels.json"
 
@@ -21,7 +21,7 @@ def write_assets(model: Path, requests: Mapping[str, Mapping[str, tf.Tensor]], l
             calls the model available, so that no client waits for memory to be allocated and constants to be folded.
         labels: names of the classes by category id; no file where there are none.
     """
-    folder = model / FOLDER
+    folder = model / _FOLDER
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / _WARM_UP_REQUESTS)) as writer:
         for signature, inputs in requests.items():

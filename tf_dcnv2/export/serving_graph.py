@@ -8,7 +8,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from tf_dcnv2.data.images.resizing import SIZE_MULTIPLE, Resizing, resized_shape
+from tf_dcnv2.data.images.resizing import SIZE_MULTIPLE, Resizing, resize_image, resized_shape
 from tf_dcnv2.export.exif import exif_orientation, turn_upright
 
 Network = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
@@ -103,6 +103,8 @@ def resize_in_graph(image: tf.Tensor, shape: tf.Tensor, resizing: Resizing) -> t
     Returns:
         `(h, w, 3)` float32 in 0..255; whole numbers unless `resizing` is "torchvision".
     """
-    # Pillow averages over all pixels that shrink into one.
-    resized = tf.image.resize(image, shape, method="bilinear", antialias=resizing == "pillow")
-    return resized if resizing == "torchvision" else tf.clip_by_value(tf.round(resized), 0.0, 255.0)
+    if resizing == "pillow":
+        # Averages over all pixels that shrink into one.
+        resized = tf.image.resize(image, shape, method="bilinear", antialias=True)
+        return tf.clip_by_value(tf.round(resized), 0.0, 255.0)
+    return tf.cast(resize_image(image, shape, "tensorflow" if resizing == "opencv" else resizing), tf.float32)
