@@ -4,12 +4,12 @@ import argparse
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tf_dcnv2_cli.arguments import positive_int
 from tf_dcnv2_cli.console import aligned, log
 from tf_dcnv2_cli.errors import UsageError
+from tf_dcnv2_cli.timing import Run, take_turns
 
 SUMMARY = "measure the speed of the ops, or of exported detectors, on this machine"
 
@@ -33,11 +33,7 @@ EXAMPLES = """\
 CONVOLUTION, POOLING = "3x3 convolution", "RoI pooling"
 FORWARD, BOTH = "forward", "forward + backward"
 
-# Returns when the result is there, also on a GPU.
-Run = Callable[[], object]
-
 _TAPS, _BINS, _SAMPLES, _STRIDE = 9, 7, 4, 16
-_MOST_ROUNDS, _LEAST_ROUNDS, _SECONDS = 11, 3, 15.0
 # So many times the sampled values of all taps, or of all RoIs, are in memory while the composite op is differentiated.
 _COPIES = 8
 
@@ -99,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = []
     for subject, make in ((CONVOLUTION, _convolutions), (POOLING, _poolings)):
         contenders = make(arguments, implementations)
-        times = {work: _take_turns(_runs(contenders, work)) for work in (FORWARD, BOTH)}
+        times = {work: take_turns(_runs(contenders, work)) for work in (FORWARD, BOTH)}
         rows += [[f"{subject}, {name}", *_cells(times, name)] for name in contenders]
     print("\n" + "\n".join(aligned([["", FORWARD, "ratio", BOTH, "ratio"], *rows])))
 
@@ -209,24 +205,6 @@ def _runs(contenders: Mapping[str, tuple], work: str) -> dict[str, Run]:
         return lambda: (graph(*tensors), tf.test.experimental.sync_devices())
 
     return {name: runner(op, tensors) for name, (op, tensors) in contenders.items()}
-
-
-def _take_turns(runs: Mapping[str, Run]) -> dict[str, list[float]]:
-    """Seconds by contender, round by round, in an order that is reversed from round to round."""
-    order = list(runs)
-    for name in order:
-        runs[name]()  # warms up
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    start = time.perf_counter()
-    for done in range(_MOST_ROUNDS):
-        if done >= _LEAST_ROUNDS and time.perf_counter() - start > _SECONDS:
-            break
-        for name in order:
-            begin = time.perf_counter()
-            runs[name]()
-            seconds[name].append(time.perf_counter() - begin)
-        order.reverse()
-    return seconds
 
 
 def _cells(times: Mapping[str, Mapping[str, Sequence[float]]], name: str) -> list[str]:

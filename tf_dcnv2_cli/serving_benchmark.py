@@ -7,17 +7,19 @@ import importlib.util
 import multiprocessing
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_dcnv2_cli.console import aligned, log
 from tf_dcnv2_cli.errors import UsageError
+from tf_dcnv2_cli.timing import take_turns
 
-_ROUNDS = 11
+# What workers are told: to detect once, and at last to tell how much memory that took.
+_DETECT, _MEMORY = "detect", "memory"
 _KILOBYTES = 1024
 
 
@@ -71,7 +73,7 @@ def _export(detector: Any, folder: Path) -> dict[str, str]:
 
 
 def _take_turns(files: dict[str, str], shape: tuple[int, int, int], threads: int) -> dict[str, Measured]:
-    """Runs every way once a round, in an order that is reversed from round to round."""
+    """Lets a process for each way detect in turn with the others."""
     spawn = multiprocessing.get_context("spawn")
     workers = {}
     for way, file in files.items():
@@ -86,18 +88,9 @@ def _take_turns(files: dict[str, str], shape: tuple[int, int, int], threads: int
             raise UsageError(f"The native SavedModel, with which the others are compared, fails: {failed['native']}")
         for way, error in failed.items():
             log(way, f"not measured: {error}")
-        order = [way for way in workers if way not in failed]
-        seconds: dict[str, list[float]] = {way: [] for way in order}
-        for _ in range(_ROUNDS):
-            for way in order:
-                workers[way][1].send(True)
-                seconds[way].append(workers[way][1].recv())
-            order.reverse()
-        memory = {}
-        for way in order:
-            workers[way][1].send(False)
-            memory[way] = workers[way][1].recv()
-        return {way: Measured(seconds[way], memory[way]) for way in workers if way not in failed}
+        pipes = {way: pipe for way, (_, pipe) in workers.items() if way not in failed}
+        seconds = take_turns({way: partial(_ask, pipe, _DETECT) for way, pipe in pipes.items()})
+        return {way: Measured(seconds[way], _ask(pipe, _MEMORY)) for way, pipe in pipes.items()}
     finally:
         for process, _ in workers.values():
             process.terminate()
@@ -127,11 +120,16 @@ def _serve(way: str, file: str, shape: tuple[int, int, int], threads: int, pipe:
         pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return
     pipe.send("")
-    while pipe.recv():
-        start = time.perf_counter()
+    while pipe.recv() == _DETECT:
         detect(images, image_sizes)
-        pipe.send(time.perf_counter() - start)
+        pipe.send(None)
     pipe.send((_peak_kilobytes() - before) / _KILOBYTES)
+
+
+def _ask(pipe: Connection, what: str) -> Any:
+    """Lets a worker do something, and returns its answer."""
+    pipe.send(what)
+    return pipe.recv()
 
 
 def _peak_kilobytes() -> int:

@@ -6,7 +6,7 @@ import pytest
 
 import tf_dcnv2_cli as cli
 from tf_dcnv2.ops import native
-from tf_dcnv2_cli import benchmark
+from tf_dcnv2_cli import benchmark, timing
 
 TINY = ["benchmark", "--size", "6x10x8", "--rois", "5"]
 ROW = re.compile(r"(3x3 convolution|RoI pooling), (\w+) +\d+\.?\d* ms +(\d+\.\d\d) +\d+\.?\d* ms +(\d+\.\d\d)")
@@ -39,7 +39,7 @@ def test_without_the_custom_ops_the_others_are_measured(capsys, monkeypatch):
 
 def test_contenders_take_turns_in_an_order_that_is_reversed_every_round():
     calls = []
-    seconds = benchmark._take_turns({name: lambda name=name: calls.append(name) for name in "ab"})
+    seconds = timing.take_turns({name: lambda name=name: calls.append(name) for name in "ab"})
     assert "".join(calls[:8]) == "ab" + "ab" + "ba" + "ab"
     assert {name: len(times) for name, times in seconds.items()} == {"a": 11, "b": 11}
 
@@ -52,8 +52,8 @@ def test_ratios_are_medians_of_the_ratios_of_each_round():
 
 
 def test_what_takes_seconds_gets_fewer_rounds(monkeypatch):
-    monkeypatch.setattr(benchmark, "_SECONDS", 0.0)
-    assert len(benchmark._take_turns({"a": lambda: None})["a"]) == 3
+    monkeypatch.setattr(timing, "_SECONDS", 0.0)
+    assert len(timing.take_turns({"a": lambda: None})["a"]) == 3
 
 
 @pytest.mark.parametrize(
