@@ -3,7 +3,9 @@
 #   make demo       trains, evaluates and exports a small DCNv2 detector on synthetic images (10 minutes on 2 cores)
 #   make test       the test suite
 #   make test-all   the test suite with the tests that take minutes
-#   make test-matrix  the tests of ops and layers with the oldest and the newest TensorFlow too (gigabytes of downloads)
+#   make test-matrix  the tests of ops and layers with every TensorFlow that is supported (gigabytes of downloads)
+#   make test-aarch64  the C++ tests as a 64-bit ARM executes them, under QEMU (2 minutes)
+#   make test-bazel    the C++ tests and a wheel as Bazel builds them, and the ops' values with that wheel (3 minutes)
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
 #   make mutate     plants faults in the package and lists those that no test notices (a minute or more for each)
 #   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
@@ -29,17 +31,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD_REQUIREMENTS := 'setuptools>=77' wheel
 # The release that Model Garden needs, kept equal to its own by tests/test_package.py.
 TENSORFLOW := 'tensorflow>=2.20,<2.21'
-# The oldest and the newest that ops and layers work with, and the one of the detectors.
-TENSORFLOW_RELEASES := 2.16 2.20 2.21
+# All that ops and layers work with; kept equal to tools/tensorflow_release.py by tests/test_package.py.
+TENSORFLOW_RELEASES := 2.16 2.17 2.18 2.19 2.20 2.21
 # The one that comes with Python 3.10 tries releases of Model Garden's dependencies for an hour.
 PIP_RELEASE := pip>=23.1
 # Dependencies of Model Garden that are published as source only. They are built before the package, in environments with
 # what their own builds need, because the package's install gives no isolated ones; pip has to be told where there is wheel.
 SOURCE_ONLY_REQUIREMENTS := seqeval
-OP_SOURCES := setup.py $(addprefix tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py) \
+OP_SOURCES := setup.py $(addprefix tools/,toolchain.py tensorflow_flags.py tensorflow_release.py cuda_toolkit.py native_choice.py) \
   $(shell find cc/kernels cc/lib cc/ops -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
 
-.PHONY: install demo test test-all test-matrix test-headers sanitize mutate bench docs lint format clean
+.PHONY: install demo test test-all test-matrix test-aarch64 test-bazel test-headers sanitize mutate bench docs lint format clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -66,6 +68,20 @@ test-tensorflow-%:
 	    'pytest>=8' 'hypothesis>=6' && \
 	  DCNV2_CUDA=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e . && \
 	  TF_CPP_MIN_LOG_LEVEL=2 .venv/bin/python -m pytest tests/ops tests/layers
+
+test-aarch64: install test-headers
+	$(BIN)/python tools/aarch64.py
+
+# The wheel is put in front of the checkout, whose own package stays as it is. JOBS processes compile.
+test-bazel: export PYTHON_BIN_PATH := $(abspath $(BIN))/python
+test-bazel: export DCNV2_CUDA := 0
+test-bazel: install
+	rm -rf build/bazel-wheel build/bazel-package
+	bazel test --jobs=$(JOBS) //...
+	bazel run --jobs=$(JOBS) //:pip_package -- build/bazel-wheel
+	$(PIP) install --quiet --no-deps --target build/bazel-package build/bazel-wheel/*.whl
+	PYTHONPATH=build/bazel-package TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/pytest --quiet -o pythonpath=tools \
+	  tests/ops/test_deform_conv2d_values.py tests/ops/test_deform_roi_pool_values.py
 
 # Where it fails, the C++ tests are skipped with what to do, and fail in continuous integration.
 test-headers: install

@@ -11,19 +11,19 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "tools"))
 
 import tensorflow_flags
 from cuda_toolkit import CudaUnavailable, chosen_architectures, chosen_toolkit, describe, summary
-from native_choice import builds_native_ops
+from native_choice import BUILD_INFO, LIBRARY, has_native_ops, prebuilt_ops
 from tensorflow_release import installed_version, runtime_requirement
 from toolchain import ROOT, Builder, BuildError, cuda_sources, sources
 
 EXTENSION = "tf_dcnv2.ops._dcnv2_ops"
 FOLDERS = ("cc/kernels", "cc/lib", "cc/ops")
-BUILD_INFO = "_build_info.json"
 
 
 class OpsBuilder(Builder):
@@ -46,7 +46,7 @@ class OpsBuilder(Builder):
         if self.cuda:
             objects += self._compile_cuda(flags)
             link_flags = [*self.cuda.link_flags, *link_flags]
-        library = self.link("_dcnv2_ops.so", objects, link_flags)
+        library = self.link(LIBRARY, objects, link_flags)
         info = {
             "tensorflow": tensorflow["version"],
             "cxx11_abi": tensorflow["cxx11_abi"],
@@ -73,7 +73,10 @@ class BuildOps(build_ext):
         return str(Path(*fullname.split("."))) + ".so"
 
     def build_extension(self, ext):
-        library, info = OpsBuilder(ROOT / "build" / f"dcnv2_ops-{platform.machine()}").build()
+        if PREBUILT:
+            library, info = PREBUILT / LIBRARY, PREBUILT / BUILD_INFO
+        else:
+            library, info = OpsBuilder(ROOT / "build" / f"dcnv2_ops-{platform.machine()}").build()
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self._replace(library, target)
@@ -94,12 +97,26 @@ class BuildOps(build_ext):
         temporary.replace(target)
 
 
-NATIVE = builds_native_ops()
+class PlatformWheel(bdist_wheel):
+    """Names what the library needs: a machine and a C library, but no version of Python, which it knows nothing of."""
+
+    def get_tag(self):
+        *_, machine = super().get_tag()
+        return "py3", "none", machine
+
+
+def tensorflow_of_ops():
+    """The release of TensorFlow that the ops are compiled against."""
+    return json.loads((PREBUILT / BUILD_INFO).read_text())["tensorflow"] if PREBUILT else installed_version()
+
+
+NATIVE = has_native_ops()
+PREBUILT = prebuilt_ops()
 
 setup(
     ext_modules=[Extension(EXTENSION, sources(*FOLDERS) + cuda_sources(*FOLDERS))] if NATIVE else [],
-    cmdclass={"build_ext": BuildOps},
+    cmdclass={"build_ext": BuildOps, "bdist_wheel": PlatformWheel},
     # What an earlier build left in the source tree is not for a package without custom ops.
     exclude_package_data={} if NATIVE else {"tf_dcnv2": ["ops/*.so", f"ops/{BUILD_INFO}"]},
-    install_requires=[runtime_requirement(installed_version() if NATIVE else ""), "keras>=3.10", "numpy"],
+    install_requires=[runtime_requirement(tensorflow_of_ops() if NATIVE else ""), "keras>=3.10", "numpy"],
 )

@@ -46,9 +46,10 @@ def _tensorflow_repository_impl(repository_ctx):
     repository_ctx.symlink(found["lib"] + "/" + _LIBRARY, _LIBRARY)
     repository_ctx.file("BUILD", _BUILD.format(library = _LIBRARY, defines = repr(found["defines"])))
     repository_ctx.file("tensorflow.bzl", """
-# What _build_info.json tells of TensorFlow.
+# What _build_info.json tells of TensorFlow, and the interpreter that imports it.
 BUILD_INFO = {}
-""".format({"tensorflow": found["version"], "cxx11_abi": found["cxx11_abi"]}))
+PYTHON = {}
+""".format({"tensorflow": found["version"], "cxx11_abi": found["cxx11_abi"]}, repr(str(python))))
 
 tensorflow_repository = repository_rule(
     implementation = _tensorflow_repository_impl,

@@ -13,9 +13,10 @@ WARNING_FLAGS = ["-Wall", "-Wextra"]
 # These flags let the compiler vectorise rounding and selections; neither changes a result.
 SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
 
-# Of cc/lib/cpu/simd/kernels_*.cc on an x86-64, by what the star stands for.
+# Of cc/lib/cpu/simd/kernels_*.cc on an x86-64, by what the star stands for. The baseline is x86-64-v2, what every
+# processor has that TensorFlow itself runs on, named by its newest extension for compilers that do not know the level.
 INSTRUCTION_SET_FLAGS = {
-    "baseline": [],
+    "baseline": ["-msse4.2"],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": [
         "-mavx512f",

@@ -157,12 +157,23 @@ def test_the_citation_and_the_changelog_name_the_version_of_the_package():
     assert tf_dcnv2.__version__ in newest
 
 
+def supported_pythons() -> list[str]:
+    classifiers = metadata.metadata("tf-dcnv2").get_all("Classifier")
+    found = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", text) for text in classifiers]
+    return [match.group(1) for match in found if match]
+
+
 def test_the_workflow_runs_what_continuous_integration_runs_on_every_supported_python():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
     assert [step["run"] for step in workflow["steps"] if "run" in step] == [".ci/run"]
-    classifiers = metadata.metadata("tf-dcnv2").get_all("Classifier")
-    supported = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", text) for text in classifiers]
-    assert workflow["strategy"]["matrix"]["python"] == [match.group(1) for match in supported if match]
+    assert workflow["strategy"]["matrix"]["python"] == supported_pythons()
+
+
+def test_wheels_are_tested_with_every_supported_python():
+    tested = re.search(
+        r'^build = "cp\{(.*)\}-manylinux_\*"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    ).group(1)
+    assert tested.split(",") == [version.replace(".", "") for version in supported_pythons()]
 
 
 def test_the_makefile_installs_the_build_requirements_of_the_package():
@@ -179,10 +190,10 @@ def test_the_makefile_installs_the_tensorflow_of_model_garden():
     assert tensorflow == garden
     assert f"tensorflow{tensorflow}" == tensorflow_release.DEFAULT
     releases = re.search(r"^TENSORFLOW_RELEASES := (.*)$", makefile, re.MULTILINE).group(1).split()
-    ends = [".".join(map(str, end)) for end in (tensorflow_release.OLDEST, tensorflow_release.NEWEST)]
-    assert [releases[0], releases[-1]] == ends and garden.startswith(f">={releases[1]},")
-    beyond = f"{tensorflow_release.NEWEST[0]}.{tensorflow_release.NEWEST[1] + 1}"
-    assert f"tensorflow>={ends[0]},<{beyond}" == tensorflow_release.SUPPORTED
+    (major, oldest), (_, newest) = tensorflow_release.OLDEST, tensorflow_release.NEWEST
+    assert releases == [f"{major}.{minor}" for minor in range(oldest, newest + 1)]
+    assert any(garden.startswith(f">={release},") for release in releases)
+    assert f"tensorflow>={releases[0]},<{major}.{newest + 1}" == tensorflow_release.SUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -213,13 +224,20 @@ def test_a_build_without_custom_ops_needs_no_tensorflow(monkeypatch):
 def test_custom_ops_are_built_on_linux_and_elsewhere_on_demand(platform, expected, monkeypatch):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.delenv("DCNV2_NATIVE", raising=False)
-    assert native_choice.builds_native_ops() is expected
+    assert native_choice.has_native_ops() is expected
     for text, choice in {"0": False, "1": True, "auto": expected}.items():
         monkeypatch.setenv("DCNV2_NATIVE", text)
-        assert native_choice.builds_native_ops() is choice
-    monkeypatch.setenv("DCNV2_NATIVE", "yes")
-    with pytest.raises(native_choice.UnknownChoice, match="DCNV2_NATIVE must be auto, 0 or 1. Received: 'yes'"):
-        native_choice.builds_native_ops()
+        assert native_choice.has_native_ops() is choice and native_choice.prebuilt_ops() is None
+
+
+def test_custom_ops_may_come_from_another_build(tmp_path, monkeypatch):
+    monkeypatch.setenv("DCNV2_NATIVE", str(tmp_path))
+    with pytest.raises(native_choice.UnknownChoice, match=f"a folder with _dcnv2_ops.so .* Received: '{tmp_path}'"):
+        native_choice.has_native_ops()
+    (tmp_path / "_dcnv2_ops.so").touch()
+    (tmp_path / "_build_info.json").write_text('{"tensorflow": "2.20.0"}')
+    assert native_choice.has_native_ops() and native_choice.prebuilt_ops() == tmp_path
+    assert not any("tensorflow" in requirement for requirement in build_backend.get_requires_for_build_wheel())
 
 
 def test_the_package_requires_the_tensorflow_that_its_ops_are_compiled_against():

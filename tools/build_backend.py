@@ -1,6 +1,6 @@
 """setuptools' build backend, with the TensorFlow to compile against among the requirements."""
 
-from native_choice import builds_native_ops
+from native_choice import has_native_ops, prebuilt_ops
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403, the hooks of PEP 517 and PEP 660
 from tensorflow_release import build_requirement
@@ -15,4 +15,4 @@ def get_requires_for_build_editable(config_settings=None):
 
 
 def _tensorflow():
-    return [build_requirement()] if builds_native_ops() else []
+    return [build_requirement()] if has_native_ops() and not prebuilt_ops() else []

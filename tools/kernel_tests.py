@@ -14,32 +14,32 @@ LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
 
-def build(name: str = "plain", sanitizer_flags: Sequence[str] = ()) -> Path:
+def build(name: str = "plain", sanitizer_flags: Sequence[str] = (), compiler: Sequence[str] = ()) -> Path:
     """Returns the test program, rebuilt where it is out of date, in build/kernel_tests-`name`.
 
-    Without `sanitizer_flags` it is made of the very objects of the installed op library.
+    Without `sanitizer_flags` or a `compiler` of its own it is made of the very objects of the installed op library.
 
     Raises:
         doctest_headers.DoctestUnavailable: the framework of the tests is not there.
     """
-    tests = Builder(ROOT / "build" / f"kernel_tests-{name}")
+    tests = Builder(ROOT / "build" / f"kernel_tests-{name}", compiler=compiler)
     framework = doctest_headers.include_flags(tests.compiler)
-    library = tests if sanitizer_flags else Builder(LIBRARY_OBJECTS)
+    library = tests if sanitizer_flags or compiler else Builder(LIBRARY_OBJECTS)
     objects = library.compile(sources("cc/lib"), sanitizer_flags)
     # The tests themselves need no speed, and compile in half the time without.
     objects += tests.compile(sources("tests/cc"), [*framework, *(sanitizer_flags or ["-O1"])])
     return tests.link("kernel_tests", objects, [*sanitizer_flags, "-pthread"])
 
 
-def run(program: Path, instruction_set: str, environment: Mapping[str, str] | None = None) -> tuple[bool, str]:
-    """Runs the tests with the kernels of one instruction set, or the best one that the processor has.
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> tuple[bool, str]:
+    """Runs the test program that `command` starts.
 
     Returns:
-        Whether they passed, and what they printed.
+        Whether the tests passed, and what they printed.
     """
     done = subprocess.run(
-        [str(program)],
-        env={**os.environ, **(environment or {}), "TF_DCNV2_SIMD": instruction_set},
+        list(map(str, command)),
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

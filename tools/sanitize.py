@@ -36,7 +36,7 @@ def main(names: list[str]) -> int:
         program = kernel_tests.build(name, SANITIZERS[name])
         for instruction_set in kernel_tests.INSTRUCTION_SETS:
             start = time.monotonic()
-            passed, output = kernel_tests.run(program, instruction_set, ENVIRONMENT)
+            passed, output = kernel_tests.run([program], {**ENVIRONMENT, "TF_DCNV2_SIMD": instruction_set})
             failures += not passed
             verdict = "passed" if passed else "FAILED"
             print(f"{name:8} {instruction_set:9} {verdict} in {time.monotonic() - start:.0f} s", flush=True)

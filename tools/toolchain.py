@@ -6,8 +6,8 @@ C++ tests. Needs nothing but the standard library. With DCNV2_WERROR=1 in the en
 
 import contextlib
 import fcntl
+import functools
 import os
-import platform
 import runpy
 import shlex
 import shutil
@@ -79,28 +79,18 @@ def alone_in(directory: Path) -> Iterator[None]:
         yield
 
 
-def flags_of(source: str) -> list[str]:
-    """The flags that every build of `source` needs."""
-    name = Path(source).name
-    if name.endswith(".cu"):
-        return CUDA_FLAGS
-    if name not in INSTRUCTION_SET_FLAGS:
-        return COMMON_FLAGS
-    is_x86 = platform.machine() in ("x86_64", "AMD64")
-    return [*COMMON_FLAGS, *_FLAGS["SIMD_FLAGS"], *(INSTRUCTION_SET_FLAGS[name] if is_x86 else [])]
-
-
 class Builder:
     """Compiles and links in a directory that outlives the command; what is up to date there stays as it is.
 
-    `cuda_compiler` is the command for .cu files, of which a builder without has none.
+    `cuda_compiler` is the command for .cu files, of which a builder without has none. `compiler` is the one for C++, by
+    default `find_compiler()`; it may compile for another machine than this one.
     """
 
     jobs = min(2, os.cpu_count() or 1)
 
-    def __init__(self, directory: Path, cuda_compiler: Sequence[str] = ()):
+    def __init__(self, directory: Path, cuda_compiler: Sequence[str] = (), compiler: Sequence[str] = ()):
         self.directory = directory
-        self.compiler = find_compiler()
+        self.compiler = list(compiler) or find_compiler()
         self.cuda_compiler = list(cuda_compiler)
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -127,7 +117,18 @@ class Builder:
 
     def flags_of(self, source: str) -> list[str]:
         """The flags that every build of `source` needs."""
-        return flags_of(source)
+        name = Path(source).name
+        if name.endswith(".cu"):
+            return CUDA_FLAGS
+        if name not in INSTRUCTION_SET_FLAGS:
+            return COMMON_FLAGS
+        return [*COMMON_FLAGS, *_FLAGS["SIMD_FLAGS"], *(INSTRUCTION_SET_FLAGS[name] if self._targets_x86 else [])]
+
+    @functools.cached_property
+    def _targets_x86(self) -> bool:
+        """Whether the compiler makes code for x86-64, on whatever machine it runs."""
+        done = subprocess.run([*self.compiler, "-dumpmachine"], capture_output=True, text=True)
+        return done.stdout.startswith(("x86_64", "amd64"))
 
     def _compile(self, source: str, extra_flags: Sequence[str]) -> Path:
         target = self.directory / (source.replace("/", "-") + ".o")

@@ -1,5 +1,6 @@
 """Builds and runs the C++ tests of cc/lib, which need neither Python nor TensorFlow, once per instruction set."""
 
+import aarch64
 import kernel_tests
 import pytest
 from doctest_headers import DoctestUnavailable
@@ -16,5 +17,15 @@ def program(unavailable):
 @pytest.mark.parametrize("instruction_set", kernel_tests.INSTRUCTION_SETS)
 def test_kernels_of_every_instruction_set_pass_their_own_tests(program, instruction_set):
     # Where the processor lacks the set, the best one it has is tested again.
-    passed, output = kernel_tests.run(program, instruction_set)
+    passed, output = kernel_tests.run([program], {"TF_DCNV2_SIMD": instruction_set})
+    assert passed, output
+
+
+@pytest.mark.slow
+def test_kernels_pass_their_own_tests_on_64_bit_arm():
+    try:
+        command = aarch64.build()
+    except aarch64.EmulationUnavailable as error:
+        pytest.skip(str(error))
+    passed, output = kernel_tests.run(command)
     assert passed, output
