@@ -5,7 +5,7 @@ import keras
 import onnx
 import pytest
 
-from tf_dcnv2.export.onnx import export_onnx
+from tf_dcnv2.export import export_onnx, export_saved_model
 from tf_dcnv2.layers import DeformableConv2D, DeformableRoIPooling
 
 
@@ -38,14 +38,20 @@ def test_a_file_that_is_there_is_replaced_only_on_demand(model, tmp_path):
 
 
 def test_a_folder_is_never_replaced(model, tmp_path):
-    with pytest.raises(FileExistsError, match="is a folder. Choose the name of a file."):
+    with pytest.raises(IsADirectoryError, match="is a folder; a file is to be written there. Choose another output."):
         export_onnx(model, tmp_path, overwrite=True)
 
 
-def test_a_place_that_cannot_be_written_to_is_named(model, tmp_path):
+@pytest.mark.parametrize("export", [export_onnx, export_saved_model])
+def test_a_place_that_cannot_be_written_to_is_named_before_the_work(export, detector, tmp_path, monkeypatch):
+    def work(*arguments):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("tf_dcnv2.export.onnx.conversion.convert", work)
+    monkeypatch.setattr("tf_dcnv2.export.saved_model.ServingGraph", work)
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        export_onnx(model, tmp_path / "file" / "model.onnx")
+    with pytest.raises(OSError, match="file/model cannot be written: .* Choose another output"):
+        export(detector, tmp_path / "file" / "model")
 
 
 def test_a_failed_export_leaves_what_was_there(model, tmp_path, monkeypatch):

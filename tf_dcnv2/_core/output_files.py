@@ -45,9 +45,20 @@ def ensure_writable(path: Path) -> None:
     Raises:
         OSError: it cannot; the message names it.
     """
-    path = os.path.abspath(path)
     if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder; a file is to be written there. Choose another output.")
+        raise IsADirectoryError(
+            f"{os.path.abspath(path)} is a folder; a file is to be written there. Choose another output."
+        )
+    ensure_creatable(path)
+
+
+def ensure_creatable(path: Path) -> None:
+    """Checks that a file or a folder can be made at `path`, and makes the folder around it.
+
+    Raises:
+        OSError: it cannot; the message names it.
+    """
+    path = os.path.abspath(path)
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, exist_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dcnv2._core.atomic_files import hidden_prefix
+from tf_dcnv2._core.output_files import ensure_creatable
 from tf_dcnv2._core.tensorflow_files import errors_of_files
 from tf_dcnv2.export.assets import write_assets
 from tf_dcnv2.export.serving_graph import ServingGraph
@@ -112,6 +113,7 @@ def export_saved_model(
         native.load()
     target = Path(path)
     _refuse_to_lose(target, overwrite)
+    ensure_creatable(target)
     _warn_of_untrained(detector)
 
     @tf.function(input_signature=_SIGNATURES["network"])
@@ -218,7 +220,6 @@ def _warm_up_requests(detector: FasterRCNN) -> dict[str, dict[str, tf.Tensor]]:
 @contextlib.contextmanager
 def _appearing_when_complete(target: Path) -> Iterator[str]:
     """A folder to write to, renamed to `target` if all goes well and removed if not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     # A hidden neighbour: on the same file system, and no version number to a TensorFlow Serving that watches.
     staging = Path(tempfile.mkdtemp(prefix=hidden_prefix(target.name), dir=target.parent))
     try:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2._core.atomic_files import atomic_file
+from tf_dcnv2._core.output_files import ensure_writable
 from tf_dcnv2.ops import native
 
 # A function from named inputs to named outputs, and its inputs.
@@ -51,7 +52,7 @@ def export_onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = 19,
     Raises:
         ValueError: `opset` is none of these, `model` is no such model, or it has something that ONNX has not, such as
             RoI pooling with `convention="mxnet"`; the message says what.
-        FileExistsError: there is something at `path`, and `overwrite` is false or it is no file.
+        FileExistsError: there is a file at `path`, and `overwrite` is false.
         OSError: it cannot be written.
         ImportError: tf2onnx is not installed; `pip install 'tf-dcnv2[onnx]'`.
         NativeOpsUnavailable: the custom ops are not built; the message says what to do.
@@ -65,7 +66,9 @@ def export_onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = 19,
         raise ValueError(f"opset must be from {_OPSETS[0]} to {_OPSETS[-1]}. Received: opset={opset!r}")
     function, signature = _traceable(model)
     target = Path(path)
-    _refuse_to_lose(target, overwrite)
+    ensure_writable(target)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} already exists. To replace it: overwrite=True, or --overwrite.")
     # Their places in the graph are what is converted.
     native.load()
     try:
@@ -115,10 +118,3 @@ def _keras_model(model: Any) -> _Traceable:
         return outputs if isinstance(outputs, dict) else dict(zip(names, keras.tree.flatten(outputs), strict=True))
 
     return call, [tf.TensorSpec(each.shape, each.dtype, name=each.name) for each in model.inputs]
-
-
-def _refuse_to_lose(target: Path, overwrite: bool) -> None:
-    if target.is_dir():
-        raise FileExistsError(f"{target} is a folder. Choose the name of a file.")
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} already exists. To replace it: overwrite=True, or --overwrite.")
