@@ -1,5 +1,7 @@
+#include <cmath>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "doctest/doctest.h"
 #include "tests/cc/parallel.h"
@@ -26,6 +28,31 @@ TEST_CASE("the forward pass equals the definition") {
       // Float sums of up to 2000 products of order one.
       CheckClose(RunLibrary<float>(problem, Serial).y, expected, 2e-3);
     }
+  }
+}
+
+TEST_CASE_TEMPLATE("16-bit results are those of float32, rounded once", S, dcnv2::Half, dcnv2::BFloat16) {
+  for (const NamedShape& named : kShapes) {
+    CAPTURE(std::string(named.name));
+    ConvProblem problem = RandomProblem(named.shape, 1.5, 4);
+    for (Values ConvProblem::* argument : {&ConvProblem::x, &ConvProblem::kernel, &ConvProblem::dy}) {
+      for (double& value : problem.*argument) value = dcnv2::Widen(dcnv2::Narrow<S>(static_cast<float>(value)));
+    }
+    const Computed<S> computed = RunLibrary<S>(problem, Serial);
+    const Computed<float> wide = RunLibrary<float>(problem, Serial);
+    const auto check = [](const std::vector<S>& received, const std::vector<float>& expected) {
+      const double one_rounding = std::is_same_v<S, dcnv2::Half> ? 0x1p-11 : 0x1p-8;
+      for (size_t i = 0; i < expected.size(); ++i) {
+        // Compilers contract the arithmetic of the two in different places: float sums of up to 1000 products.
+        const double bound = one_rounding * std::abs(expected[i]) + 2e-4;
+        REQUIRE(std::abs(dcnv2::Widen(received[i]) - expected[i]) <= bound);
+      }
+    };
+    check(computed.y, wide.y);
+    check(computed.dx, wide.dx);
+    check(computed.dkernel, wide.dkernel);
+    CheckClose(computed.doffset, Values(wide.doffset.begin(), wide.doffset.end()), 2e-3);
+    CheckClose(computed.dmask, Values(wide.dmask.begin(), wide.dmask.end()), 2e-3);
   }
 }
 

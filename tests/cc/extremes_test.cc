@@ -84,6 +84,35 @@ TEST_CASE("NaN and infinite features stay where they are sampled") {
   }
 }
 
+// Several groups share a vector.
+TEST_CASE("NaN and infinity in one group reach nothing of another") {
+  for (const int64_t width : {1, 2, 4, 8}) {
+    const int64_t channels = 8 * width + width;
+    const int64_t bad_channel = 3 * width;  // the first one of the fourth group
+    const DeformConv2DShape shape{1, 5, 6, channels, 5, 6, channels, 3, 3, 9, 1, {1, 1}, {1, 1}, {1, 1}};
+    const ConvProblem ordinary = RandomProblem(shape, 1, 6);
+    const Computed<float> expected = RunLibrary<float>(ordinary, Serial);
+    const auto in_group = [&](size_t i) { return static_cast<int64_t>(i) % channels / width == 3; };
+    for (double bad : {kInfinity, static_cast<double>(NAN)}) {
+      CAPTURE(width);
+      CAPTURE(bad);
+      for (Values ConvProblem::* argument : {&ConvProblem::x, &ConvProblem::kernel, &ConvProblem::dy}) {
+        ConvProblem problem = ordinary;
+        for (size_t i = bad_channel; i < (problem.*argument).size(); i += channels) (problem.*argument)[i] = bad;
+        const Computed<float> computed = RunLibrary<float>(problem, Serial);
+        const auto check = [&](const std::vector<float>& received, const std::vector<float>& wanted) {
+          for (size_t i = 0; i < wanted.size(); ++i) {
+            if (!in_group(i)) CHECK(received[i] == wanted[i]);
+          }
+        };
+        check(computed.y, expected.y);
+        check(computed.dx, expected.dx);
+        check(computed.dkernel, expected.dkernel);
+      }
+    }
+  }
+}
+
 const NamedShape kDegenerate[] = {
     {"no images", {0, 5, 5, 4, 5, 5, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
     {"no output rows", {2, 2, 5, 4, 0, 3, 4, 3, 3, 1, 1, {1, 1}, {1, 1}, {0, 0}}},

@@ -126,6 +126,11 @@ std::vector<ChannelSegment> SplitAtGroups(const DeformConv2DShape& shape, int64_
   return segments;
 }
 
+bool HasNarrowGroups(const DeformConv2DShape& shape, int64_t lanes) {
+  const int64_t width = shape.group_in_channels();
+  return shape.groups > 1 && shape.group_out_channels() == width && width < lanes && lanes % width == 0;
+}
+
 #define DCNV2_INSTANTIATE(S) template class TilePlan<S>
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE

@@ -26,8 +26,10 @@ struct SampleRange {
 
 inline SampleRange AllSamples(const DeformConv2DShape& shape) { return {0, shape.deformable_groups, 0, shape.taps()}; }
 
+inline int64_t RoundUp(int64_t size, int64_t step) { return CeilDiv(size, step) * step; }
+
 // Plans are computed in whole vectors, 16 elements being the most that any instruction set has.
-inline int64_t RoundUpToVectors(int64_t size) { return CeilDiv(size, 16) * 16; }
+inline int64_t RoundUpToVectors(int64_t size) { return RoundUp(size, 16); }
 
 // Pixels of a tile unless a reason for another number is given: whole register blocks of every instruction set.
 constexpr int64_t kTilePixels = 84;
@@ -109,6 +111,16 @@ struct ChannelSegment {
 
 // Cuts channels [begin, end) wherever the group or the deformable group changes.
 std::vector<ChannelSegment> SplitAtGroups(const DeformConv2DShape& shape, int64_t begin, int64_t end);
+
+// Whether several groups are multiplied at a time, as they lie side by side: a vector has room for more than one, and
+// all have as many outputs as inputs.
+bool HasNarrowGroups(const DeformConv2DShape& shape, int64_t lanes);
+
+// The problem as it is sampled, which groups have no influence on.
+inline DeformConv2DShape WithoutGroups(DeformConv2DShape shape) {
+  shape.groups = 1;
+  return shape;
+}
 
 // How many pixels a tile may have so that its plan stays small even with very many taps and deformable groups.
 template <typename T>

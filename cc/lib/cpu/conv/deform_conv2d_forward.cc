@@ -1,5 +1,6 @@
 // Forward: an implicit matrix product. For a tile of output pixels, blocks of the column matrix are gathered into
-// scratch memory and multiplied with the packed kernel at once; the whole column matrix never exists.
+// scratch memory and multiplied with the packed kernel at once; the whole column matrix never exists. A block belongs
+// to one group, or to channels of many narrow ones.
 #include <algorithm>
 #include <type_traits>
 #include <vector>
@@ -10,14 +11,16 @@
 namespace dcnv2 {
 namespace {
 
-// Consecutive rows [begin, begin + depth) of one group's kernel matrix [taps * group_in_channels, group_out_channels].
+// Rows [begin, begin + depth) of the kernel matrix [taps * group_in_channels, out_channels], in the columns of some
+// outputs.
 struct DepthBlock {
-  int64_t group, begin, depth;
+  int64_t first_out, out_channels;
+  int64_t begin, depth;
   int64_t packed;  // where it starts in the packed kernel
   std::vector<ChannelRun> runs;
 };
 
-std::vector<DepthBlock> DivideDepth(const DeformConv2DShape& shape, int64_t max_depth, int64_t panel) {
+std::vector<DepthBlock> DivideGroups(const DeformConv2DShape& shape, int64_t max_depth, int64_t panel) {
   const int64_t channels = shape.group_in_channels();
   const SampleRange samples = AllSamples(shape);
   std::vector<DepthBlock> blocks;
@@ -31,7 +34,7 @@ std::vector<DepthBlock> DivideDepth(const DeformConv2DShape& shape, int64_t max_
       // With more channels than fit a block, blocks end at taps all the same.
       const int64_t tap_end = (begin / channels + 1) * channels;
       const int64_t end = channels > max_depth ? std::min(begin + step, tap_end) : std::min(begin + step, depth_end);
-      DepthBlock block{group, begin, end - begin, packed, {}};
+      DepthBlock block{group * shape.group_out_channels(), shape.group_out_channels(), begin, end - begin, packed, {}};
       for (int64_t k = begin; k < end;) {
         const int64_t tap = k / channels;
         const int64_t first = group * channels + k % channels;
@@ -44,6 +47,37 @@ std::vector<DepthBlock> DivideDepth(const DeformConv2DShape& shape, int64_t max_
       packed += PackedGemmBSize(block.depth, shape.group_out_channels(), panel);
       blocks.push_back(std::move(block));
       begin = end;
+    }
+  }
+  return blocks;
+}
+
+// How many channels of narrow groups a block has, so that all taps of them fit a tile where they can.
+int64_t NarrowBlockChannels(const DeformConv2DShape& shape, int64_t max_columns, int64_t lanes) {
+  const int64_t most = std::max(lanes, max_columns / shape.taps() / lanes * lanes);
+  return RoundUp(CeilDiv(shape.in_channels, CeilDiv(shape.in_channels, most)), lanes);
+}
+
+// Blocks of `width` channels, with as many columns for every tap.
+std::vector<DepthBlock> DivideNarrowGroups(const DeformConv2DShape& shape, int64_t max_columns, int64_t width) {
+  const int64_t taps_per_block = std::min(max_columns / width, shape.taps());
+  const SampleRange samples = AllSamples(shape);
+  std::vector<DepthBlock> blocks;
+  int64_t packed = 0;
+  for (int64_t first = 0; first < shape.in_channels; first += width) {
+    const int64_t end = std::min(first + width, shape.in_channels);
+    for (int64_t tap = 0; tap < shape.taps(); tap += taps_per_block) {
+      const int64_t taps = std::min(taps_per_block, shape.taps() - tap);
+      const int64_t depth = taps * shape.group_in_channels();
+      DepthBlock block{first, end - first, tap * shape.group_in_channels(), depth, packed, {}};
+      for (int64_t t = 0; t < taps; ++t) {
+        for (const ChannelSegment& segment : SplitAtGroups(WithoutGroups(shape), first, end)) {
+          block.runs.push_back({samples.Index(segment.deformable_group, tap + t), segment.begin, segment.count,
+                                t * width + segment.begin - first});
+        }
+      }
+      packed += PackedGemmBSize(depth, block.out_channels, width);
+      blocks.push_back(std::move(block));
     }
   }
   return blocks;
@@ -62,19 +96,21 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
     return;
   }
   const SimdKernels<S>& simd = BestSimdKernels<S>();
-  const int64_t out_channels = shape.group_out_channels();
-  const int64_t panel = simd.gemm_columns;
-  const std::vector<DepthBlock> blocks = DivideDepth(shape, kTileStride<T>, panel);
+  const bool narrow = HasNarrowGroups(shape, simd.lanes);
+  const int64_t panel = narrow ? NarrowBlockChannels(shape, kTileStride<T>, simd.lanes) : simd.gemm_columns;
+  const std::vector<DepthBlock> blocks =
+      narrow ? DivideNarrowGroups(shape, kTileStride<T>, panel) : DivideGroups(shape, kTileStride<T>, panel);
   const DepthBlock& last = blocks.back();
-  AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, out_channels, panel));
+  AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, last.out_channels, panel));
+  const int64_t out_channels = blocks[0].out_channels;  // the most of any block
   const int64_t panels = CeilDiv(out_channels, panel);
   parallel_for(blocks.size() * panels, 2 * blocks[0].depth * panel, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const DepthBlock& block = blocks[unit / panels];
       const int64_t first = unit % panels * panel;
-      const S* rows = inputs.kernel + block.begin * shape.out_channels + block.group * out_channels + first;
+      const S* rows = inputs.kernel + block.begin * shape.out_channels + block.first_out + first;
       PackPanel(
-          block.depth, std::min(panel, out_channels - first), panel,
+          block.depth, std::min(panel, block.out_channels - first), panel,
           [&](int64_t k) { return rows + k * shape.out_channels; },
           packed_kernel.data() + block.packed + first * block.depth);
     }
@@ -87,6 +123,17 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
   const int64_t tile_pixels = PixelsPerTile<T>(shape.samples_per_pixel(), cached ? kTilePixels : 2 * kTilePixels);
   const int64_t units = CeilDiv(pixels, simd.gemm_rows);
   const int64_t cost = simd.gemm_rows * shape.taps() * shape.group_in_channels() * (8 + shape.out_channels / 16);
+  const auto multiply = [&](const DepthBlock& block, int64_t rows, const T* a, T* c, int64_t c_stride) {
+    const T* b = packed_kernel.data() + block.packed;
+    const bool accumulate = block.begin > 0;
+    if (narrow) {
+      const int64_t width = shape.group_in_channels();
+      simd.group_product(
+          {rows, block.out_channels, width, block.depth / width, a, kTileStride<T>, b, panel, c, c_stride, accumulate});
+    } else {
+      simd.gemm({rows, block.out_channels, block.depth, a, kTileStride<T>, b, c, c_stride, accumulate});
+    }
+  };
   // Sums of 16-bit outputs need memory of their own.
   constexpr bool kSumsInPlace = std::is_same_v<S, T>;
   parallel_for(units, cost, [&](int64_t unit_begin, int64_t unit_end) {
@@ -99,29 +146,19 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
       plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
       for (const DepthBlock& block : blocks) {
         simd.gather(plan.Block(block.runs), plan.plan(), tile.data(), kTileStride<T>);
-        S* const out = y + block.group * out_channels;
-        GemmArguments<T> product{count,
-                                 out_channels,
-                                 block.depth,
-                                 tile.data(),
-                                 kTileStride<T>,
-                                 packed_kernel.data() + block.packed,
-                                 sums.data(),
-                                 out_channels,
-                                 /*accumulate=*/block.begin > 0};
+        S* const out = y + block.first_out;
         if constexpr (kSumsInPlace) {
-          product.c_stride = shape.out_channels;
-          for (int64_t p = 0; p < count; p += product.rows) {
-            product.rows = std::min(count - p, order.RunLength(first + p));
-            product.a = tile.data() + p * kTileStride<T>;
-            product.c = out + plan.pixels()[p] * shape.out_channels;
-            simd.gemm(product);
+          for (int64_t p = 0, rows = 0; p < count; p += rows) {
+            rows = std::min(count - p, order.RunLength(first + p));
+            multiply(block, rows, tile.data() + p * kTileStride<T>, out + plan.pixels()[p] * shape.out_channels,
+                     shape.out_channels);
           }
         } else {
-          simd.gemm(product);
+          multiply(block, count, tile.data(), sums.data(), out_channels);
           const bool complete = block.begin + block.depth == shape.taps() * shape.group_in_channels();
           for (int64_t p = 0; complete && p < count; ++p) {
-            simd.narrow(sums.data() + p * out_channels, out_channels, out + plan.pixels()[p] * shape.out_channels);
+            simd.narrow(sums.data() + p * out_channels, block.out_channels,
+                        out + plan.pixels()[p] * shape.out_channels);
           }
         }
       }

@@ -13,7 +13,8 @@
 namespace dcnv2 {
 namespace {
 
-// A block of kernel^T: rows are output channels of a group, columns are `taps` x the channels of one segment.
+// A block of kernel^T: rows are output channels of a group, columns are `taps` x the channels of one segment. Of narrow
+// groups, the segment and the output channels are those of a chunk, and the packed block is [tap, output, channel].
 struct TransposedKernelBlock {
   ChannelSegment segment;
   int64_t first_tap, taps;
@@ -50,7 +51,7 @@ int64_t ChannelsPerTask(const DeformConv2DShape& shape) {
   return channels;
 }
 
-Work DivideWork(const DeformConv2DShape& shape, int64_t tile_columns, int64_t panel) {
+Work DivideGroups(const DeformConv2DShape& shape, int64_t tile_columns, int64_t panel) {
   Work work;
   for (ChannelChunk& chunk : DivideChannels(shape, ChannelsPerTask(shape))) {
     const SampleRange samples{chunk.first_deformable_group(), chunk.deformable_groups(), 0, shape.taps()};
@@ -80,6 +81,39 @@ Work DivideWork(const DeformConv2DShape& shape, int64_t tile_columns, int64_t pa
   return work;
 }
 
+Work DivideNarrowGroups(const DeformConv2DShape& shape, int64_t tile_columns, int64_t lanes) {
+  Work work;
+  for (ChannelChunk& chunk : DivideChannels(WithoutGroups(shape), ChannelsPerTask(shape))) {
+    const SampleRange samples{chunk.first_deformable_group(), chunk.deformable_groups(), 0, shape.taps()};
+    ChunkWork chunk_work{chunk, samples, {}, work.partials_per_pixel};
+    const int64_t width = RoundUp(chunk.count(), lanes);
+    const int64_t taps_per_block = tile_columns / width;
+    for (int64_t tap = 0; tap < shape.taps(); tap += taps_per_block) {
+      const int64_t taps = std::min(taps_per_block, shape.taps() - tap);
+      TransposedKernelBlock block{{0, 0, chunk.begin(), chunk.count()},
+                                  tap,
+                                  taps,
+                                  chunk.begin(),
+                                  chunk.count(),
+                                  /*accumulate=*/false,
+                                  /*complete=*/true,
+                                  work.packed_size,
+                                  {}};
+      for (int64_t t = 0; t < taps; ++t) {
+        for (const ChannelSegment& segment : chunk.segments) {
+          block.runs.push_back({samples.Index(segment.deformable_group, tap + t), segment.begin, segment.count,
+                                t * width + segment.begin - chunk.begin()});
+        }
+      }
+      work.packed_size += taps * shape.group_out_channels() * width;
+      chunk_work.blocks.push_back(std::move(block));
+    }
+    work.partials_per_pixel += samples.per_pixel();
+    work.chunks.push_back(std::move(chunk_work));
+  }
+  return work;
+}
+
 // Packs kernel^T[out channel, (tap, channel)] of one block, a few output channels at a time: a panel is written across
 // its rows, and so many of them stay in the first-level cache.
 template <typename S>
@@ -98,6 +132,21 @@ void PackTransposedKernel(const DeformConv2DShape& shape, const S* kernel, const
         const S* row =
             kernel + (tap * shape.group_in_channels() + channel) * shape.out_channels + block.first_out_channel;
         for (int64_t o = out; o < out_end; ++o) packed[o * panel + j - first] = Widen(row[o]);
+      }
+    }
+  }
+}
+
+// Likewise of narrow groups, whose rows of channels are padded to whole vectors.
+template <typename S>
+void PackNarrowTransposedKernel(const DeformConv2DShape& shape, const S* kernel, const TransposedKernelBlock& block,
+                                int64_t lanes, Compute<S>* packed) {
+  const int64_t group = shape.group_out_channels();
+  for (int64_t tap = block.first_tap; tap < block.first_tap + block.taps; ++tap) {
+    for (int64_t out = 0; out < group; ++out, packed += RoundUp(block.out_channels, lanes)) {
+      for (int64_t c = 0; c < block.out_channels; ++c) {
+        const S* row = kernel + (tap * group + c % group) * shape.out_channels + block.first_out_channel;
+        packed[c] = Widen(row[c / group * group + out]);
       }
     }
   }
@@ -151,8 +200,17 @@ void ImageGradientTask(const DeformConv2DShape& shape, const DeformConv2DInputs<
           for (int64_t o = 0; o < block.out_channels; ++o) dy_tile[p * kTileStride<T> + o] = Widen(row[o]);
         }
       }
-      simd.gemm({count, block.columns(), block.out_channels, dy_tile.data(), kTileStride<T>,
-                 packed_kernel + block.packed, column_tile.data(), kTileStride<T>, block.accumulate});
+      const T* kernel = packed_kernel + block.packed;
+      if (HasNarrowGroups(shape, simd.lanes)) {
+        const int64_t width = RoundUp(block.out_channels, simd.lanes);
+        for (int64_t tap = 0; tap < block.taps; ++tap, kernel += shape.group_out_channels() * width) {
+          simd.group_product({count, block.out_channels, shape.group_out_channels(), 1, dy_tile.data(), kTileStride<T>,
+                              kernel, width, column_tile.data() + tap * width, kTileStride<T>, /*accumulate=*/false});
+        }
+      } else {
+        simd.gemm({count, block.columns(), block.out_channels, dy_tile.data(), kTileStride<T>, kernel,
+                   column_tile.data(), kTileStride<T>, block.accumulate});
+      }
       if (block.complete) simd.scatter(plan.Block(block.runs), plan.plan(), column_tile.data(), dx, dots);
     }
   }
@@ -207,14 +265,21 @@ void ImageAndSampleGradients(const DeformConv2DShape& shape, const DeformConv2DI
                              const DeformConv2DGradients<S>& gradients, const ParallelFor& parallel_for) {
   using T = Compute<S>;
   const SimdKernels<S>& simd = BestSimdKernels<S>();
-  const Work work = DivideWork(shape, kTileStride<T>, simd.gemm_columns);
+  const bool narrow = HasNarrowGroups(shape, simd.lanes);
+  const Work work = narrow ? DivideNarrowGroups(shape, kTileStride<T>, simd.lanes)
+                           : DivideGroups(shape, kTileStride<T>, simd.gemm_columns);
   const int64_t chunk_count = work.chunks.size();
   const int64_t chunk_weights = work.packed_size / chunk_count;
   AlignedBuffer<T> packed_kernel(work.packed_size);
   parallel_for(chunk_count, 4 * chunk_weights, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
       for (const TransposedKernelBlock& block : work.chunks[c].blocks) {
-        PackTransposedKernel(shape, inputs.kernel, block, simd.gemm_columns, packed_kernel.data() + block.packed);
+        T* packed = packed_kernel.data() + block.packed;
+        if (narrow) {
+          PackNarrowTransposedKernel(shape, inputs.kernel, block, simd.lanes, packed);
+        } else {
+          PackTransposedKernel(shape, inputs.kernel, block, simd.gemm_columns, packed);
+        }
       }
     }
   });

@@ -4,6 +4,7 @@
 // in tiles that follow from the shape alone, so the result is bit-identical for any number of threads; units of one
 // thread walk them together and share the packed tiles of dy.
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cc/lib/cpu/conv/deform_conv2d_backward.h"
@@ -37,44 +38,51 @@ struct Unit {
   std::vector<ChannelRun> runs;
 };
 
-// The tiles of dy of all groups in a range, each packed as the right side of a product.
+// Output channels [begin, begin + count).
+struct OutputSlice {
+  int64_t begin, count;
+};
+
+// The tiles of dy of some slices of the output channels, each packed as the right side of a product.
 template <typename S>
 class PackedOutputGradient {
  public:
-  PackedOutputGradient(const DeformConv2DShape& shape, int64_t first_group, int64_t groups, int64_t panel,
+  // The slices lie side by side and are equally wide, but for a narrower last one.
+  PackedOutputGradient(const DeformConv2DShape& shape, std::vector<OutputSlice> slices, int64_t panel,
                        int64_t max_pixels)
       : shape_(shape),
-        first_group_(first_group),
-        groups_(groups),
+        slices_(std::move(slices)),
         panel_(panel),
-        buffer_(groups * PackedGemmBSize(max_pixels, shape.group_out_channels(), panel)) {}
+        buffer_(slices_.size() * PackedGemmBSize(max_pixels, slices_[0].count, panel)) {}
 
   void Pack(const S* dy, const std::vector<int64_t>& pixels) {
     Compute<S>* packed = buffer_.data();
-    group_size_ = PackedGemmBSize(pixels.size(), shape_.group_out_channels(), panel_);
-    for (int64_t g = first_group_; g < first_group_ + groups_; ++g) {
-      for (int64_t first = 0; first < shape_.group_out_channels(); first += panel_) {
-        const int64_t valid = std::min(panel_, shape_.group_out_channels() - first);
-        const S* columns = dy + g * shape_.group_out_channels() + first;
+    slice_size_ = PackedGemmBSize(pixels.size(), slices_[0].count, panel_);
+    for (const OutputSlice& slice : slices_) {
+      for (int64_t first = 0; first < slice.count; first += panel_) {
+        const int64_t valid = std::min(panel_, slice.count - first);
+        const S* columns = dy + slice.begin + first;
         packed = PackPanel(
             pixels.size(), valid, panel_, [&](int64_t p) { return columns + pixels[p] * shape_.out_channels; }, packed);
       }
     }
   }
-  const Compute<S>* group(int64_t group) { return buffer_.data() + (group - first_group_) * group_size_; }
+  const Compute<S>* slice(int64_t index) { return buffer_.data() + index * slice_size_; }
 
  private:
   const DeformConv2DShape& shape_;
-  const int64_t first_group_, groups_, panel_;
-  int64_t group_size_ = 0;
+  const std::vector<OutputSlice> slices_;
+  const int64_t panel_;
+  int64_t slice_size_ = 0;
   AlignedBuffer<Compute<S>> buffer_;
 };
 
 // A deep tile amortises reading and writing the kernel gradient; the packed dy must stay in the second-level cache.
-int64_t PixelsOfTile(const DeformConv2DShape& shape) {
+int64_t PixelsOfTile(const DeformConv2DShape& shape, bool narrow) {
   constexpr int64_t kPackedElements = 96 * 1024;
   constexpr int64_t kWidestPanel = 32;
-  const int64_t packed_channels = shape.groups * CeilDiv(shape.group_out_channels(), kWidestPanel) * kWidestPanel;
+  const int64_t slice = narrow ? shape.out_channels : shape.group_out_channels();
+  const int64_t packed_channels = shape.out_channels / slice * RoundUp(slice, kWidestPanel);
   const int64_t wanted = std::clamp<int64_t>(kPackedElements / packed_channels, 48, 240);
   return std::min(wanted, shape.batch * shape.out_pixels());
 }
@@ -86,8 +94,11 @@ void Accumulate(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inp
   const int64_t pixels = shape.batch * shape.out_pixels();
   const int64_t out_channels = shape.group_out_channels();
   const int64_t first_group = units.front().chunk.first_group();
-  const int64_t groups = units.back().chunk.last_group() - first_group + 1;
-  PackedOutputGradient<S> packed_dy(shape, first_group, groups, simd.gemm_columns, tile_pixels);
+  std::vector<OutputSlice> groups;
+  for (int64_t group = first_group; group <= units.back().chunk.last_group(); ++group) {
+    groups.push_back({group * out_channels, out_channels});
+  }
+  PackedOutputGradient<S> packed_dy(shape, std::move(groups), simd.gemm_columns, tile_pixels);
   AlignedBuffer<T> tile(tile_pixels * kRowStride<T>);
   for (int64_t first = 0; first < pixels; first += tile_pixels) {
     const int64_t count = std::min(tile_pixels, pixels - first);
@@ -100,9 +111,41 @@ void Accumulate(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inp
         T* out = dkernel + (unit.tap * shape.group_in_channels() + channel_in_group) * shape.out_channels +
                  segment.group * out_channels;
         simd.gemm_transposed({segment.count, out_channels, count, tile.data() + segment.begin - unit.chunk.begin(),
-                              kRowStride<T>, packed_dy.group(segment.group), out, shape.out_channels,
+                              kRowStride<T>, packed_dy.slice(segment.group - first_group), out, shape.out_channels,
                               /*accumulate=*/first > 0});
       }
+    }
+  }
+}
+
+// Likewise with narrow groups, where outputs lie in the same chunks as inputs do.
+template <typename S>
+void AccumulateNarrowGroups(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                            const SimdKernels<S>& simd, std::vector<Unit<S>>& units, int64_t tile_pixels,
+                            Compute<S>* dkernel) {
+  using T = Compute<S>;
+  const int64_t pixels = shape.batch * shape.out_pixels();
+  const int64_t group_channels = shape.group_in_channels();
+  std::vector<OutputSlice> slices;
+  for (const Unit<S>& unit : units) {
+    if (slices.empty() || slices.back().begin != unit.chunk.begin()) {
+      slices.push_back({unit.chunk.begin(), unit.chunk.count()});
+    }
+  }
+  const int64_t width = RoundUp(slices[0].count, simd.lanes);
+  PackedOutputGradient<S> packed_dy(shape, slices, width, tile_pixels);
+  AlignedBuffer<T> tile(tile_pixels * kRowStride<T>);
+  for (int64_t first = 0; first < pixels; first += tile_pixels) {
+    const int64_t count = std::min(tile_pixels, pixels - first);
+    for (Unit<S>& unit : units) {
+      unit.plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
+      if (&unit == &units.front()) packed_dy.Pack(dy, unit.plan.pixels());
+      simd.gather(unit.plan.Block(unit.runs), unit.plan.plan(), tile.data(), kRowStride<T>);
+      const int64_t slice = (unit.chunk.begin() - slices[0].begin) / slices[0].count;
+      T* out = dkernel + unit.tap * group_channels * shape.out_channels + unit.chunk.begin();
+      simd.group_product_transposed({count, unit.chunk.count(), group_channels, 1, tile.data(), kRowStride<T>,
+                                     packed_dy.slice(slice), width, out, shape.out_channels,
+                                     /*accumulate=*/first > 0});
     }
   }
 }
@@ -113,9 +156,10 @@ template <typename S>
 void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy, S* dkernel,
                     const ParallelFor& parallel_for) {
   const SimdKernels<S>& simd = BestSimdKernels<S>();
-  const std::vector<ChannelChunk> chunks = DivideChannels(shape, kChunkChannels);
+  const bool narrow = HasNarrowGroups(shape, simd.lanes);
+  const std::vector<ChannelChunk> chunks = DivideChannels(narrow ? WithoutGroups(shape) : shape, kChunkChannels);
   const int64_t chunk_count = chunks.size();
-  const int64_t tile_pixels = PixelsOfTile(shape);
+  const int64_t tile_pixels = PixelsOfTile(shape, narrow);
   SumBuffer<S> sums(dkernel, shape.taps() * shape.group_in_channels() * shape.out_channels);
   const int64_t cost = shape.batch * shape.out_pixels() * chunks[0].count() * (8 + shape.group_out_channels() / 16);
   parallel_for(chunk_count * shape.taps(), cost, [&](int64_t begin, int64_t end) {
@@ -124,7 +168,8 @@ void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>&
     for (int64_t u = begin; u < end; ++u) {
       units.emplace_back(shape, chunks[u / shape.taps()], u % shape.taps(), tile_pixels);
     }
-    Accumulate(shape, inputs, dy, simd, units, tile_pixels, sums.data());
+    const auto accumulate = narrow ? AccumulateNarrowGroups<S> : Accumulate<S>;
+    accumulate(shape, inputs, dy, simd, units, tile_pixels, sums.data());
   });
   sums.Finish(parallel_for);
 }

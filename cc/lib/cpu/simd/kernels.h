@@ -27,6 +27,21 @@ struct GemmArguments {
   bool accumulate;
 };
 
+// A product in which every output channel sees the inputs of its own group only, `width` of them, and which has as many
+// outputs as inputs. Rows of channels are padded to whole vectors, whose surplus lanes may hold anything and feed
+// nothing.
+template <typename T>
+struct GroupArguments {
+  int64_t rows, channels, width, taps;
+  const T* a;
+  int64_t a_stride;
+  const T* b;
+  int64_t b_stride;  // a multiple of the vector
+  T* c;
+  int64_t c_stride;
+  bool accumulate;
+};
+
 // What a plan is made for: reading the map, or spreading a gradient over it.
 enum class SampleUse { kForward, kBackward };
 
@@ -81,11 +96,18 @@ struct SimdKernels {
   const char* name;
   int64_t gemm_rows;     // rows of the register block; multiples waste nothing
   int64_t gemm_columns;  // columns of the register block, the width of a packed panel
+  int64_t lanes;         // of a vector
 
   // A is [rows, depth] with the stride kTileStride.
   void (*gemm)(const GemmArguments<T>& arguments);
   // A is stored transposed, [depth, rows], with any stride.
   void (*gemm_transposed)(const GemmArguments<T>& arguments);
+
+  // C[row, c] (+)= sum_tap sum_i A[row, tap * b_stride + first(c) + i] * B[tap * width + i, c], where first(c) is the
+  // first channel of the group of c. Widths are powers of two below `lanes`.
+  void (*group_product)(const GroupArguments<T>& arguments);
+  // C[i, c] (+)= sum_row A[row, first(c) + i] * B[row, c]; taps have no meaning.
+  void (*group_product_transposed)(const GroupArguments<T>& arguments);
 
   // Fills `plan`, and `gradient_plan` unless null, by the zero-outside rule on a height x width map.
   void (*plan_samples)(const SamplePositions<T>& positions, int32_t height, int32_t width, SampleUse use,
