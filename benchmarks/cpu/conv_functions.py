@@ -21,7 +21,8 @@ _OFFSET_DEVIATION_PX = 2.0
 
 
 class ConvData(NamedTuple):
-    """Tensors of a `ConvCase`: `(1, H, W, C)`, `(3, 3, C, C)`, `(1, H, W, 18)`, `(1, H, W, 9)`, `(1, H, W, C)`."""
+    """Tensors of a `ConvCase` with G groups: `(1, H, W, C)`, `(3, 3, C / G, C)`, `(1, H, W, 18)`, `(1, H, W, 9)`,
+    `(1, H, W, C)`."""
 
     x: tf.Tensor
     kernel: tf.Tensor
@@ -34,10 +35,11 @@ def make_data(case: ConvCase, precision: Precision = FLOAT32, seed: int = 0) -> 
     """Of one image: offsets of two pixels' deviation, a mask uniform in [0, 1), outputs with a third of variance."""
     random = np.random.default_rng(seed)
     grid = (1, case.height, case.width)
+    inputs = case.channels // case.groups
     arrays = ConvData(
         x=random.standard_normal((*grid, case.channels), np.float32),
-        kernel=random.standard_normal((KERNEL_SIZE, KERNEL_SIZE, case.channels, case.channels), np.float32)
-        / np.float32(np.sqrt(TAPS * case.channels)),
+        kernel=random.standard_normal((KERNEL_SIZE, KERNEL_SIZE, inputs, case.channels), np.float32)
+        / np.float32(np.sqrt(TAPS * inputs)),
         offset=_OFFSET_DEVIATION_PX * random.standard_normal((*grid, 2 * TAPS), np.float32),
         mask=random.random((*grid, TAPS), np.float32),
         dy=random.standard_normal((*grid, case.channels), np.float32),
@@ -80,9 +82,15 @@ def forward_backward(contender: str, data: ConvData) -> Run:
 
 def _differentiable(contender: str, data: ConvData) -> tuple[Callable[..., tf.Tensor], tuple[tf.Tensor, ...]]:
     if contender == DENSE:
-        return (lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME")), data[:2]
+        return _dense, data[:2]
     implementation = {NATIVE: "native", COMPOSITE: "composite"}[contender]
     return (lambda *tensors: deform_conv2d(*tensors, implementation=implementation)), data[:4]
+
+
+def _dense(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    if kernel.shape[2] == 1:  # TensorFlow has an op of its own for one group for each channel
+        return tf.nn.depthwise_conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), [1] * 4, "SAME")
+    return tf.nn.conv2d(x, kernel, 1, "SAME")
 
 
 def _columns(x: tf.Tensor) -> tf.Tensor:

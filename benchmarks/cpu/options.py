@@ -6,7 +6,7 @@ import os
 
 from benchmarks.arguments import Parser, positive_int
 
-SECTIONS = ("conv", "roi", "scaling", "step")
+SECTIONS = ("conv", "groups", "roi", "scaling", "step")
 
 DESCRIPTION = """\
 Measures deformable convolution and RoI pooling against what else there is: TensorFlow's dense convolution, the same in
@@ -17,6 +17,7 @@ disagree. Takes up to 10 minutes on 2 cores.
 
 sections:
   conv     3x3 deformable convolution on three feature maps of a detector
+  groups   the same with 32 groups, and with one for each channel
   roi      RoI pooling on a feature pyramid
   scaling  time and memory against pixels, channels and threads
   step     a training step of a deformable detector against that of a regular one"""
@@ -90,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> BenchmarkOptions:
         type=lambda text: tuple(text.split(",")),
         default=SECTIONS,
         metavar="LIST",
-        help="some of conv,roi,scaling,step, separated by commas (default: all)",
+        help="some of conv,groups,roi,scaling,step, separated by commas (default: all)",
     )
     parser.add_argument(
         "--step-image",

@@ -13,7 +13,7 @@ class Section:
     """All that a section of the benchmark found out.
 
     Attributes:
-        name: "conv", "roi", "scaling" or "step".
+        name: "conv", "groups", "roi", "scaling" or "step".
         groups: its measurements.
         goals: its bounds and whether they are kept.
         tables: for people.

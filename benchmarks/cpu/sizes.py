@@ -37,6 +37,7 @@ class Sizes:
 
     Attributes:
         conv: feature maps of the detector's deformable layers.
+        groups: the same with groups.
         pixels: the same channels on maps that grow.
         channels: the same map with channels that grow.
         threads: what is repeated with more and more threads.
@@ -44,6 +45,7 @@ class Sizes:
     """
 
     conv: tuple[ConvCase, ...]
+    groups: tuple[ConvCase, ...]
     pixels: tuple[ConvCase, ...]
     channels: tuple[ConvCase, ...]
     threads: ConvCase
@@ -53,6 +55,10 @@ class Sizes:
 
 FULL = Sizes(
     conv=tuple(ConvCase(*stage) for stage in RESNET_STAGES),
+    groups=(
+        *(ConvCase(*stage, groups=32) for stage in RESNET_STAGES),
+        *(ConvCase(*stage, groups=stage[0]) for stage in RESNET_STAGES),
+    ),
     pixels=tuple(ConvCase(128, *size) for size in ((25, 42), (50, 84), (100, 168), (200, 336))),
     channels=tuple(ConvCase(channels, 50, 84) for channels in (64, 128, 256, 512)),
     threads=ConvCase(256, 50, 84),
@@ -62,6 +68,7 @@ FULL = Sizes(
 
 QUICK = Sizes(
     conv=(ConvCase(8, 12, 20), ConvCase(16, 6, 10)),
+    groups=(ConvCase(8, 12, 20, groups=4), ConvCase(8, 12, 20, groups=8)),
     pixels=(ConvCase(8, 6, 10), ConvCase(8, 12, 20)),
     channels=(ConvCase(8, 6, 10), ConvCase(16, 6, 10)),
     threads=ConvCase(8, 12, 20),

@@ -33,7 +33,15 @@ def workers(request, monkeypatch):
 
 @pytest.mark.usefixtures("native_ops", "workers")
 def test_the_command_measures_and_leaves_results_and_a_picture(tmp_path, capsys):
-    arguments = ["--quick", "--repetitions", "1", "--sections", "conv,roi,scaling", "--output", str(tmp_path / "new")]
+    arguments = [
+        "--quick",
+        "--repetitions",
+        "1",
+        "--sections",
+        "conv,groups,roi,scaling",
+        "--output",
+        str(tmp_path / "new"),
+    ]
     assert main(arguments) == 0
     report = capsys.readouterr().out
     for line in ("Deformable convolution forward, float32", "RoI pooling", "More threads", "Peak memory", "verdict"):
@@ -46,7 +54,7 @@ def test_the_command_measures_and_leaves_results_and_a_picture(tmp_path, capsys)
     assert results["machine"]["packages"]["tensorflow"].startswith("2.20")
     assert results["machine"]["instruction_set"] in ("baseline", "avx2", "avx512")
     assert results["options"] == {"threads": available_cores(), "repetitions": 1, "quick": True}
-    assert list(results["sections"]) == ["conv", "roi", "scaling"]
+    assert list(results["sections"]) == ["conv", "groups", "roi", "scaling"]
     group = results["sections"]["conv"]["groups"][0]
     assert (group["work"], group["case"]) == ("forward", "8 ch, 12 x 20")
     assert set(group["milliseconds"]["dense convolution"]) == {"median", "lower_quartile", "upper_quartile", "rounds"}
@@ -78,7 +86,10 @@ def test_a_disagreement_gives_status_1_and_names_the_contender(tmp_path, monkeyp
     ("arguments", "message"),
     [
         (["ops"], "unrecognized arguments: ops"),
-        (["--sections", "conv,speed"], "sections must be some of conv, roi, scaling, step. Received: 'conv,speed'"),
+        (
+            ["--sections", "conv,speed"],
+            "sections must be some of conv, groups, roi, scaling, step. Received: 'conv,speed'",
+        ),
         (["--threads", "0"], "argument --threads: must be at least 1. Received: 0"),
         (["--threads", "100000"], "threads must be between 1 and the"),
         (["--step-image", "large"], "argument --step-image: takes HEIGHTxWIDTH, such as 512x800. Received: 'large'"),
@@ -100,4 +111,4 @@ def test_help_comes_without_tensorflow_and_describes_the_sections(tmp_path):
     command = [sys.executable, "-m", "benchmarks.cpu", "--help"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(f"\n  {section} " in done.stdout for section in ("conv", "roi", "scaling", "step"))
+    assert all(f"\n  {section} " in done.stdout for section in ("conv", "groups", "roi", "scaling", "step"))

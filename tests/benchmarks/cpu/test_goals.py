@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.cpu import conv, roi, scaling, step
+from benchmarks.cpu import conv, groups, roi, scaling, step
 from benchmarks.cpu.conv_functions import DENSE, NATIVE
 from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO
 from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ROI_ALIGN
@@ -21,6 +21,15 @@ def test_convolution_is_to_beat_the_engines_and_to_stay_close_to_the_dense_one()
         ("forward: time relative to OpenVINO", 1.0, True),
         ("forward: time relative to dense convolution", 1.15, False),
         ("forward + backward: time relative to dense convolution", 1.5, True),
+    ]
+
+
+def test_groups_are_to_stay_as_close_to_the_dense_convolution_in_both_directions():
+    works = {"forward": 1.4, "forward + backward": 1.6}
+    found = groups.goals([group({NATIVE: seconds, DENSE: 1.0}, work=work) for work, seconds in works.items()])
+    assert [(goal.subject, goal.bound, goal.met) for goal in found] == [
+        ("forward: time relative to dense convolution", 1.5, True),
+        ("forward + backward: time relative to dense convolution", 1.5, False),
     ]
 
 

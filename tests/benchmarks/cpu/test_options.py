@@ -17,8 +17,11 @@ def test_by_default_everything_is_measured_with_all_cores():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sections": ("conv", "speed")}, "sections must be some of conv, roi, scaling, step. Received: 'conv,speed'"),
-        ({"sections": ()}, "sections must be some of conv, roi, scaling, step. Received: ''"),
+        (
+            {"sections": ("conv", "speed")},
+            "sections must be some of conv, groups, roi, scaling, step. Received: 'conv,speed'",
+        ),
+        ({"sections": ()}, "sections must be some of conv, groups, roi, scaling, step. Received: ''"),
         ({"threads": 0}, "threads must be between 1 and the"),
         ({"threads": 100_000}, "Received: 100000"),
         ({"repetitions": 0}, "repetitions must be at least 1. Received: 0"),
