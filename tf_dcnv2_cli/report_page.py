@@ -76,7 +76,9 @@ def _analysis(run: RunFolder, folder: Path) -> list[str]:
             parts += [
                 html.paragraph(f"Of {name}, on {content[kind]['images']} images:"),
                 _classes(content[kind]["classes"]),
-                html.pictures((_read(path), f"{name}: {caption}") for path, caption in figures if path.exists()),
+                html.pictures(
+                    ((_read(path), f"{name}: {caption}") for path, caption in figures if path.exists()), large=True
+                ),
             ]
     return parts
 

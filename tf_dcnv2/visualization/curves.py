@@ -8,7 +8,7 @@ from tf_dcnv2.visualization.figures import figure_content, new_figure
 __all__ = ["draw_curves"]
 
 _COLUMNS = 2
-_WIDTH, _HEIGHT = 4.6, 2.6
+_WIDTH, _HEIGHT = 5.8, 2.6
 _GRID = "#d9d9de"
 _MOST_MARKED = 40
 
@@ -53,7 +53,7 @@ def draw_curves(history: Sequence[Row]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=_GRID, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=6.5, frameon=False)
+        axes.legend(fontsize=6.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
     figure.tight_layout()
     text = figure_content(figure, ".svg").decode()
     return text[text.index("<svg") :]

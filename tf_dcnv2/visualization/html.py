@@ -19,7 +19,9 @@ td.text { overflow-wrap: anywhere; }
 thead th { border-bottom-width: 2px; }
 .bar { display: inline-block; height: .7em; background: var(--bar); border-radius: 2px; }
 .bars td:last-child { width: 22rem; text-align: left; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .8rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .8rem; align-items: start; }
+.large.pictures { display: block; columns: 30rem 2; column-gap: .8rem; }
+.large figure { break-inside: avoid; margin-bottom: .8rem; }
 figure { margin: 0; background: var(--soft); border-radius: 6px; padding: .5rem; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { font-size: .85rem; overflow-wrap: anywhere; padding-top: .3rem; }
@@ -109,13 +111,19 @@ def reduced(picture: np.ndarray, longest_side: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def pictures(items: Iterable[tuple[np.ndarray, str]]) -> str:
-    """A grid of pictures `(H, W, 3)` uint8, each with its caption."""
+def pictures(items: Iterable[tuple[np.ndarray, str]], *, large: bool = False) -> str:
+    """A grid of pictures `(H, W, 3)` uint8, each with its caption.
+
+    Args:
+        items: pictures and captions.
+        large: two beside each other at most, for pictures with text in them.
+    """
     figures = [
         f'<figure><img src="{_data_url(pixels)}" alt=""><figcaption>{html.escape(caption)}</figcaption></figure>'
         for pixels, caption in items
     ]
-    return f'<div class="pictures">{"".join(figures)}</div>'
+    kind = "large pictures" if large else "pictures"
+    return f'<div class="{kind}">{"".join(figures)}</div>'
 
 
 def drawing(svg: str) -> str:
