@@ -19,7 +19,8 @@ td.text { overflow-wrap: anywhere; }
 thead th { border-bottom-width: 2px; }
 .bar { display: inline-block; height: .7em; background: var(--bar); border-radius: 2px; }
 .bars td:last-child { width: 22rem; text-align: left; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .8rem; align-items: start; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .8rem; }
+.pictures figure { align-self: start; }
 .large.pictures { display: block; columns: 30rem 2; column-gap: .8rem; }
 .large figure { break-inside: avoid; margin-bottom: .8rem; }
 figure { margin: 0; background: var(--soft); border-radius: 6px; padding: .5rem; }
