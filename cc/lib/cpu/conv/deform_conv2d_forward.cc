@@ -96,10 +96,10 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
     return;
   }
   const SimdKernels<S>& simd = BestSimdKernels<S>();
-  const bool narrow = HasNarrowGroups(shape, simd.lanes);
-  const int64_t panel = narrow ? NarrowBlockChannels(shape, kTileStride<T>, simd.lanes) : simd.gemm_columns;
+  const bool narrow_groups = HasNarrowGroups(shape, simd.lanes);
+  const int64_t panel = narrow_groups ? NarrowBlockChannels(shape, kTileStride<T>, simd.lanes) : simd.gemm_columns;
   const std::vector<DepthBlock> blocks =
-      narrow ? DivideNarrowGroups(shape, kTileStride<T>, panel) : DivideGroups(shape, kTileStride<T>, panel);
+      narrow_groups ? DivideNarrowGroups(shape, kTileStride<T>, panel) : DivideGroups(shape, kTileStride<T>, panel);
   const DepthBlock& last = blocks.back();
   AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, last.out_channels, panel));
   const int64_t out_channels = blocks[0].out_channels;  // the most of any block
@@ -126,7 +126,7 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
   const auto multiply = [&](const DepthBlock& block, int64_t rows, const T* a, T* c, int64_t c_stride) {
     const T* b = packed_kernel.data() + block.packed;
     const bool accumulate = block.begin > 0;
-    if (narrow) {
+    if (narrow_groups) {
       const int64_t width = shape.group_in_channels();
       simd.group_product(
           {rows, block.out_channels, width, block.depth / width, a, kTileStride<T>, b, panel, c, c_stride, accumulate});

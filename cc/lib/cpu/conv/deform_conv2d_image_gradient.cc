@@ -265,9 +265,9 @@ void ImageAndSampleGradients(const DeformConv2DShape& shape, const DeformConv2DI
                              const DeformConv2DGradients<S>& gradients, const ParallelFor& parallel_for) {
   using T = Compute<S>;
   const SimdKernels<S>& simd = BestSimdKernels<S>();
-  const bool narrow = HasNarrowGroups(shape, simd.lanes);
-  const Work work = narrow ? DivideNarrowGroups(shape, kTileStride<T>, simd.lanes)
-                           : DivideGroups(shape, kTileStride<T>, simd.gemm_columns);
+  const bool narrow_groups = HasNarrowGroups(shape, simd.lanes);
+  const Work work = narrow_groups ? DivideNarrowGroups(shape, kTileStride<T>, simd.lanes)
+                                  : DivideGroups(shape, kTileStride<T>, simd.gemm_columns);
   const int64_t chunk_count = work.chunks.size();
   const int64_t chunk_weights = work.packed_size / chunk_count;
   AlignedBuffer<T> packed_kernel(work.packed_size);
@@ -275,7 +275,7 @@ void ImageAndSampleGradients(const DeformConv2DShape& shape, const DeformConv2DI
     for (int64_t c = begin; c < end; ++c) {
       for (const TransposedKernelBlock& block : work.chunks[c].blocks) {
         T* packed = packed_kernel.data() + block.packed;
-        if (narrow) {
+        if (narrow_groups) {
           PackNarrowTransposedKernel(shape, inputs.kernel, block, simd.lanes, packed);
         } else {
           PackTransposedKernel(shape, inputs.kernel, block, simd.gemm_columns, packed);

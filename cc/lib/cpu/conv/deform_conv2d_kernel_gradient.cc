@@ -78,10 +78,10 @@ class PackedOutputGradient {
 };
 
 // A deep tile amortises reading and writing the kernel gradient; the packed dy must stay in the second-level cache.
-int64_t PixelsOfTile(const DeformConv2DShape& shape, bool narrow) {
+int64_t PixelsOfTile(const DeformConv2DShape& shape, bool narrow_groups) {
   constexpr int64_t kPackedElements = 96 * 1024;
   constexpr int64_t kWidestPanel = 32;
-  const int64_t slice = narrow ? shape.out_channels : shape.group_out_channels();
+  const int64_t slice = narrow_groups ? shape.out_channels : shape.group_out_channels();
   const int64_t packed_channels = shape.out_channels / slice * RoundUp(slice, kWidestPanel);
   const int64_t wanted = std::clamp<int64_t>(kPackedElements / packed_channels, 48, 240);
   return std::min(wanted, shape.batch * shape.out_pixels());
@@ -156,10 +156,10 @@ template <typename S>
 void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy, S* dkernel,
                     const ParallelFor& parallel_for) {
   const SimdKernels<S>& simd = BestSimdKernels<S>();
-  const bool narrow = HasNarrowGroups(shape, simd.lanes);
-  const std::vector<ChannelChunk> chunks = DivideChannels(narrow ? WithoutGroups(shape) : shape, kChunkChannels);
+  const bool narrow_groups = HasNarrowGroups(shape, simd.lanes);
+  const std::vector<ChannelChunk> chunks = DivideChannels(narrow_groups ? WithoutGroups(shape) : shape, kChunkChannels);
   const int64_t chunk_count = chunks.size();
-  const int64_t tile_pixels = PixelsOfTile(shape, narrow);
+  const int64_t tile_pixels = PixelsOfTile(shape, narrow_groups);
   SumBuffer<S> sums(dkernel, shape.taps() * shape.group_in_channels() * shape.out_channels);
   const int64_t cost = shape.batch * shape.out_pixels() * chunks[0].count() * (8 + shape.group_out_channels() / 16);
   parallel_for(chunk_count * shape.taps(), cost, [&](int64_t begin, int64_t end) {
@@ -168,7 +168,7 @@ void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>&
     for (int64_t u = begin; u < end; ++u) {
       units.emplace_back(shape, chunks[u / shape.taps()], u % shape.taps(), tile_pixels);
     }
-    const auto accumulate = narrow ? AccumulateNarrowGroups<S> : Accumulate<S>;
+    const auto accumulate = narrow_groups ? AccumulateNarrowGroups<S> : Accumulate<S>;
     accumulate(shape, inputs, dy, simd, units, tile_pixels, sums.data());
   });
   sums.Finish(parallel_for);
