@@ -67,7 +67,10 @@ class PackedOutputGradient {
       }
     }
   }
-  const Compute<S>* slice(int64_t index) { return buffer_.data() + index * slice_size_; }
+  // The slice that begins at an output channel.
+  const Compute<S>* slice(int64_t begin) {
+    return buffer_.data() + (begin - slices_[0].begin) / slices_[0].count * slice_size_;
+  }
 
  private:
   const DeformConv2DShape& shape_;
@@ -87,65 +90,59 @@ int64_t PixelsOfTile(const DeformConv2DShape& shape, bool narrow_groups) {
   return std::min(wanted, shape.batch * shape.out_pixels());
 }
 
+// The output channels that the inputs of some units feed: groups, or with narrow groups the channels of chunks.
 template <typename S>
-void Accumulate(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
-                const SimdKernels<S>& simd, std::vector<Unit<S>>& units, int64_t tile_pixels, Compute<S>* dkernel) {
-  using T = Compute<S>;
-  const int64_t pixels = shape.batch * shape.out_pixels();
-  const int64_t out_channels = shape.group_out_channels();
-  const int64_t first_group = units.front().chunk.first_group();
-  std::vector<OutputSlice> groups;
-  for (int64_t group = first_group; group <= units.back().chunk.last_group(); ++group) {
-    groups.push_back({group * out_channels, out_channels});
-  }
-  PackedOutputGradient<S> packed_dy(shape, std::move(groups), simd.gemm_columns, tile_pixels);
-  AlignedBuffer<T> tile(tile_pixels * kRowStride<T>);
-  for (int64_t first = 0; first < pixels; first += tile_pixels) {
-    const int64_t count = std::min(tile_pixels, pixels - first);
-    for (Unit<S>& unit : units) {
-      unit.plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
-      if (&unit == &units.front()) packed_dy.Pack(dy, unit.plan.pixels());
-      simd.gather(unit.plan.Block(unit.runs), unit.plan.plan(), tile.data(), kRowStride<T>);
-      for (const ChannelSegment& segment : unit.chunk.segments) {
-        const int64_t channel_in_group = segment.begin - segment.group * shape.group_in_channels();
-        T* out = dkernel + (unit.tap * shape.group_in_channels() + channel_in_group) * shape.out_channels +
-                 segment.group * out_channels;
-        simd.gemm_transposed({segment.count, out_channels, count, tile.data() + segment.begin - unit.chunk.begin(),
-                              kRowStride<T>, packed_dy.slice(segment.group - first_group), out, shape.out_channels,
-                              /*accumulate=*/first > 0});
-      }
+std::vector<OutputSlice> SlicesOf(const DeformConv2DShape& shape, const std::vector<Unit<S>>& units,
+                                  bool narrow_groups) {
+  std::vector<OutputSlice> slices;
+  if (narrow_groups) {
+    for (const Unit<S>& unit : units) {
+      const bool is_new = slices.empty() || slices.back().begin != unit.chunk.begin();
+      if (is_new) slices.push_back({unit.chunk.begin(), unit.chunk.count()});
+    }
+  } else {
+    for (int64_t group = units.front().chunk.first_group(); group <= units.back().chunk.last_group(); ++group) {
+      slices.push_back({group * shape.group_out_channels(), shape.group_out_channels()});
     }
   }
+  return slices;
 }
 
-// Likewise with narrow groups, where outputs lie in the same chunks as inputs do.
 template <typename S>
-void AccumulateNarrowGroups(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
-                            const SimdKernels<S>& simd, std::vector<Unit<S>>& units, int64_t tile_pixels,
-                            Compute<S>* dkernel) {
+void Accumulate(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy,
+                const SimdKernels<S>& simd, bool narrow_groups, std::vector<Unit<S>>& units, int64_t tile_pixels,
+                Compute<S>* dkernel) {
   using T = Compute<S>;
   const int64_t pixels = shape.batch * shape.out_pixels();
-  const int64_t group_channels = shape.group_in_channels();
-  std::vector<OutputSlice> slices;
-  for (const Unit<S>& unit : units) {
-    if (slices.empty() || slices.back().begin != unit.chunk.begin()) {
-      slices.push_back({unit.chunk.begin(), unit.chunk.count()});
-    }
-  }
-  const int64_t width = RoundUp(slices[0].count, simd.lanes);
-  PackedOutputGradient<S> packed_dy(shape, slices, width, tile_pixels);
+  const int64_t in_channels = shape.group_in_channels();
+  const int64_t out_channels = shape.group_out_channels();
+  const std::vector<OutputSlice> slices = SlicesOf(shape, units, narrow_groups);
+  const int64_t panel = narrow_groups ? RoundUp(slices[0].count, simd.lanes) : simd.gemm_columns;
+  PackedOutputGradient<S> packed_dy(shape, slices, panel, tile_pixels);
   AlignedBuffer<T> tile(tile_pixels * kRowStride<T>);
   for (int64_t first = 0; first < pixels; first += tile_pixels) {
     const int64_t count = std::min(tile_pixels, pixels - first);
+    const bool accumulate = first > 0;
     for (Unit<S>& unit : units) {
+      const ChannelChunk& chunk = unit.chunk;
       unit.plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
       if (&unit == &units.front()) packed_dy.Pack(dy, unit.plan.pixels());
       simd.gather(unit.plan.Block(unit.runs), unit.plan.plan(), tile.data(), kRowStride<T>);
-      const int64_t slice = (unit.chunk.begin() - slices[0].begin) / slices[0].count;
-      T* out = dkernel + unit.tap * group_channels * shape.out_channels + unit.chunk.begin();
-      simd.group_product_transposed({count, unit.chunk.count(), group_channels, 1, tile.data(), kRowStride<T>,
-                                     packed_dy.slice(slice), width, out, shape.out_channels,
-                                     /*accumulate=*/first > 0});
+      T* const of_tap = dkernel + unit.tap * in_channels * shape.out_channels;
+      if (narrow_groups) {
+        simd.group_product_transposed({count, chunk.count(), in_channels, 1, tile.data(), kRowStride<T>,
+                                       packed_dy.slice(chunk.begin()), panel, of_tap + chunk.begin(),
+                                       shape.out_channels, accumulate});
+        continue;
+      }
+      for (const ChannelSegment& segment : chunk.segments) {
+        const int64_t first_out = segment.group * out_channels;
+        const int64_t channel_in_group = segment.begin - segment.group * in_channels;
+        simd.gemm_transposed({segment.count, out_channels, count, tile.data() + segment.begin - chunk.begin(),
+                              kRowStride<T>, packed_dy.slice(first_out),
+                              of_tap + channel_in_group * shape.out_channels + first_out, shape.out_channels,
+                              accumulate});
+      }
     }
   }
 }
@@ -168,8 +165,7 @@ void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>&
     for (int64_t u = begin; u < end; ++u) {
       units.emplace_back(shape, chunks[u / shape.taps()], u % shape.taps(), tile_pixels);
     }
-    const auto accumulate = narrow_groups ? AccumulateNarrowGroups<S> : Accumulate<S>;
-    accumulate(shape, inputs, dy, simd, units, tile_pixels, sums.data());
+    Accumulate(shape, inputs, dy, simd, narrow_groups, units, tile_pixels, sums.data());
   });
   sums.Finish(parallel_for);
 }
