@@ -1,6 +1,7 @@
 """Compiles the custom ops in cc/ against the installed TensorFlow. Everything else is in pyproject.toml.
 
-The environment variable DCNV2_NATIVE decides whether there are custom ops at all: see tools/native_choice.py.
+The environment variable DCNV2_NATIVE decides whether there are custom ops, and whether they are compiled here: see
+tools/native_choice.py.
 DCNV2_CUDA and DCNV2_CUDA_ARCHS decide about their CUDA kernels: see tools/cuda_toolkit.py.
 """
 
