@@ -212,3 +212,11 @@ def test_a_backbone_and_a_neck_of_ones_own_train_detect_and_survive_saving(tmp_p
     loaded = keras.saving.load_model(tmp_path / "detector.keras")
     for name, value in detector(inputs).items():
         np.testing.assert_allclose(loaded(inputs)[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_for_any_batch_knows_the_number_of_classes():
+    head = BoxHead(3, (16,), 16, units=8, **SMALL)
+    head.build()
+    graph = tf.function(head.predict).get_concrete_function(tf.TensorSpec([None, None, 8]))
+    _, deltas = graph.structured_outputs
+    assert deltas.shape.as_list() == [None, None, 3, 4]

@@ -111,7 +111,8 @@ class BoxHead(RoIHead):
     def predict(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Class logits and box deltas from the `features` of boxes."""
         shape = tf.shape(features)
-        deltas = tf.reshape(self.regressor(features), [shape[0], shape[1], -1, 4])
+        # Not -1: from a batch of any size OpenVINO infers wrong bounds for the number of classes.
+        deltas = tf.reshape(self.regressor(features), [shape[0], shape[1], self.regressor.units // 4, 4])
         if self.config.class_agnostic:
             deltas = tf.repeat(deltas, self.num_classes, axis=2)
         return self.classifier(features), deltas
