@@ -126,6 +126,18 @@ std::vector<ChannelSegment> SplitAtGroups(const DeformConv2DShape& shape, int64_
   return segments;
 }
 
+std::vector<ChannelRun> RunsOfTaps(const SampleRange& samples, const std::vector<ChannelSegment>& segments,
+                                   int64_t first_tap, int64_t taps, int64_t width) {
+  std::vector<ChannelRun> runs;
+  for (int64_t t = 0; t < taps; ++t) {
+    for (const ChannelSegment& segment : segments) {
+      runs.push_back({samples.Index(segment.deformable_group, first_tap + t), segment.begin, segment.count,
+                      t * width + segment.begin - segments.front().begin});
+    }
+  }
+  return runs;
+}
+
 bool HasNarrowGroups(const DeformConv2DShape& shape, int64_t lanes) {
   const int64_t width = shape.group_in_channels();
   return shape.groups > 1 && shape.group_out_channels() == width && width < lanes && lanes % width == 0;

@@ -112,6 +112,11 @@ struct ChannelSegment {
 // Cuts channels [begin, end) wherever the group or the deformable group changes.
 std::vector<ChannelSegment> SplitAtGroups(const DeformConv2DShape& shape, int64_t begin, int64_t end);
 
+// How a block reads `taps` taps of channels that lie side by side, those of `segments`: tap by tap, `width` tile
+// columns each.
+std::vector<ChannelRun> RunsOfTaps(const SampleRange& samples, const std::vector<ChannelSegment>& segments,
+                                   int64_t first_tap, int64_t taps, int64_t width);
+
 // Whether several groups are multiplied at a time, as they lie side by side: a vector has room for more than one, and
 // all have as many outputs as inputs.
 bool HasNarrowGroups(const DeformConv2DShape& shape, int64_t lanes);

@@ -66,18 +66,13 @@ std::vector<DepthBlock> DivideNarrowGroups(const DeformConv2DShape& shape, int64
   int64_t packed = 0;
   for (int64_t first = 0; first < shape.in_channels; first += width) {
     const int64_t end = std::min(first + width, shape.in_channels);
+    const std::vector<ChannelSegment> segments = SplitAtGroups(WithoutGroups(shape), first, end);
     for (int64_t tap = 0; tap < shape.taps(); tap += taps_per_block) {
       const int64_t taps = std::min(taps_per_block, shape.taps() - tap);
       const int64_t depth = taps * shape.group_in_channels();
-      DepthBlock block{first, end - first, tap * shape.group_in_channels(), depth, packed, {}};
-      for (int64_t t = 0; t < taps; ++t) {
-        for (const ChannelSegment& segment : SplitAtGroups(WithoutGroups(shape), first, end)) {
-          block.runs.push_back({samples.Index(segment.deformable_group, tap + t), segment.begin, segment.count,
-                                t * width + segment.begin - first});
-        }
-      }
-      packed += PackedGemmBSize(depth, block.out_channels, width);
-      blocks.push_back(std::move(block));
+      blocks.push_back({first, end - first, tap * shape.group_in_channels(), depth, packed,
+                        RunsOfTaps(samples, segments, tap, taps, width)});
+      packed += PackedGemmBSize(depth, end - first, width);
     }
   }
   return blocks;

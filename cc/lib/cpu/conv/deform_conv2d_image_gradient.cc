@@ -64,12 +64,15 @@ Work DivideGroups(const DeformConv2DShape& shape, int64_t tile_columns, int64_t 
         const int64_t taps = std::min(taps_per_block, shape.taps() - tap);
         for (int64_t out = first_out; out < end_out; out += tile_columns) {
           const int64_t outs = std::min(tile_columns, end_out - out);
-          TransposedKernelBlock block{segment,          tap, taps, out, outs, out > first_out, out + outs == end_out,
-                                      work.packed_size, {}};
-          for (int64_t t = tap; t < tap + taps; ++t) {
-            block.runs.push_back(
-                {samples.Index(segment.deformable_group, t), segment.begin, segment.count, (t - tap) * segment.count});
-          }
+          TransposedKernelBlock block{segment,
+                                      tap,
+                                      taps,
+                                      out,
+                                      outs,
+                                      out > first_out,
+                                      out + outs == end_out,
+                                      work.packed_size,
+                                      RunsOfTaps(samples, {segment}, tap, taps, segment.count)};
           work.packed_size += PackedGemmBSize(outs, block.columns(), panel);
           chunk_work.blocks.push_back(std::move(block));
         }
@@ -90,23 +93,16 @@ Work DivideNarrowGroups(const DeformConv2DShape& shape, int64_t tile_columns, in
     const int64_t taps_per_block = tile_columns / width;
     for (int64_t tap = 0; tap < shape.taps(); tap += taps_per_block) {
       const int64_t taps = std::min(taps_per_block, shape.taps() - tap);
-      TransposedKernelBlock block{{0, 0, chunk.begin(), chunk.count()},
-                                  tap,
-                                  taps,
-                                  chunk.begin(),
-                                  chunk.count(),
-                                  /*accumulate=*/false,
-                                  /*complete=*/true,
-                                  work.packed_size,
-                                  {}};
-      for (int64_t t = 0; t < taps; ++t) {
-        for (const ChannelSegment& segment : chunk.segments) {
-          block.runs.push_back({samples.Index(segment.deformable_group, tap + t), segment.begin, segment.count,
-                                t * width + segment.begin - chunk.begin()});
-        }
-      }
+      chunk_work.blocks.push_back({{0, 0, chunk.begin(), chunk.count()},
+                                   tap,
+                                   taps,
+                                   chunk.begin(),
+                                   chunk.count(),
+                                   /*accumulate=*/false,
+                                   /*complete=*/true,
+                                   work.packed_size,
+                                   RunsOfTaps(samples, chunk.segments, tap, taps, width)});
       work.packed_size += taps * shape.group_out_channels() * width;
-      chunk_work.blocks.push_back(std::move(block));
     }
     work.partials_per_pixel += samples.per_pixel();
     work.chunks.push_back(std::move(chunk_work));

@@ -24,18 +24,14 @@ struct Unit {
       : chunk(c),
         tap(t),
         samples{c.first_deformable_group(), c.deformable_groups(), t, 1},
-        plan(shape, samples, tile_pixels, PlanKind::kForward) {
-    for (const ChannelSegment& segment : chunk.segments) {
-      runs.push_back(
-          {samples.Index(segment.deformable_group, tap), segment.begin, segment.count, segment.begin - chunk.begin()});
-    }
-  }
+        plan(shape, samples, tile_pixels, PlanKind::kForward),
+        runs(RunsOfTaps(samples, chunk.segments, tap, 1, kChunkChannels)) {}
 
   const ChannelChunk& chunk;
   const int64_t tap;
   const SampleRange samples;
   TilePlan<S> plan;
-  std::vector<ChannelRun> runs;
+  const std::vector<ChannelRun> runs;
 };
 
 // Output channels [begin, begin + count).
