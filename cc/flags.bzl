@@ -13,12 +13,12 @@ WARNING_FLAGS = ["-Wall", "-Wextra"]
 # These flags let the compiler vectorise rounding and selections; neither changes a result.
 SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
 
-# Of cc/lib/cpu/simd/kernels_*.cc on an x86-64, by what the star stands for. The baseline is x86-64-v2, what every
-# processor has that TensorFlow itself runs on, named by its newest extension for compilers that do not know the level.
+# Of cc/lib/cpu/simd/<name>.cc on an x86-64. The baseline is x86-64-v2, what every processor has that TensorFlow itself
+# runs on, named by its newest extension for compilers that do not know the level.
 INSTRUCTION_SET_FLAGS = {
-    "baseline": ["-msse4.2"],
-    "avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "avx512": [
+    "kernels_baseline": ["-msse4.2"],
+    "kernels_avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "kernels_avx512": [
         "-mavx512f",
         "-mavx512dq",
         "-mavx512bw",
@@ -26,4 +26,35 @@ INSTRUCTION_SET_FLAGS = {
         "-mfma",
         "-mprefer-vector-width=512",
     ],
+    "matrix_units_emulated": ["-msse4.2"],
+    "matrix_units_avx512_bf16": [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512bf16",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
+    # The instructions for tiles stand in assembly, and need no flag.
+    "matrix_units_amx": [
+        "-mavx512f",
+        "-mavx512dq",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512bf16",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
 }
+
+# What the environment variable TF_DCNV2_SIMD may ask for.
+INSTRUCTION_SETS = [
+    "baseline",
+    "avx2",
+    "avx512",
+    "avx512_bf16",
+    "amx",
+    "emulated_avx512_bf16",
+    "emulated_amx",
+]

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import doctest_headers
-from toolchain import ROOT, Builder, sources
+from toolchain import INSTRUCTION_SETS, ROOT, Builder, sources
 
 # Where setup.py leaves the library's objects.
 LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
-INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+# What /proc/cpuinfo calls those that few processors have: elsewhere, asking for them would repeat another one's tests.
+_RARE_SETS = {"avx512_bf16": "avx512_bf16", "amx": "amx_bf16"}
 
 
 def build(name: str = "plain", sanitizer_flags: Sequence[str] = (), compiler: Sequence[str] = ()) -> Path:
@@ -29,6 +30,13 @@ def build(name: str = "plain", sanitizer_flags: Sequence[str] = (), compiler: Se
     # The tests themselves need no speed, and compile in half the time without.
     objects += tests.compile(sources("tests/cc"), [*framework, *(sanitizer_flags or ["-O1"])])
     return tests.link("kernel_tests", objects, [*sanitizer_flags, "-pthread"])
+
+
+def instruction_sets() -> list[str]:
+    """The values of TF_DCNV2_SIMD to run the tests with on this machine."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return [name for name in INSTRUCTION_SETS if _RARE_SETS.get(name, name) in flags or name not in _RARE_SETS]
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> tuple[bool, str]:

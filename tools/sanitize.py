@@ -34,12 +34,12 @@ def main(names: list[str]) -> int:
     failures = 0
     for name in names or SANITIZERS:
         program = kernel_tests.build(name, SANITIZERS[name])
-        for instruction_set in kernel_tests.INSTRUCTION_SETS:
+        for instruction_set in kernel_tests.instruction_sets():
             start = time.monotonic()
             passed, output = kernel_tests.run([program], {**ENVIRONMENT, "TF_DCNV2_SIMD": instruction_set})
             failures += not passed
             verdict = "passed" if passed else "FAILED"
-            print(f"{name:8} {instruction_set:9} {verdict} in {time.monotonic() - start:.0f} s", flush=True)
+            print(f"{name:8} {instruction_set:20} {verdict} in {time.monotonic() - start:.0f} s", flush=True)
             if not passed:
                 print(output)
     return min(failures, 1)

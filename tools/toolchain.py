@@ -31,7 +31,8 @@ CUDA_FLAGS = [
     f"-Xcompiler={','.join(['-fPIC', *WARNING_FLAGS])}",
     *(["-Werror=all-warnings"] if WARNINGS_ARE_ERRORS else []),
 ]
-INSTRUCTION_SET_FLAGS = {f"kernels_{name}.cc": flags for name, flags in _FLAGS["INSTRUCTION_SET_FLAGS"].items()}
+INSTRUCTION_SET_FLAGS = {f"{name}.cc": flags for name, flags in _FLAGS["INSTRUCTION_SET_FLAGS"].items()}
+INSTRUCTION_SETS = tuple(_FLAGS["INSTRUCTION_SETS"])
 
 
 class BuildError(SystemExit):

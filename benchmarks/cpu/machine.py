@@ -12,8 +12,10 @@ from tf_dcnv2 import __version__
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino")
 # What cc/lib/cpu/simd/dispatch.cc asks of a processor.
+_AVX512 = {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}
 _INSTRUCTION_SETS = {
-    "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"},
+    "amx": _AVX512 | {"avx512_bf16", "amx_bf16", "amx_tile"},
+    "avx512": _AVX512,
     "avx2": {"avx2", "fma"},
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <type_traits>
 
+#include "cc/lib/cpu/conv/unit_products.h"
 #include "doctest/doctest.h"
 #include "tests/cc/parallel.h"
 #include "tests/cc/reference.h"
@@ -31,7 +32,16 @@ TEST_CASE("the forward pass equals the definition") {
   }
 }
 
+// The sizes of the terms of y and dkernel.
+Computed<float> SumsOfSizes(ConvProblem problem) {
+  for (Values ConvProblem::* factor : {&ConvProblem::x, &ConvProblem::kernel, &ConvProblem::mask, &ConvProblem::dy}) {
+    for (double& value : problem.*factor) value = std::abs(value);
+  }
+  return RunLibrary<float>(problem, Serial);
+}
+
 TEST_CASE_TEMPLATE("16-bit results are those of float32, rounded once", S, dcnv2::Half, dcnv2::BFloat16) {
+  constexpr double kRounding = std::is_same_v<S, dcnv2::Half> ? 0x1p-11 : 0x1p-8;
   for (const NamedShape& named : kShapes) {
     CAPTURE(std::string(named.name));
     ConvProblem problem = RandomProblem(named.shape, 1.5, 4);
@@ -40,20 +50,45 @@ TEST_CASE_TEMPLATE("16-bit results are those of float32, rounded once", S, dcnv2
     }
     const Computed<S> computed = RunLibrary<S>(problem, Serial);
     const Computed<float> wide = RunLibrary<float>(problem, Serial);
-    const auto check = [](const std::vector<S>& received, const std::vector<float>& expected) {
-      const double one_rounding = std::is_same_v<S, dcnv2::Half> ? 0x1p-11 : 0x1p-8;
+    // Matrix units take columns that are rounded, too: what that changes is at most so much of each term's size.
+    const bool rounds_columns = std::is_same_v<S, dcnv2::BFloat16> && dcnv2::MatrixUnitsFor(named.shape) != nullptr;
+    const Computed<float> sizes = SumsOfSizes(problem);
+    const auto check = [&](const std::vector<S>& received, const std::vector<float>& expected,
+                           const std::vector<float>* terms) {
       for (size_t i = 0; i < expected.size(); ++i) {
         // Compilers contract the arithmetic of the two in different places: float sums of up to 1000 products.
-        const double bound = one_rounding * std::abs(expected[i]) + 2e-4;
+        double bound = kRounding * std::abs(expected[i]) + 2e-4;
+        if (rounds_columns && terms != nullptr) bound += kRounding * (1 + kRounding) * (*terms)[i];
         REQUIRE(std::abs(dcnv2::Widen(received[i]) - expected[i]) <= bound);
       }
     };
-    check(computed.y, wide.y);
-    check(computed.dx, wide.dx);
-    check(computed.dkernel, wide.dkernel);
+    check(computed.y, wide.y, &sizes.y);
+    check(computed.dx, wide.dx, nullptr);
+    check(computed.dkernel, wide.dkernel, &sizes.dkernel);
     CheckClose(computed.doffset, Values(wide.doffset.begin(), wide.doffset.end()), 2e-3);
     CheckClose(computed.dmask, Values(wide.dmask.begin(), wide.dmask.end()), 2e-3);
   }
+}
+
+TEST_CASE("matrix units multiply columns that are rounded to bfloat16, and nothing else is rounded twice") {
+  if (dcnv2::BestMatrixUnits() == nullptr) return;
+  // Samples at integer positions with a modulation of one are bfloat16 already.
+  ConvProblem problem = RandomProblem({1, 6, 7, 64, 6, 7, 40, 3, 3, 1, 2, {1, 1}, {1, 1}, {1, 1}}, 0, 11);
+  problem.mask.assign(problem.mask.size(), 1.0);
+  for (Values ConvProblem::* argument : {&ConvProblem::x, &ConvProblem::kernel, &ConvProblem::dy}) {
+    for (double& value : problem.*argument)
+      value = dcnv2::Widen(dcnv2::Narrow<dcnv2::BFloat16>(static_cast<float>(value)));
+  }
+  const Computed<dcnv2::BFloat16> computed = RunLibrary<dcnv2::BFloat16>(problem, Serial);
+  const Computed<double> exact = RunLibrary<double>(problem, Serial);
+  const auto check = [](const std::vector<dcnv2::BFloat16>& received, const std::vector<double>& expected) {
+    for (size_t i = 0; i < expected.size(); ++i) {
+      REQUIRE(std::abs(dcnv2::Widen(received[i]) - expected[i]) <= 0x1p-8 * std::abs(expected[i]) + 1e-4);
+    }
+  };
+  check(computed.y, exact.y);
+  check(computed.dx, exact.dx);
+  check(computed.dkernel, exact.dkernel);
 }
 
 TEST_CASE("gradients equal central differences of the definition along random directions") {

@@ -47,6 +47,12 @@ inline const NamedShape kShapes[] = {
     {"wide enough for strips", {1, 3, 89, 192, 3, 89, 3, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
     // Gradients take 2^18 samples at a time.
     {"more samples than a band", {2, 25, 27, 16, 25, 27, 3, 5, 5, 1, 16, {1, 1}, {1, 1}, {2, 2}}},
+    // Channels in whole blocks of matrix units.
+    {"two groups of blocks, a ragged number of outputs", {2, 5, 7, 128, 5, 7, 70, 3, 3, 2, 4, {1, 1}, {1, 1}, {1, 1}}},
+    {"deformable groups of one block", {1, 5, 6, 96, 5, 6, 33, 3, 3, 1, 3, {1, 1}, {1, 1}, {1, 1}}},
+    {"more blocks than a tile is wide", {1, 2, 3, 576, 2, 3, 8, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
+    {"blocks and more outputs than a tile is wide", {1, 2, 2, 64, 2, 2, 545, 1, 2, 1, 1, {1, 1}, {1, 1}, {0, 0}}},
+    {"blocks and more pixels than any tile", {1, 18, 17, 32, 18, 17, 32, 3, 3, 1, 1, {1, 1}, {1, 1}, {1, 1}}},
 };
 
 // offset_scale in pixels.

@@ -6,6 +6,7 @@ from benchmarks.cpu.threads import use_threads
 
 AVX2 = {"sse2", "avx2", "fma"}
 AVX512 = AVX2 | {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+AMX = {*AVX512, "avx512_bf16", "amx_tile", "amx_bf16"}
 
 
 def test_by_default_everything_is_measured_with_all_cores():
@@ -45,6 +46,8 @@ def test_another_number_of_threads_than_tensorflow_runs_with_is_refused():
 @pytest.mark.parametrize(
     ("flags", "wanted", "chosen"),
     [
+        (AMX, None, "amx"),
+        (AMX, "avx512", "avx512"),
         (AVX512, None, "avx512"),
         (AVX2, None, "avx2"),
         ({"sse2"}, None, "baseline"),

@@ -4,13 +4,12 @@
 
 namespace dcnv2 {
 
-std::vector<ChannelChunk> DivideChannels(const DeformConv2DShape& shape, int64_t max_channels) {
+std::vector<ChannelChunk> DivideChannels(const DeformConv2DShape& shape, int64_t max_channels, int64_t step) {
   const int64_t chunks = CeilDiv(shape.in_channels, max_channels);
-  // Multiples of 16 keep vectors whole; only the last chunk may be ragged.
-  const int64_t step = CeilDiv(CeilDiv(shape.in_channels, chunks), 16) * 16;
+  const int64_t width = RoundUp(CeilDiv(shape.in_channels, chunks), step);
   std::vector<ChannelChunk> result;
-  for (int64_t begin = 0; begin < shape.in_channels; begin += step) {
-    result.push_back({SplitAtGroups(shape, begin, std::min(begin + step, shape.in_channels))});
+  for (int64_t begin = 0; begin < shape.in_channels; begin += width) {
+    result.push_back({SplitAtGroups(shape, begin, std::min(begin + width, shape.in_channels))});
   }
   return result;
 }

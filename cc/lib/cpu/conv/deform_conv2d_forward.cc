@@ -7,50 +7,11 @@
 
 #include "cc/lib/cpu/conv/column_tile.h"
 #include "cc/lib/cpu/conv/deform_conv2d.h"
+#include "cc/lib/cpu/conv/depth_blocks.h"
+#include "cc/lib/cpu/conv/unit_products.h"
 
 namespace dcnv2 {
 namespace {
-
-// Rows [begin, begin + depth) of the kernel matrix [taps * group_in_channels, out_channels], in the columns of some
-// outputs.
-struct DepthBlock {
-  int64_t first_out, out_channels;
-  int64_t begin, depth;
-  int64_t packed;  // where it starts in the packed kernel
-  std::vector<ChannelRun> runs;
-};
-
-std::vector<DepthBlock> DivideGroups(const DeformConv2DShape& shape, int64_t max_depth, int64_t panel) {
-  const int64_t channels = shape.group_in_channels();
-  const SampleRange samples = AllSamples(shape);
-  std::vector<DepthBlock> blocks;
-  int64_t packed = 0;
-  for (int64_t group = 0; group < shape.groups; ++group) {
-    // Whole taps per block where they fit, so that a gather reads long runs of channels.
-    const int64_t whole_taps = std::max<int64_t>(1, max_depth / channels);
-    const int64_t step = std::min(whole_taps * channels, max_depth);
-    const int64_t depth_end = shape.taps() * channels;
-    for (int64_t begin = 0; begin < depth_end;) {
-      // With more channels than fit a block, blocks end at taps all the same.
-      const int64_t tap_end = (begin / channels + 1) * channels;
-      const int64_t end = channels > max_depth ? std::min(begin + step, tap_end) : std::min(begin + step, depth_end);
-      DepthBlock block{group * shape.group_out_channels(), shape.group_out_channels(), begin, end - begin, packed, {}};
-      for (int64_t k = begin; k < end;) {
-        const int64_t tap = k / channels;
-        const int64_t first = group * channels + k % channels;
-        const int64_t count = std::min(end, (tap + 1) * channels) - k;
-        for (const ChannelSegment& segment : SplitAtGroups(shape, first, first + count)) {
-          block.runs.push_back({samples.Index(segment.deformable_group, tap), segment.begin, segment.count, k - begin});
-          k += segment.count;
-        }
-      }
-      packed += PackedGemmBSize(block.depth, shape.group_out_channels(), panel);
-      blocks.push_back(std::move(block));
-      begin = end;
-    }
-  }
-  return blocks;
-}
 
 // How many channels of narrow groups a block has, so that all taps of them fit a tile where they can.
 int64_t NarrowBlockChannels(const DeformConv2DShape& shape, int64_t max_columns, int64_t lanes) {
@@ -89,6 +50,9 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
   if (shape.samples_nothing()) {
     std::fill_n(y, pixels * shape.out_channels, S{});
     return;
+  }
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    if (const MatrixUnits* units = MatrixUnitsFor(shape)) return ForwardOnUnits(*units, shape, inputs, y, parallel_for);
   }
   const SimdKernels<S>& simd = BestSimdKernels<S>();
   const bool narrow_groups = HasNarrowGroups(shape, simd.lanes);

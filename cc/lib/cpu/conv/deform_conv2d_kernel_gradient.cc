@@ -4,10 +4,12 @@
 // in tiles that follow from the shape alone, so the result is bit-identical for any number of threads; units of one
 // thread walk them together and share the packed tiles of dy.
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "cc/lib/cpu/conv/deform_conv2d_backward.h"
+#include "cc/lib/cpu/conv/unit_products.h"
 #include "cc/lib/cpu/sum_buffer.h"
 
 namespace dcnv2 {
@@ -143,14 +145,121 @@ void Accumulate(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inp
   }
 }
 
+// On matrix units: dkernel^T = dy^T * column, in which pairs of pixels make the column matrix the right factor as it is
+// gathered, and dy is transposed once for all units of a thread.
+class UnitKernelGradient {
+ public:
+  UnitKernelGradient(const MatrixUnits& units, const DeformConv2DShape& shape)
+      : units_(units),
+        shape_(shape),
+        outputs_(RoundUp(shape.group_out_channels(), kUnitBlock)),
+        sums_(shape.taps() * shape.in_channels * outputs_) {}
+
+  void Accumulate(const DeformConv2DInputs<BFloat16>& inputs, const BFloat16* dy, std::vector<Unit<BFloat16>>& units) {
+    const SimdKernels<BFloat16>& simd = BestSimdKernels<BFloat16>();
+    const int64_t first_group = units.front().chunk.first_group();
+    const int64_t groups = units.back().chunk.last_group() - first_group + 1;
+    AlignedBuffer<BFloat16> transposed_dy(groups * outputs_ * kUnitTileStride);
+    std::fill_n(transposed_dy.data(), groups * outputs_ * kUnitTileStride, BFloat16{});
+    AlignedBuffer<BFloat16> packed_columns(kTilePixels * kChunkChannels);
+    const int64_t pixels = shape_.batch * shape_.out_pixels();
+    for (int64_t first = 0; first < pixels; first += kTilePixels) {
+      const int64_t count = std::min(kTilePixels, pixels - first);
+      const int64_t depth = RoundUp(count, kUnitBlock);
+      for (Unit<BFloat16>& unit : units) {
+        unit.plan.Update(simd, inputs.x, inputs.offset, inputs.mask, first, count);
+        if (&unit == &units.front()) {
+          for (int64_t group = 0; group < groups; ++group) {
+            Transpose(dy + (first_group + group) * shape_.group_out_channels(), unit.plan.pixels(), depth,
+                      transposed_dy.data() + group * outputs_ * kUnitTileStride);
+          }
+        }
+        units_.gather_pairs(unit.plan.Block(unit.runs), unit.plan.plan(), depth, packed_columns.data());
+        for (const ChannelSegment& segment : unit.chunk.segments) {
+          units_.multiply({outputs_, segment.count, depth,
+                           transposed_dy.data() + (segment.group - first_group) * outputs_ * kUnitTileStride,
+                           packed_columns.data() + (segment.begin - unit.chunk.begin()) * depth,
+                           Sums(unit.chunk, unit.tap, segment), segment.count, /*accumulate=*/first > 0});
+        }
+      }
+    }
+  }
+
+  // Brings the sums of a unit into the kernel gradient.
+  void Finish(const ChannelChunk& chunk, int64_t tap, BFloat16* dkernel) {
+    constexpr int64_t kStep = 16;  // so many rows of sums stay in the first-level cache
+    for (const ChannelSegment& segment : chunk.segments) {
+      const float* sums = Sums(chunk, tap, segment);
+      const int64_t first_row = tap * shape_.group_in_channels() + segment.begin % shape_.group_in_channels();
+      BFloat16* const rows = dkernel + first_row * shape_.out_channels + segment.group * shape_.group_out_channels();
+      for (int64_t out = 0; out < shape_.group_out_channels(); out += kStep) {
+        const int64_t end = std::min(out + kStep, shape_.group_out_channels());
+        for (int64_t c = 0; c < segment.count; ++c) {
+          BFloat16* const row = rows + UnitColumn(c) * shape_.out_channels;
+          for (int64_t o = out; o < end; ++o) row[o] = Narrow<BFloat16>(sums[o * segment.count + c]);
+        }
+      }
+    }
+  }
+
+  // Few enough for the packed columns to stay in the first-level cache.
+  static constexpr int64_t kTilePixels = 8 * kUnitBlock;
+
+ private:
+  // Those of a segment lie together, [output, channel].
+  float* Sums(const ChannelChunk& chunk, int64_t tap, const ChannelSegment& segment) {
+    return sums_.data() +
+           (chunk.begin() * shape_.taps() + tap * chunk.count() + segment.begin - chunk.begin()) * outputs_;
+  }
+
+  void Transpose(const BFloat16* dy, const std::vector<int64_t>& pixels, int64_t depth, BFloat16* transposed) const {
+    const int64_t count = pixels.size();
+    for (int64_t p = 0; p < depth; ++p) {
+      const BFloat16* row = p < count ? dy + pixels[p] * shape_.out_channels : nullptr;
+      for (int64_t o = 0; o < shape_.group_out_channels(); ++o) {
+        transposed[o * kUnitTileStride + p] = row != nullptr ? row[o] : BFloat16{};
+      }
+    }
+  }
+
+  const MatrixUnits& units_;
+  const DeformConv2DShape& shape_;
+  const int64_t outputs_;  // of a group, in whole blocks
+  AlignedBuffer<float> sums_;
+};
+
+void KernelGradientOnUnits(const MatrixUnits& matrix_units, const DeformConv2DShape& shape,
+                           const DeformConv2DInputs<BFloat16>& inputs, const BFloat16* dy, BFloat16* dkernel,
+                           const ParallelFor& parallel_for) {
+  const std::vector<ChannelChunk> chunks = DivideChannels(shape, kChunkChannels, kUnitBlock);
+  const int64_t unit_count = chunks.size() * shape.taps();
+  UnitKernelGradient gradient(matrix_units, shape);
+  const int64_t cost = shape.batch * shape.out_pixels() * chunks[0].count() * (4 + shape.group_out_channels() / 128);
+  parallel_for(unit_count, cost, [&](int64_t begin, int64_t end) {
+    std::vector<Unit<BFloat16>> units;
+    units.reserve(end - begin);
+    for (int64_t u = begin; u < end; ++u) {
+      units.emplace_back(shape, chunks[u / shape.taps()], u % shape.taps(), UnitKernelGradient::kTilePixels);
+    }
+    gradient.Accumulate(inputs, dy, units);
+    for (const Unit<BFloat16>& unit : units) gradient.Finish(unit.chunk, unit.tap, dkernel);
+  });
+}
+
 }  // namespace
 
 template <typename S>
 void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, const S* dy, S* dkernel,
                     const ParallelFor& parallel_for) {
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    if (const MatrixUnits* units = MatrixUnitsFor(shape)) {
+      return KernelGradientOnUnits(*units, shape, inputs, dy, dkernel, parallel_for);
+    }
+  }
   const SimdKernels<S>& simd = BestSimdKernels<S>();
   const bool narrow_groups = HasNarrowGroups(shape, simd.lanes);
-  const std::vector<ChannelChunk> chunks = DivideChannels(narrow_groups ? WithoutGroups(shape) : shape, kChunkChannels);
+  const std::vector<ChannelChunk> chunks =
+      DivideChannels(narrow_groups ? WithoutGroups(shape) : shape, kChunkChannels, 16);
   const int64_t chunk_count = chunks.size();
   const int64_t tile_pixels = PixelsOfTile(shape, narrow_groups);
   SumBuffer<S> sums(dkernel, shape.taps() * shape.group_in_channels() * shape.out_channels);

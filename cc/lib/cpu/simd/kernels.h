@@ -134,7 +134,8 @@ struct SimdKernels {
 };
 
 // The fastest kernels this processor runs. The environment variable TF_DCNV2_SIMD=baseline|avx2|avx512 asks for a
-// slower set, to compare or to rule out a problem; a set that the processor lacks is never chosen.
+// slower set, to compare or to rule out a problem; a set that the processor lacks is never chosen. Any of them also
+// leaves bfloat16 to vectors, where matrix_units.h would multiply.
 template <typename S>
 const SimdKernels<S>& BestSimdKernels();
 
