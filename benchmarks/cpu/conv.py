@@ -6,15 +6,20 @@ from benchmarks.cases import BFLOAT16, BOTH, FLOAT16, FORWARD, ConvCase, Precisi
 from benchmarks.cpu import conv_functions as functions
 from benchmarks.cpu.conv_checks import WORKS, check_deformable, check_undeformed
 from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE, ConvData, Run
+from benchmarks.cpu.machine import has_matrix_units
 from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO, Unavailable, peer
 from benchmarks.cpu.section import Section
 from benchmarks.cpu.sizes import Sizes
 from benchmarks.report import times_table
-from benchmarks.results import Goal, Group, time_goal
+from benchmarks.results import Goal, Group, speed_goal, time_goal
 from benchmarks.timing import Series, measure, stopwatch
 
-MOST_FORWARD_TO_DENSE = 1.15
-MOST_BOTH_TO_DENSE = 1.5
+MOST_FORWARD_TO_DENSE = 1.0
+MOST_BOTH_TO_DENSE = 1.2
+MOST_BFLOAT16_TO_DENSE = {FORWARD: 2.0, BOTH: 2.5}
+LEAST_BFLOAT16_SPEED = 2.5  # of its float32; where a processor has units for bfloat16, and not for float32
+
+IN_FLOAT32 = f"{NATIVE}, float32"
 
 # TensorFlow's float16 gradient of a dense convolution takes seconds on CPUs: there is nothing to compare with.
 _HALF_WORKS = {BFLOAT16: (FORWARD, BOTH), FLOAT16: (FORWARD,)}
@@ -48,11 +53,11 @@ def run(sizes: Sizes, *, threads: int, repetitions: int, log: Callable[[str, str
     ]
     for work in dict.fromkeys(group.work for group in half):
         tables.append(times_table(f"Deformable convolution {work}", [group for group in half if group.work == work]))
-    return Section("conv", [*forward, *both, *half], goals(forward, both), tables)
+    return Section("conv", [*forward, *both, *half], [*goals(forward, both), *bfloat16_goals(half)], tables)
 
 
 def goals(forward: list[Group], both: list[Group]) -> list[Goal]:
-    """What the native op should reach on every case."""
+    """What the native op should reach on every case in float32."""
     compared = [
         (forward, ONNXRUNTIME, 1.0),
         (forward, OPENVINO, 1.0),
@@ -65,6 +70,18 @@ def goals(forward: list[Group], both: list[Group]) -> list[Goal]:
         for group in groups
         for goal in time_goal(f"{group.work}: time relative to {other}", group.case, group, NATIVE, other, most)
     ]
+
+
+def bfloat16_goals(half: list[Group]) -> list[Goal]:
+    """What it should reach in bfloat16, among groups of all types of 16 bits."""
+    found = []
+    for group in half:
+        for work, most in MOST_BFLOAT16_TO_DENSE.items():
+            if group.work == f"{work}, {BFLOAT16}":
+                found += time_goal(f"{group.work}: time relative to {DENSE}", group.case, group, NATIVE, DENSE, most)
+        subject = f"{group.work}: speed relative to float32"
+        found += speed_goal(subject, group.case, group, NATIVE, IN_FLOAT32, LEAST_BFLOAT16_SPEED)
+    return found
 
 
 def _forward_group(case: ConvCase, data: ConvData, threads: int, repetitions: int) -> Group:
@@ -95,6 +112,8 @@ def _half_groups(case: ConvCase, precision: Precision, repetitions: int) -> list
     for work in _HALF_WORKS[precision]:
         check_undeformed(work, case, data, precision)
         runs = {name: WORKS[work](name, data) for name in (NATIVE, DENSE)}
+        if (work, precision) == (FORWARD, BFLOAT16) and has_matrix_units():
+            runs[IN_FLOAT32] = WORKS[work](NATIVE, functions.make_data(case))
         groups.append(Group(f"{work}, {precision}", str(case), _measure(runs, repetitions)))
     return groups
 

@@ -35,6 +35,11 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def has_matrix_units() -> bool:
+    """Whether the op library multiplies bfloat16 on AMX."""
+    return chosen_instruction_set(_processor()[1], os.environ.get("TF_DCNV2_SIMD")) == "amx"
+
+
 def busy_cores(seconds: float = 1.0) -> float | None:
     """How many cores are at work while this process sleeps; None if the system does not tell.
 
