@@ -11,7 +11,8 @@ from tf_dcnv2.layers import ModulatedDeformableConv2D
 from tf_dcnv2.training import scale_learning_rates
 
 OPTIMIZERS = {
-    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    "Nesterov momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "decoupled decay": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.3),
     "decoupled decay of its own": lambda: keras.optimizers.Muon(0.1, adam_weight_decay=0.3, weight_decay=0.5),
     "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=1.0),
@@ -61,6 +62,25 @@ def test_variables_without_a_multiplier_learn_as_before():
         train_two_steps(scale_learning_rates(keras.optimizers.Adam(0.1)), 1.0),
         train_two_steps(keras.optimizers.Adam(0.1), 1.0),
     )
+
+
+def test_momentum_takes_gradients_of_a_few_rows():
+    table = {}
+    for scale in (lambda optimizer: optimizer, scale_learning_rates):
+        optimizer = scale(keras.optimizers.SGD(0.1, momentum=0.9))
+        variable = keras.Variable([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        for row in (0, 2):
+            optimizer.apply_gradients([(tf.IndexedSlices(tf.ones((1, 2)), [row], (3, 2)), variable)])
+        table[scale] = variable.numpy()
+    np.testing.assert_array_equal(*table.values())
+
+
+def test_a_subclass_of_sgd_keeps_its_own_step():
+    class Still(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            pass
+
+    np.testing.assert_array_equal(train_two_steps(scale_learning_rates(Still(0.1, momentum=0.9)), 1.0), [2.0, -3.0])
 
 
 def test_scaling_twice_scales_once():
