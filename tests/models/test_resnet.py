@@ -197,3 +197,57 @@ def test_a_backbone_survives_saving_and_loading(tmp_path):
     backbone.save(tmp_path / "backbone.keras")
     loaded = keras.saving.load_model(tmp_path / "backbone.keras")
     np.testing.assert_allclose(loaded(images)["C5"], backbone(images)["C5"])
+
+
+@pytest.fixture(scope="module")
+def rematerialized_and_not():
+    """Two small backbones with the same weights."""
+    keras.utils.set_random_seed(0)
+    config = BackboneConfig(depths=(1, 2, 1, 1), widths=(8, 8, 16, 16), stem_width=8, dcn="v2", norm="batch")
+    backbones = [ResNetBackbone(config), ResNetBackbone(dataclasses.replace(config, rematerialize=True))]
+    backbones[1].set_weights(backbones[0].get_weights())
+    return backbones
+
+
+def training_step(backbone):
+    @tf.function
+    def step(images):
+        with tf.GradientTape() as tape:
+            features = backbone(images, training=True)
+            loss = tf.add_n([tf.reduce_mean(map_**2) for map_ in features.values()])
+        return features, tape.gradient(loss, backbone.trainable_variables)
+
+    return step
+
+
+def test_rematerialization_changes_no_result_of_a_training_step(rematerialized_and_not):
+    images = tf.random.stateless_normal((2, 64, 80, 3), seed=(1, 2))
+    (features, gradients), (features_again, gradients_again) = (
+        training_step(backbone)(images) for backbone in rematerialized_and_not
+    )
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), features, features_again)
+    largest = max(np.abs(gradient).max() for gradient in gradients)
+    for gradient, again in zip(gradients, gradients_again, strict=True):
+        np.testing.assert_allclose(gradient, again, rtol=1e-3, atol=1e-5 * largest)
+    # Moving averages have moved once.
+    for weight, again in zip(*(backbone.get_weights() for backbone in rematerialized_and_not), strict=True):
+        np.testing.assert_allclose(weight, again, rtol=1e-5, atol=1e-6)
+
+
+def test_rematerialization_samples_again_for_the_gradients(rematerialized_and_not):
+    images = tf.TensorSpec((2, 64, 80, 3))
+    counts = []
+    for backbone in rematerialized_and_not:
+        graph = training_step(backbone).get_concrete_function(images).graph.as_graph_def()
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        counts.append(sum(node.op == "Dcnv2>DeformConv2D" for node in nodes))
+    assert counts[1] == 2 * counts[0] > 0
+
+
+def test_a_rematerialized_backbone_is_saved_with_its_choice(rematerialized_and_not, tmp_path):
+    backbone = rematerialized_and_not[1]
+    backbone.save(tmp_path / "backbone.keras")
+    loaded = keras.saving.load_model(tmp_path / "backbone.keras")
+    assert loaded.config.rematerialize
+    images = tf.random.stateless_normal((1, 64, 80, 3), seed=(3, 4))
+    np.testing.assert_array_equal(backbone(images)["C5"], loaded(images)["C5"])

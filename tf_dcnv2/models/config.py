@@ -56,6 +56,8 @@ class BackboneConfig(Settings):
             it offers trained on COCO.
         dilated_c5: stage 5 keeps stride 16 and dilates its 3x3 convolutions by 2 (paper sec. 3.3).
         frozen_stages: stem and stages 2..frozen_stages do not train; 1 freezes only the stem, 0 nothing.
+        rematerialize: a training step keeps the outputs of stages only, and computes what is within them again for its
+            gradients: less memory for another forward pass of the backbone. Results are the same to rounding.
         preprocessing: "caffe" (BGR, ImageNet mean subtracted, as keras.applications' weights want), "torch" (RGB,
             ImageNet mean and deviation, as torchvision's want), "unit" (RGB scaled to [-1, 1]), or "rgb" and "bgr"
             (`pixel_mean` subtracted, then divided by `pixel_deviation`, in this order of channels).
@@ -79,6 +81,7 @@ class BackboneConfig(Settings):
     norm_epsilon: NonNegativeFloat = 1.001e-5
     dilated_c5: bool = False
     frozen_stages: Annotated[int, Range(0, 5)] = 0
+    rematerialize: bool = False
     preprocessing: Literal["caffe", "torch", "unit", "rgb", "bgr"] = "caffe"
     pixel_mean: tuple[Intensity, Intensity, Intensity] | None = None
     pixel_deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_dcnv2.models.backbones.preprocessing import preprocess
+from tf_dcnv2.models.backbones.rematerialization import RematerializedStages
 from tf_dcnv2.models.backbones.residual_stages import EXPANSION, ResidualStages
 from tf_dcnv2.models.config import BackboneConfig
 from tf_dcnv2.models.parts import take_settings
@@ -70,6 +71,7 @@ class ResNetBackbone(keras.Model):
         self.channels = {f"C{stage}": EXPANSION * config.widths[stage - 2] for stage in range(2, 6)}
         self.strides = {"C2": 4, "C3": 8, "C4": 16, "C5": 16 if config.dilated_c5 else 32}
         self._freeze(config.frozen_stages)
+        self._rematerialized = RematerializedStages(images, features) if config.rematerialize else None
 
     @classmethod
     def from_preset(cls, name: str, *, weights: str | None = None, **overrides: Any) -> "ResNetBackbone":
@@ -90,6 +92,12 @@ class ResNetBackbone(keras.Model):
         if weights is not None:
             backbone.weight_report = load_weights(backbone, weights)
         return backbone
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> dict[str, tf.Tensor]:
+        """The feature maps of images. In training, batch normalisation that learns moves its averages."""
+        if training and self._rematerialized is not None:
+            return self._rematerialized(inputs)
+        return super().call(inputs, training=training, mask=mask)
 
     def _freeze(self, last_stage: int) -> None:
         prefixes = ("conv1_",) * (last_stage >= 1) + tuple(f"conv{stage}_" for stage in range(2, last_stage + 1))
