@@ -7,7 +7,7 @@ from benchmarks.cpu import conv_functions as functions
 from benchmarks.cpu.conv_checks import WORKS, check_deformable, check_undeformed
 from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE, ConvData, Run
 from benchmarks.cpu.machine import has_matrix_units
-from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO, Unavailable, peer
+from benchmarks.cpu.peers import ENGINES, Unavailable, peer
 from benchmarks.cpu.section import Section
 from benchmarks.cpu.sizes import Sizes
 from benchmarks.report import times_table
@@ -59,8 +59,7 @@ def run(sizes: Sizes, *, threads: int, repetitions: int, log: Callable[[str, str
 def goals(forward: list[Group], both: list[Group]) -> list[Goal]:
     """What the native op should reach on every case in float32."""
     compared = [
-        (forward, ONNXRUNTIME, 1.0),
-        (forward, OPENVINO, 1.0),
+        *((forward, engine, 1.0) for engine in ENGINES),
         (forward, DENSE, MOST_FORWARD_TO_DENSE),
         (both, DENSE, MOST_BOTH_TO_DENSE),
     ]
@@ -87,7 +86,7 @@ def bfloat16_goals(half: list[Group]) -> list[Goal]:
 def _forward_group(case: ConvCase, data: ConvData, threads: int, repetitions: int) -> Group:
     deformable = {name: functions.forward(name, data) for name in (NATIVE, COMPOSITE)}
     absent = {}
-    for name in (ONNXRUNTIME, OPENVINO):
+    for name in ENGINES:
         try:
             deformable[name] = peer(name, data, threads)
         except Unavailable as reason:

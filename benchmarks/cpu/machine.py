@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.cpu.options import available_cores
 from tf_dcnv2 import __version__
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino")
+_PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino", "ncnn")
 # What cc/lib/cpu/simd/dispatch.cc asks of a processor.
 _AVX512 = {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}
 _INSTRUCTION_SETS = {

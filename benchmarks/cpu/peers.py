@@ -4,7 +4,9 @@ They want channels first. Their data are brought into that layout once, outside 
 constant of their models, which leaves them free to prepare it.
 """
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from benchmarks.cpu.conv_functions import ConvData, Run
 
 ONNXRUNTIME = "onnxruntime"
 OPENVINO = "OpenVINO"
+NCNN = "ncnn"
+ENGINES = (ONNXRUNTIME, OPENVINO, NCNN)
 
 # The first version of ONNX' operators with DeformConv, and the one that every later runtime reads.
 _ONNX_OPSET = 19
@@ -25,14 +29,14 @@ def peer(name: str, data: ConvData, threads: int) -> Run:
     """Prepares an engine's forward pass; its one output is channels-last again and not part of the measured copy.
 
     Args:
-        name: `ONNXRUNTIME` or `OPENVINO`.
+        name: one of `ENGINES`.
         data: what to compute; float32.
         threads: of the engine.
 
     Raises:
         Unavailable: it cannot take part.
     """
-    makers: dict[str, Callable] = {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino}
+    makers: dict[str, Callable] = {ONNXRUNTIME: _onnxruntime, OPENVINO: _openvino, NCNN: _ncnn}
     channels_first = {
         name: np.ascontiguousarray(np.moveaxis(np.asarray(getattr(data, name)), -1, 1))
         for name in ("x", "offset", "mask")
@@ -105,3 +109,36 @@ def _openvino(inputs: dict[str, np.ndarray], kernel: np.ndarray, threads: int) -
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     arrays = [inputs[name] for name in ("x", "offset", "mask")]
     return lambda: request.infer(arrays, share_inputs=True)[0]
+
+
+def _ncnn(inputs: dict[str, np.ndarray], kernel: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    for option in ("use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
+        setattr(net.opt, option, False)
+    # Of its layers: 0 outputs, 1 and 11 window, 4 padding on all sides, 6 size of the weights.
+    settings = f"0={len(kernel)} 1={kernel.shape[3]} 11={kernel.shape[2]} 4=1 6={kernel.size}"
+    layers = [
+        *(f"Input {name} 0 1 {name}" for name in inputs),
+        f"DeformableConv2D y 3 1 {' '.join(inputs)} y {settings}",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        # A magic number, how many layers and tensors there are, and the layers.
+        description, weights = Path(folder, "net.param"), Path(folder, "net.bin")
+        description.write_text("\n".join(["7767517", f"{len(layers)} {len(layers)}", *layers, ""]))
+        weights.write_bytes(bytes(4) + kernel.tobytes())  # the first four say that they are float32
+        if net.load_param(str(description)) or net.load_model(str(weights)):
+            raise Unavailable(f"{ncnn.__version__} has no DeformableConv2D")
+    # It takes one image at a time. Its matrices borrow the arrays' memory.
+    images = {name: np.ascontiguousarray(array[0]) for name, array in inputs.items()}
+
+    def infer() -> np.ndarray:
+        extractor = net.create_extractor()
+        for name, image in images.items():
+            extractor.input(name, ncnn.Mat(image))
+        _, y = extractor.extract("y")
+        return np.array(y)[np.newaxis]
+
+    return infer

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.cases import BOTH, FORWARD
 from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
-from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO
+from benchmarks.cpu.peers import NCNN, ONNXRUNTIME, OPENVINO
 from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
 from benchmarks.cpu.section import Section
 from benchmarks.results import Group
@@ -34,6 +34,7 @@ _COLORS = {
     MATMUL: "#8fb8de",
     ONNXRUNTIME: "#4d9a52",
     OPENVINO: "#a6d3a0",
+    NCNN: "#2f6b3a",
 }
 _OTHER_COLORS = ("#c1272d", "#1f5a99")
 _LINES = ((NATIVE, FORWARD, "-"), (NATIVE, BOTH, "--"), (DENSE, FORWARD, "-"), (DENSE, BOTH, "--"))

@@ -11,7 +11,7 @@ from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
 
 pytestmark = pytest.mark.usefixtures("native_ops")
 
-ENGINES = {peers.ONNXRUNTIME: ("onnx", "onnxruntime"), peers.OPENVINO: ("openvino",)}
+ENGINES = {peers.ONNXRUNTIME: ("onnx", "onnxruntime"), peers.OPENVINO: ("openvino",), peers.NCNN: ("ncnn",)}
 
 
 def run(sizes, log):

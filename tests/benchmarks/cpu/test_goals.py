@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.cpu import conv, groups, roi, scaling, step
 from benchmarks.cpu.conv_functions import DENSE, NATIVE
-from benchmarks.cpu.peers import ONNXRUNTIME, OPENVINO
+from benchmarks.cpu.peers import NCNN, ONNXRUNTIME, OPENVINO
 from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ROI_ALIGN
 from benchmarks.cpu.sizes import FULL
 from benchmarks.results import Group
@@ -14,11 +14,12 @@ def group(times: dict[str, float], work: str = "forward", **fields) -> Group:
 
 
 def test_convolution_is_to_beat_the_engines_and_to_stay_close_to_the_dense_one():
-    forward = group({NATIVE: 1.2, DENSE: 1.0, ONNXRUNTIME: 1.1, OPENVINO: 1.3})
+    forward = group({NATIVE: 1.2, DENSE: 1.0, ONNXRUNTIME: 1.1, OPENVINO: 1.3, NCNN: 2.0})
     both = group({NATIVE: 1.15, DENSE: 1.0}, work="forward + backward")
     assert [(goal.subject, goal.bound, goal.met) for goal in conv.goals([forward], [both])] == [
         ("forward: time relative to onnxruntime", 1.0, False),
         ("forward: time relative to OpenVINO", 1.0, True),
+        ("forward: time relative to ncnn", 1.0, True),
         ("forward: time relative to dense convolution", 1.0, False),
         ("forward + backward: time relative to dense convolution", 1.2, True),
     ]
