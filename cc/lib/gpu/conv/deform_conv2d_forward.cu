@@ -219,7 +219,7 @@ struct HopperTile {
   static int64_t Time(const GpuDevice& device, const ForwardArguments<S>& arguments, const TileCost& cost) {
     const DeformConv2DShape& shape = arguments.shape;
     if (arguments.workspace == nullptr || !hopper::Suits<Tiling>(device, shape)) return kCannotBeHad;
-    // To pack the kernel and to begin, in cycles of which there are as many for each step of the depth.
+    // What packing the kernel and beginning cost, some 10000 cycles, in the unit of the candidates' times.
     constexpr int64_t kBeginning = 10000 * (32 / sizeof(S));
     const int64_t tiles = hopper::PixelTiles<Tiling>(shape) * hopper::PackedKernel<Tiling>(shape).output_tiles;
     return TilesTime(device, tiles * Tiling::kSplits, cost) * shape.group_in_channels() / Tiling::kSplits +
@@ -261,7 +261,8 @@ int64_t HopperWorkspace(const GpuDevice& device, const DeformConv2DShape& shape)
 
 // The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches. The wide tile gathers every
 // column once where a layer has 256 outputs, and gives each multiprocessor of an H100 one of the tiles of two small
-// maps. Times are cycles per step of 16 (of TF32: 8) along the depth, measured on an H100.
+// maps. Times are cycles per step of 16 (of TF32: 8) along the depth, measured on an H100; those of its own kernels
+// without what they take to begin.
 template <typename S, TileMath kMath>
 cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
                                 cudaStream_t stream) {
@@ -356,7 +357,8 @@ cudaError_t DeformConv2DForwardGpu(const DeformConv2DShape& shape, const DeformC
 template <typename S>
 int64_t DeformConv2DForwardGpuWorkspace(const DeformConv2DShape& shape, const GpuOptions& options) {
   GpuDevice device;
-  if (shape.empty() || shape.samples_nothing() || DescribeGpuFor(options, &device) != cudaSuccess) return 0;
+  if (shape.empty() || shape.samples_nothing() || !FitsColumnKernels<S>(shape)) return 0;
+  if (DescribeGpuFor(options, &device) != cudaSuccess) return 0;
   if constexpr (std::is_same_v<S, float>) {
     return options.allow_tf32 ? HopperWorkspace<S, TileMath::kTf32>(device, shape)
                               : HopperWorkspace<S, TileMath::kTf32x3>(device, shape);
