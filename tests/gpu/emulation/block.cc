@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
-#include <map>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -51,12 +50,21 @@ struct Warp {
   alignas(16) unsigned char posts[2][kWarpSize][kPostBytes];
 };
 
+// A barrier that is not __syncthreads. Places in turn, as below.
+struct NamedBarrier {
+  size_t arrived = 0;
+  int passed = 0;
+  char places[2];
+};
+constexpr int kNamedBarriers = 16;
+
 struct Thread {
   Fiber fiber;
   uint3 index;
   int number;
   unsigned block;  // in the cluster
   int barriers;    // passed so far
+  const NamedBarrier* waits_at;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> pending;
   std::vector<std::function<void()>> deferred;
@@ -65,19 +73,12 @@ struct Thread {
   int lane() const { return number % kWarpSize; }
 };
 
-// Those who have come to a barrier that is not __syncthreads, and who they wait for. Places in turn, as below.
-struct NamedBarrier {
-  std::vector<int> waiting;
-  int passed = 0;
-  char places[2];
-};
-
 // The block or cluster at work; threads and their stacks are kept for the next one. States lie together, since all of
 // them are read whenever threads have come to wait.
 std::vector<std::unique_ptr<Thread>> threads;
 std::vector<State> states;
 std::vector<Warp> warps;
-std::map<std::pair<unsigned, int>, NamedBarrier> named_barriers;  // by block and number
+std::vector<NamedBarrier> named_barriers;  // of each block its own
 // One block's shared memory is where kernels find it; what the others have is here meanwhile.
 std::vector<std::vector<unsigned char>> shared_of_block;
 unsigned resident_block = 0;
@@ -188,7 +189,7 @@ void Prepare(uint3 index, unsigned cluster, dim3 size, dim3 grid, size_t shared_
   std::memset(shared, kNaNByte, shared_bytes + kWatchedBytes);
   shared_of_block.assign(cluster, std::vector<unsigned char>(cluster > 1 ? shared_bytes : 0, kNaNByte));
   resident_block = 0;
-  named_barriers.clear();
+  named_barriers.assign(cluster * kNamedBarriers, NamedBarrier());
   failure.clear();
 }
 
@@ -295,15 +296,18 @@ void SynchronizeBlock() {
 }
 
 void SynchronizeNamed(unsigned block, int number, size_t count) {
-  NamedBarrier& barrier = named_barriers[{block, number}];
+  if (number < 0 || number >= kNamedBarriers) Fail("the barrier %d", number);
+  NamedBarrier& barrier = named_barriers[block * kNamedBarriers + static_cast<unsigned>(number)];
   char* const place = &barrier.places[barrier.passed % 2];
   Release(place);
-  if (barrier.waiting.size() + 1 < count) {
-    barrier.waiting.push_back(current->number);
+  if (++barrier.arrived < count) {
+    current->waits_at = &barrier;
     Wait(State::kAtNamedBarrier);
   } else {
-    for (const int waiting : barrier.waiting) states[waiting] = State::kRunning;
-    barrier.waiting.clear();
+    for (size_t i = 0; i < states.size(); ++i) {
+      if (states[i] == State::kAtNamedBarrier && threads[i]->waits_at == &barrier) states[i] = State::kRunning;
+    }
+    barrier.arrived = 0;
     ++barrier.passed;
   }
   Acquire(place);

@@ -21,67 +21,64 @@ inline uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(static_cast<const unsigned char*>(shared) - Shared(0));
 }
 
-// What a barrier's 8 bytes hold here.
+// What a barrier's 8 bytes hold here. For the thread sanitizer accesses to them are atomic: they order others.
 struct MemoryBarrier {
   uint16_t arrivals, missing;
   int32_t missing_bytes : 31;
   uint32_t parity : 1;  // of the phase that is not over
-
-  void EndPhaseIfComplete() {
-    if (missing != 0 || missing_bytes != 0) return;
-    missing = arrivals;
-    parity ^= 1;
-  }
 };
-static_assert(sizeof(MemoryBarrier) == 8, "as on GPUs");
+static_assert(sizeof(MemoryBarrier) == sizeof(uint64_t), "as on GPUs");
 
-template <typename Change>
-void ChangeBarrier(uint32_t address, Change change) {
-  auto* const barrier = reinterpret_cast<MemoryBarrier*>(Shared(address));
-  change(barrier);
-  barrier->EndPhaseIfComplete();
-  emulation::ArriveAtMemory(barrier);
+inline uint64_t* BarrierAt(uint32_t address) {
+  if (address % sizeof(uint64_t) != 0) emulation::Fail("a barrier at the misaligned address %u", address);
+  return reinterpret_cast<uint64_t*>(Shared(address));
+}
+inline MemoryBarrier ReadBarrier(const uint64_t* memory) {
+  const uint64_t bits = __atomic_load_n(memory, __ATOMIC_RELAXED);
+  MemoryBarrier barrier;
+  std::memcpy(&barrier, &bits, sizeof(bits));
+  return barrier;
+}
+inline void WriteBarrier(const MemoryBarrier& barrier, uint64_t* memory) {
+  uint64_t bits;
+  std::memcpy(&bits, &barrier, sizeof(bits));
+  __atomic_store_n(memory, bits, __ATOMIC_RELAXED);
 }
 
-// Barriers are accessed by what orders threads, and are in no order themselves.
-#define DCNV2_UNORDERED __attribute__((no_sanitize("thread")))
+inline void ChangeBarrier(uint32_t address, int arrivals, int missing_bytes) {
+  uint64_t* const memory = BarrierAt(address);
+  MemoryBarrier barrier = ReadBarrier(memory);
+  if (barrier.missing < arrivals) emulation::Fail("more threads arrive at a barrier than it counts");
+  barrier.missing = static_cast<uint16_t>(barrier.missing - arrivals);
+  barrier.missing_bytes += missing_bytes;
+  if (barrier.missing == 0 && barrier.missing_bytes == 0) {
+    barrier.missing = barrier.arrivals;
+    barrier.parity ^= 1;
+  }
+  WriteBarrier(barrier, memory);
+  emulation::ArriveAtMemory(memory);
+}
 
-DCNV2_UNORDERED inline void InitBarrier(uint32_t barrier, int arrivals) {
-  if (barrier % 8 != 0) emulation::Fail("a barrier at the misaligned address %u", barrier);
+inline void InitBarrier(uint32_t barrier, int arrivals) {
   const auto count = static_cast<uint16_t>(arrivals);
-  *reinterpret_cast<MemoryBarrier*>(Shared(barrier)) = {count, count, 0, 0};
+  WriteBarrier({count, count, 0, 0}, BarrierAt(barrier));
 }
-
 inline void FenceBarrierInit() {}
-
-DCNV2_UNORDERED inline void ArriveAtBarrier(uint32_t barrier) {
-  ChangeBarrier(barrier, [](MemoryBarrier* changed) {
-    if (changed->missing == 0) emulation::Fail("more threads arrive at a barrier than it counts");
-    --changed->missing;
-  });
-}
-
-DCNV2_UNORDERED inline void ArriveAndExpectBytes(uint32_t barrier, int bytes) {
-  ChangeBarrier(barrier, [bytes](MemoryBarrier* changed) {
-    if (changed->missing == 0) emulation::Fail("more threads arrive at a barrier than it counts");
-    --changed->missing;
-    changed->missing_bytes += bytes;
-  });
-}
-
-DCNV2_UNORDERED inline void WaitForBarrier(uint32_t barrier, int parity) {
-  auto* const waited_for = reinterpret_cast<MemoryBarrier*>(Shared(barrier));
-  emulation::WaitForMemory(waited_for, [=] { return static_cast<int>(waited_for->parity) != parity; });
+inline void ArriveAtBarrier(uint32_t barrier) { ChangeBarrier(barrier, 1, 0); }
+inline void ArriveAndExpectBytes(uint32_t barrier, int bytes) { ChangeBarrier(barrier, 1, bytes); }
+inline void WaitForBarrier(uint32_t barrier, int parity) {
+  uint64_t* const memory = BarrierAt(barrier);
+  emulation::WaitForMemory(memory, [=] { return static_cast<int>(ReadBarrier(memory).parity) != parity; });
 }
 
 inline void FenceForAsync() {}
 
 inline void CopyBulk(uint32_t shared, const void* global, int bytes, uint32_t barrier) {
   if (bytes % 16 != 0) emulation::Fail("a bulk copy of %d bytes", bytes);
-  RequireAligned16(Shared(shared), "a bulk copy to");
-  RequireAligned16(global, "a bulk copy from");
+  RequireAligned16(Shared(shared), "a bulk copy to shared memory");
+  RequireAligned16(global, "a bulk copy from global memory");
   std::memcpy(Shared(shared), global, static_cast<size_t>(bytes));
-  ChangeBarrier(barrier, [bytes](MemoryBarrier* changed) { changed->missing_bytes -= bytes; });
+  ChangeBarrier(barrier, 0, -bytes);
 }
 
 inline int ClusterRank() { return emulation::ClusterRank(); }
@@ -157,8 +154,6 @@ void StartProduct(float (&sums)[kSums], uint64_t a, uint64_t b, int adds) {
     }
   });
 }
-
-#undef DCNV2_UNORDERED
 
 }  // namespace ptx
 }  // namespace dcnv2
