@@ -108,10 +108,14 @@ def describe(toolkit: Toolkit, architectures: Sequence[int]) -> dict[str, object
 
 
 def code_flags(architectures: Sequence[int]) -> list[str]:
-    """nvcc's flags for machine code of every architecture, and PTX of the newest."""
-    codes = [(architecture, f"sm_{architecture}") for architecture in architectures]
-    codes.append((max(architectures), f"compute_{max(architectures)}"))
-    return [f"-gencode=arch=compute_{architecture},code={code}" for architecture, code in codes]
+    """nvcc's flags for machine code of every architecture, and PTX of the newest.
+
+    Machine code for 9.0 may have the instructions that no later architecture has: there is no other 9.x to run on.
+    """
+    names = ["90a" if architecture == 90 else str(architecture) for architecture in architectures]
+    codes = [(name, f"sm_{name}") for name in names]
+    codes.append((str(max(architectures)), f"compute_{max(architectures)}"))
+    return [f"-gencode=arch=compute_{name},code={code}" for name, code in codes]
 
 
 def chosen_architectures(toolkit: Toolkit, environment: Mapping[str, str] = os.environ) -> list[int]:

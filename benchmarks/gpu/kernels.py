@@ -40,10 +40,10 @@ class Kernels(Protocol):
     convolution that is None is not computed.
     """
 
-    def conv_forward(self, x, kernel, offset, mask, y, options: KernelOptions) -> None: ...
+    def conv_forward(self, x, kernel, offset, mask, y, workspace, options: KernelOptions) -> None: ...
 
     def conv_workspace(self, x_shape: Sequence[int], kernel: Tensor, offset: Tensor, options: KernelOptions) -> int:
-        """Bytes that the backward pass wants for maps of `x_shape`; allocates nothing."""
+        """Bytes that both passes can do with for maps of `x_shape`; allocates nothing."""
 
     def conv_backward(
         self, x, kernel, offset, mask, dy, gradients: Sequence[Tensor | None], workspace, options: KernelOptions
@@ -96,7 +96,7 @@ class ConvCall:
         }
 
     def _forward(self) -> list[Tensor]:
-        self._kernels.conv_forward(*self._inputs, self._y, self._options)
+        self._kernels.conv_forward(*self._inputs, self._y, self.workspace, self._options)
         return [self._y]
 
     def _backward(self, *wanted: int) -> list[Tensor]:

@@ -40,14 +40,15 @@ class Library:
         self._library = c_api.load(kind)
         self._on_gpu = kind == "cuda"
 
-    def conv_forward(self, x, kernel, offset, mask, y, options: KernelOptions) -> None:
+    def conv_forward(self, x, kernel, offset, mask, y, workspace, options: KernelOptions) -> None:
         inputs = c_api.ConvArraysC(*map(_address, (x, kernel, offset, mask)))
-        self._call("conv_forward", x.dtype, _conv_shape(x.shape, kernel, offset), inputs, y, _options(options))
+        shape = _conv_shape(x.shape, kernel, offset)
+        self._call("conv_forward", x.dtype, shape, inputs, y, workspace, _options(options))
 
     def conv_workspace(self, x_shape: Sequence[int], kernel: Tensor, offset: Tensor, options: KernelOptions) -> int:
         shape = _conv_shape(x_shape, kernel, offset)
-        query = self._library.dcnv2_conv_backward_workspace_gpu
-        return query(_code(kernel.dtype), byref(shape), byref(_options(options)))
+        queries = (self._library.dcnv2_conv_forward_workspace_gpu, self._library.dcnv2_conv_backward_workspace_gpu)
+        return max(query(_code(kernel.dtype), byref(shape), byref(_options(options))) for query in queries)
 
     def conv_backward(
         self, x, kernel, offset, mask, dy, gradients: Sequence[Tensor | None], workspace, options: KernelOptions

@@ -103,11 +103,19 @@ using namespace dcnv2;
 
 const char* dcnv2_message(int32_t error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
+int64_t dcnv2_conv_forward_workspace_gpu(dcnv2_type type, const DeformConv2DShape* shape,
+                                         const dcnv2_options* options) {
+  return WithType(type, [&](auto tag) {
+    return DeformConv2DForwardGpuWorkspace<typename decltype(tag)::Type>(*shape, Options(*options));
+  });
+}
+
 int32_t dcnv2_conv_forward_gpu(dcnv2_type type, const DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
-                               void* y, const dcnv2_options* options, void* stream) {
+                               void* y, void* workspace, const dcnv2_options* options, void* stream) {
   return WithType(type, [&](auto tag) {
     using S = typename decltype(tag)::Type;
-    return DeformConv2DForwardGpu<S>(*shape, Inputs<S>(*inputs), As<S>(y), Options(*options), Stream(stream));
+    return DeformConv2DForwardGpu<S>(*shape, Inputs<S>(*inputs), As<S>(y), workspace, Options(*options),
+                                     Stream(stream));
   });
 }
 

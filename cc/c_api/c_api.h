@@ -57,8 +57,10 @@ struct dcnv2_roi_gradients {
 // What an error means. Valid until the next call.
 const char* dcnv2_message(int32_t error);
 
+int64_t dcnv2_conv_forward_workspace_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape,
+                                         const dcnv2_options* options);
 int32_t dcnv2_conv_forward_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,
-                               void* y, const dcnv2_options* options, void* stream);
+                               void* y, void* workspace, const dcnv2_options* options, void* stream);
 int64_t dcnv2_conv_backward_workspace_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape,
                                           const dcnv2_options* options);
 int32_t dcnv2_conv_backward_gpu(dcnv2_type type, const dcnv2::DeformConv2DShape* shape, const dcnv2_conv_arrays* inputs,

@@ -2,7 +2,9 @@
 
 library = load("cuda")
 shape, arrays = geometry.as_c(), ConvArraysC(x, kernel, offset, mask)
-error = library.dcnv2_conv_forward_gpu(code, byref(shape), byref(arrays), y, byref(OptionsC(True, False)), stream)
+error = library.dcnv2_conv_forward_gpu(
+    code, byref(shape), byref(arrays), y, None, byref(OptionsC(True, False)), stream
+)
 """
 
 import ctypes
@@ -18,8 +20,8 @@ def load(device: str) -> ctypes.CDLL:
     """The library for "cuda", "cuda-checked" or a device of gpu_library.py, compiled where it is out of date."""
     library = ctypes.CDLL(str(gpu_library.build("cuda" if device == "cuda-checked" else device)))
     library.dcnv2_message.restype = ctypes.c_char_p
-    for name in ("dcnv2_conv_backward_workspace_gpu", "dcnv2_roi_backward_workspace_gpu"):
-        getattr(library, name).restype = c_int64
+    for name in ("conv_forward", "conv_backward", "roi_backward"):
+        getattr(library, f"dcnv2_{name}_workspace_gpu").restype = c_int64
     return library
 
 

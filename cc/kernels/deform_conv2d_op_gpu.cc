@@ -15,7 +15,12 @@ class DeformConv2DGpuOp final : public DeformConv2DOp<T> {
  protected:
   void Forward(OpKernelContext* context, const DeformConv2DShape& shape, const DeformConv2DInputs<StorageOf<T>>& inputs,
                StorageOf<T>* y) const override {
-    const cudaError_t error = DeformConv2DForwardGpu(shape, inputs, y, OptionsOfTensorFlow(), StreamOf(context));
+    const GpuOptions options = OptionsOfTensorFlow();
+    tensorflow::Tensor owner;
+    void* workspace;
+    OP_REQUIRES_OK(context, AllocateWorkspace(context, DeformConv2DForwardGpuWorkspace<StorageOf<T>>(shape, options),
+                                              &owner, &workspace));
+    const cudaError_t error = DeformConv2DForwardGpu(shape, inputs, y, workspace, options, StreamOf(context));
     OP_REQUIRES_OK(context, LaunchStatus(*context, error));
   }
 };

@@ -110,13 +110,16 @@ class Kernels:
         return [Launch(*map(int, record)) for record in records[:count]]
 
     def conv_forward(
-        self, storage, geometry, inputs, *, allow_tf32=True, deterministic=False, shift=0, tuning=()
+        self, storage, geometry, inputs, *, allow_tf32=True, deterministic=False, shift=0, tuning=(), has_workspace=True
     ) -> np.ndarray:
         """`tuning` is (tile, slab_steps, blocks_per_multiprocessor) where the kernels are not to choose themselves."""
         run = _Run(self, storage, shift)
+        options = OptionsC(allow_tf32, deterministic, *tuning)
         y = run.output(geometry.y_shape)
         arrays = ConvArraysC(*run.conv_inputs(inputs))
-        run.call("conv_forward", geometry.as_c(), arrays, y, options=OptionsC(allow_tf32, deterministic, *tuning))
+        shape = geometry.as_c()
+        workspace = run.workspace("conv_forward", shape, options) if has_workspace else None
+        run.call("conv_forward", shape, arrays, y, workspace=workspace, options=options)
         return run.results([y])[0]
 
     def conv_backward(
@@ -145,7 +148,7 @@ class Kernels:
         ]
         gradients = ConvArraysC(*(None if buffer is None else buffer.address for buffer in outputs))
         shape = geometry.as_c()
-        workspace = run.workspace("conv", shape, options)
+        workspace = run.workspace("conv_backward", shape, options)
         run.call("conv_backward", shape, arrays, run.input(dy), gradients, workspace=workspace, options=options)
         return ConvArrays(*run.results(outputs))
 
@@ -165,7 +168,7 @@ class Kernels:
         addresses = [None if buffer is None else buffer.address for buffer in (offset, mask)]
         gradients = RoiGradientsC(_address_array([buffer.address for buffer in features]), *addresses)
         problem = geometry.as_c()
-        workspace = run.workspace("roi", problem, options)
+        workspace = run.workspace("roi_backward", problem, options)
         arguments = (run.roi_inputs(inputs), run.input(dy), gradients)
         run.call("roi_backward", problem, *arguments, workspace=workspace, options=options)
         *features, offset, mask = run.results([*features, offset, mask])
@@ -212,10 +215,10 @@ class _Run:
         buffer.shape, buffer.dtype = shape, dtype
         return buffer
 
-    def workspace(self, op: str, problem: Structure, options: OptionsC):
+    def workspace(self, function: str, problem: Structure, options: OptionsC):
         if self.kernels.device == "cpu":
             return None
-        query = getattr(self.kernels.library, f"dcnv2_{op}_backward_workspace_gpu")
+        query = getattr(self.kernels.library, f"dcnv2_{function}_workspace_gpu")
         size = query(self.storage.code, byref(problem), byref(options))
         return self.kernels._buffer(size) if size else None
 
@@ -223,7 +226,7 @@ class _Run:
         device = "cpu" if self.kernels.device == "cpu" else "gpu"
         arguments = [_as_c(argument) for argument in arguments]
         if device == "gpu":
-            if name.endswith("backward"):
+            if name != "roi_forward":
                 arguments.append(c_void_p(workspace.address if workspace else None))
             if options is not None:
                 arguments.append(byref(options))

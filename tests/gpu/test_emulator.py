@@ -96,6 +96,9 @@ def test_atomic_additions_add(library):
         (7, "index 7 is outside of its array"),
         (8, "thread (37, 0, 0): trap"),
         (9, "assertion failed: memory == nullptr"),
+        (10, "thread (37, 0, 0): waits at a barrier in memory for ever, for "),
+        (11, "thread (37, 0, 0): waits at a barrier of some threads for ever, for "),
+        (12, "block 1 of a cluster of 1"),
     ],
 )
 def test_faults_are_errors_with_block_and_thread(library, fault, message):

@@ -56,7 +56,10 @@ def test_kernels_have_no_races():
     """Of all types, sizes of tiles and conventions, on problems small enough for a device so slow."""
     gpu_library.build("emulated-races")
     chosen = "mmcv or mxnet or whole_positions or (inside_and_outside and plain) or tiles_of_all_sizes or ordered"
-    files = [f"tests/gpu/test_{name}.py" for name in ("deform_conv2d", "deform_roi_pool", "devices", "gradient_window")]
+    # Blocks of a cluster take turns at the same addresses, which the sanitizer would take for the same memory.
+    chosen += " or (hopper and values and groups and not halved)"
+    names = ("deform_conv2d", "deform_conv2d_hopper", "deform_roi_pool", "devices", "gradient_window")
+    files = [f"tests/gpu/test_{name}.py" for name in names]
     command = ["-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", "-k", chosen, *files]
     done = watched(command, DCNV2_TEST_DEVICES="emulated-races")
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-10000:]

@@ -183,7 +183,7 @@ def test_architectures_are_compiled_to_machine_code_and_the_newest_to_ptx(make_t
         assert toolkit.architectures(text) == [75, 90]
     assert toolkit.compiler([75, 90])[-4:] == [
         "-gencode=arch=compute_75,code=sm_75",
-        "-gencode=arch=compute_90,code=sm_90",
+        "-gencode=arch=compute_90a,code=sm_90a",
         "-gencode=arch=compute_90,code=compute_90",
         "-Xfatbin=-compress-all",
     ]
@@ -259,13 +259,13 @@ def test_kernels_need_no_instruction_that_is_newer_than_the_oldest_toolkit(sourc
     except cuda_toolkit.CudaUnavailable as error:
         pytest.skip(str(error))
     ptx = tmp_path / "kernels.ptx"
-    subprocess.run([nvcc, *LANGUAGE_FLAGS, "-arch=compute_90", "-ptx", source, "-o", str(ptx)], cwd=ROOT, check=True)
+    subprocess.run([nvcc, *LANGUAGE_FLAGS, "-arch=compute_90a", "-ptx", source, "-o", str(ptx)], cwd=ROOT, check=True)
     # CUDA 12.1 has release 8.1 of PTX; the assembler refuses what came later.
     text, versions = re.subn(r"^\.version \d+\.\d+$", ".version 8.1", ptx.read_text(), flags=re.MULTILINE)
     assert versions == 1
     # Newer compilers add hints of their own.
     ptx.write_text(re.sub(r"^\s*\.pragma .*$", "", text, flags=re.MULTILINE))
-    command = [nvcc, "-arch=sm_90", "-Xptxas=-O0", "-cubin", str(ptx), "-o", os.devnull]
+    command = [nvcc, "-arch=sm_90a", "-Xptxas=-O0", "-cubin", str(ptx), "-o", os.devnull]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -47,7 +47,7 @@ class ReferenceKernels:
     def __init__(self, spoil=lambda name, tensor: tensor):
         self._spoil = spoil
 
-    def conv_forward(self, x, kernel, offset, mask, y, options):
+    def conv_forward(self, x, kernel, offset, mask, y, workspace, options):
         y.copy_(self._spoil("y", reference.deform_conv(x, kernel, offset, mask, torch.zeros_like(y))[0]))
 
     def conv_workspace(self, x_shape, kernel, offset, options):
@@ -83,10 +83,10 @@ def failing(precision, work, fail):
         return x.dtype == dtype and options.allow_tf32 == allow_tf32
 
     class Failing(ReferenceKernels):
-        def conv_forward(self, x, kernel, offset, mask, y, options):
+        def conv_forward(self, x, kernel, offset, mask, y, workspace, options):
             if work == FORWARD and is_meant(x, options):
                 fail()
-            super().conv_forward(x, kernel, offset, mask, y, options)
+            super().conv_forward(x, kernel, offset, mask, y, workspace, options)
 
         def conv_backward(self, x, kernel, offset, mask, dy, gradients, workspace, options):
             if is_meant(x, options) and (gradients[1] is not None if work == KERNEL_GRADIENT else work == BOTH):

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "emulator.h"
@@ -33,7 +34,7 @@ namespace {
 unsigned char* const shared = dcnv2_emulated_shared_memory_bytes;
 constexpr int kNaNByte = 0xff;  // NaN as a number of any type, and no index of anything
 
-enum class State : unsigned char { kRunning, kAtBarrier, kInCollective, kDone };
+enum class State : unsigned char { kRunning, kAtBarrier, kAtNamedBarrier, kAtMemoryBarrier, kInCollective, kDone };
 
 struct Copy {
   unsigned char* target;
@@ -49,22 +50,38 @@ struct Warp {
   alignas(16) unsigned char posts[2][kWarpSize][kPostBytes];
 };
 
+// A barrier that is not __syncthreads. Places in turn, as below.
+struct NamedBarrier {
+  size_t arrived = 0;
+  int passed = 0;
+  char places[2];
+};
+constexpr int kNamedBarriers = 16;
+
 struct Thread {
   Fiber fiber;
   uint3 index;
   int number;
-  int barriers;  // passed so far
+  unsigned block;  // in the cluster
+  int barriers;    // passed so far
+  const NamedBarrier* waits_at;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> pending;
+  std::vector<std::function<void()>> deferred;
+  std::deque<std::vector<std::function<void()>>> deferred_groups;
 
   int lane() const { return number % kWarpSize; }
 };
 
-// The block at work; threads and their stacks are kept for the next one. States lie together, since all of them are
-// read whenever threads have come to wait.
+// The block or cluster at work; threads and their stacks are kept for the next one. States lie together, since all of
+// them are read whenever threads have come to wait.
 std::vector<std::unique_ptr<Thread>> threads;
 std::vector<State> states;
 std::vector<Warp> warps;
+std::vector<NamedBarrier> named_barriers;  // of each block its own
+// One block's shared memory is where kernels find it; what the others have is here meanwhile.
+std::vector<std::vector<unsigned char>> shared_of_block;
+unsigned resident_block = 0;
 Thread* current = nullptr;
 const std::function<void()>* work = nullptr;
 std::string failure;
@@ -95,6 +112,10 @@ const char* Describe(const Thread& thread) {
   switch (states[thread.number]) {
     case State::kAtBarrier:
       return "waits at __syncthreads";
+    case State::kAtNamedBarrier:
+      return "waits at a barrier of some threads";
+    case State::kAtMemoryBarrier:
+      return "waits at a barrier in memory";
     case State::kDone:
       return "has ended";
     default:
@@ -134,25 +155,41 @@ std::string DescribeDeadlock(size_t count) {
   return Place(*waiting) + Describe(*waiting) + " for ever";
 }
 
-void Prepare(uint3 index, dim3 size, dim3 grid, size_t shared_bytes) {
+// Has the shared memory of this block where kernels find it.
+void MakeResident(unsigned block) {
+  if (block == resident_block) return;
+  const Unwatched unwatched;
+  std::vector<unsigned char>& own = shared_of_block[resident_block];
+  std::memcpy(own.data(), shared, own.size());
+  std::memcpy(shared, shared_of_block[block].data(), own.size());
+  resident_block = block;
+}
+
+void Prepare(uint3 index, unsigned cluster, dim3 size, dim3 grid, size_t shared_bytes) {
   blockIdx = index;
   blockDim = size;
   gridDim = grid;
-  const size_t count = size_t{size.x} * size.y * size.z;
+  const size_t count_of_block = size_t{size.x} * size.y * size.z, count = cluster * count_of_block;
   while (threads.size() < count) threads.push_back(std::make_unique<Thread>());
   warps.assign(count / kWarpSize, Warp());
   states.assign(count, State::kRunning);
   for (size_t i = 0; i < count; ++i) {
     Thread& thread = *threads[i];
-    const auto number = static_cast<unsigned>(i);
+    const auto number = static_cast<unsigned>(i % count_of_block);
+    thread.block = static_cast<unsigned>(i / count_of_block);
     thread.index = {number % size.x, number / size.x % size.y, number / size.x / size.y};
     thread.number = static_cast<int>(i);
     thread.barriers = 0;
     thread.uncommitted.clear();
     thread.pending.clear();
+    thread.deferred.clear();
+    thread.deferred_groups.clear();
     thread.fiber.Start(&RunThread);
   }
   std::memset(shared, kNaNByte, shared_bytes + kWatchedBytes);
+  shared_of_block.assign(cluster, std::vector<unsigned char>(cluster > 1 ? shared_bytes : 0, kNaNByte));
+  resident_block = 0;
+  named_barriers.assign(cluster * kNamedBarriers, NamedBarrier());
   failure.clear();
 }
 
@@ -178,12 +215,15 @@ void RunThreads(size_t count, Order& order) {
     return static_cast<size_t>(std::count(states.begin(), states.end(), state)) == count;
   };
   const bool warp_by_warp = order() % 2 == 0;
+  const unsigned first_block = blockIdx.x;
   std::vector<int> ready;
   while (failure.empty()) {
     ChooseReady(warp_by_warp, ready, order);
     for (const int number : ready) {
       current = threads[number].get();
       threadIdx = current->index;
+      MakeResident(current->block);
+      blockIdx.x = first_block + current->block;
       current->fiber.Resume();
       current = nullptr;
       if (!failure.empty()) return;
@@ -201,18 +241,18 @@ void RunThreads(size_t count, Order& order) {
 
 }  // namespace
 
-std::string RunBlock(const std::function<void()>& thread, uint3 index, dim3 size, dim3 grid, size_t shared_bytes,
-                     Order& order) {
+std::string RunBlocks(const std::function<void()>& thread, uint3 index, unsigned cluster, dim3 size, dim3 grid,
+                      size_t shared_bytes, Order& order) {
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMemoryBytes + kWatchedBytes);
 #endif
-  Prepare(index, size, grid, shared_bytes);
+  Prepare(index, cluster, size, grid, shared_bytes);
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_POISON_MEMORY_REGION(shared + shared_bytes, kSharedMemoryBytes + kWatchedBytes - shared_bytes);
 #endif
   work = &thread;
   Release(&block_begins);
-  RunThreads(size_t{size.x} * size.y * size.z, order);
+  RunThreads(size_t{cluster} * size.x * size.y * size.z, order);
   Acquire(&block_ends);
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMemoryBytes + kWatchedBytes);
@@ -253,6 +293,67 @@ void SynchronizeBlock() {
   Release(barrier);
   Wait(State::kAtBarrier);
   Acquire(barrier);
+}
+
+void SynchronizeNamed(unsigned block, int number, size_t count) {
+  if (number < 0 || number >= kNamedBarriers) Fail("the barrier %d", number);
+  NamedBarrier& barrier = named_barriers[block * kNamedBarriers + static_cast<unsigned>(number)];
+  char* const place = &barrier.places[barrier.passed % 2];
+  Release(place);
+  if (++barrier.arrived < count) {
+    current->waits_at = &barrier;
+    Wait(State::kAtNamedBarrier);
+  } else {
+    for (size_t i = 0; i < states.size(); ++i) {
+      if (states[i] == State::kAtNamedBarrier && threads[i]->waits_at == &barrier) states[i] = State::kRunning;
+    }
+    barrier.arrived = 0;
+    ++barrier.passed;
+  }
+  Acquire(place);
+}
+
+void SynchronizeThreads(int barrier, int count) {
+  SynchronizeNamed(current->block, barrier, static_cast<size_t>(count));
+}
+
+void SynchronizeCluster() {
+  constexpr int kOfCluster = 0;
+  SynchronizeNamed(0, kOfCluster, states.size());
+}
+
+void WaitForMemory(void* place, const std::function<bool()>& is_over) {
+  while (!is_over()) Wait(State::kAtMemoryBarrier);
+  Acquire(place);
+}
+
+void ArriveAtMemory(void* place) {
+  Release(place);
+  for (State& state : states) {
+    if (state == State::kAtMemoryBarrier) state = State::kRunning;
+  }
+}
+
+int ClusterRank() { return static_cast<int>(current->block); }
+
+unsigned char* SharedOf(int rank, size_t offset) {
+  const auto block = static_cast<unsigned>(rank);
+  if (block >= shared_of_block.size()) Fail("block %d of a cluster of %zu", rank, shared_of_block.size());
+  return (block == resident_block ? shared : shared_of_block[block].data()) + offset;
+}
+
+void Defer(std::function<void()> deferred) { current->deferred.push_back(std::move(deferred)); }
+
+void CommitDeferred() {
+  current->deferred_groups.push_back(std::move(current->deferred));
+  current->deferred.clear();
+}
+
+void WaitForDeferred(size_t pending_groups) {
+  while (current->deferred_groups.size() > pending_groups) {
+    for (const auto& deferred : current->deferred_groups.front()) deferred();
+    current->deferred_groups.pop_front();
+  }
 }
 
 const unsigned char* Exchange(Collective kind, const void* post, size_t bytes) {

@@ -34,10 +34,10 @@ class Order {
   uint64_t state_;
 };
 
-// Runs every thread of a block to its end; empty, or what went wrong. The number of threads is a multiple of the
-// warp's.
-std::string RunBlock(const std::function<void()>& thread, uint3 index, dim3 size, dim3 grid, size_t shared_bytes,
-                     Order& order);
+// Runs every thread of a block, or of the blocks of a cluster of which this is the first, to its end; empty, or what
+// went wrong. The number of threads is a multiple of the warp's.
+std::string RunBlocks(const std::function<void()>& thread, uint3 index, unsigned cluster, dim3 size, dim3 grid,
+                      size_t shared_bytes, Order& order);
 
 bool IsShared(const void* address);
 

@@ -32,6 +32,9 @@ extern unsigned char shared_memory[] __asm__("dcnv2_emulated_shared_memory");
 namespace {
 extern unsigned char shared_memory[] __asm__("dcnv2_emulated_shared_memory");
 }  // namespace
+namespace hopper {
+extern unsigned char shared_memory[] __asm__("dcnv2_emulated_shared_memory");
+}
 }  // namespace dcnv2
 
 extern uint3 threadIdx, blockIdx;
@@ -51,9 +54,27 @@ cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, in
   return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
 }
 
+// Kernels are compiled for the emulated device, whatever it is.
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  attributes->ptxVersion = 10 * emulation::CurrentDevice().major + emulation::CurrentDevice().minor;
+  return cudaSuccess;
+}
+
 // --- Barriers and exchanges ---
 
 inline void __syncthreads() { emulation::SynchronizeBlock(); }
+
+inline int __syncthreads_or(int predicate) {
+  static int votes = 0;
+  if (predicate != 0) __atomic_store_n(&votes, 1, __ATOMIC_RELAXED);
+  __syncthreads();
+  const int any = __atomic_load_n(&votes, __ATOMIC_RELAXED);
+  __syncthreads();
+  __atomic_store_n(&votes, 0, __ATOMIC_RELAXED);
+  __syncthreads();
+  return any;
+}
 
 inline void RequireFullWarp(unsigned mask) {
   if (mask != 0xffffffffu) emulation::Fail("a warp's collective has the mask %08x; all lanes must take part", mask);

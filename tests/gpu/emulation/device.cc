@@ -69,6 +69,15 @@ emulation::Device DeviceFromEnvironment() {
   return device;
 }
 
+// How many blocks of a row are in a cluster.
+unsigned ClusterOf(const cudaLaunchConfig_t& config) {
+  unsigned cluster = 1;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) cluster = config.attrs[i].val.clusterDim.x;
+  }
+  return cluster;
+}
+
 cudaError_t CheckLaunch(const cudaLaunchConfig_t& config, const void* kernel) {
   const dim3 grid = config.gridDim, block = config.blockDim;
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
@@ -98,6 +107,10 @@ cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const s
     launch_failure = "blocks of kernels in cc/lib consist of whole warps";
     return Remember(cudaErrorLaunchFailure);
   }
+  const unsigned cluster = ClusterOf(config);
+  if (cluster > 8 || grid.x % cluster != 0 || (cluster > 1 && CurrentDevice().major < 9)) {
+    return Remember(cudaErrorInvalidConfiguration);
+  }
   Order order(CurrentDevice().seed);
   std::vector<uint64_t> blocks(uint64_t{grid.x} * grid.y * grid.z);
   launches.push_back({blocks.size(), uint64_t{size.x} * size.y * size.z, config.dynamicSmemBytes, 0});
@@ -105,9 +118,10 @@ cudaError_t Launch(const cudaLaunchConfig_t& config, const void* kernel, const s
   std::shuffle(blocks.begin(), blocks.end(), order);
   const Work work(config.stream);
   for (const uint64_t block : blocks) {
+    if (block % cluster != 0) continue;
     const uint3 index = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
                          static_cast<unsigned>(block / grid.x / grid.y)};
-    launch_failure = RunBlock(thread, index, size, grid, config.dynamicSmemBytes, order);
+    launch_failure = RunBlocks(thread, index, cluster, size, grid, config.dynamicSmemBytes, order);
     if (!launch_failure.empty()) return Remember(cudaErrorLaunchFailure);
   }
   return cudaSuccess;

@@ -45,6 +45,24 @@ int Lane();
 // __syncthreads.
 void SynchronizeBlock();
 
+// Waits until `threads` threads of the block have come to the barrier of this number, or all threads of the cluster.
+void SynchronizeThreads(int barrier, int threads);
+void SynchronizeCluster();
+
+// Barriers that are memory: `is_over` looks at one, at `place`, and is asked again whenever threads have arrived at
+// any.
+void WaitForMemory(void* place, const std::function<bool()>& is_over);
+void ArriveAtMemory(void* place);
+
+// The number of the block in its cluster, and the same place in the shared memory of another one.
+int ClusterRank();
+unsigned char* SharedOf(int rank, size_t offset);
+
+// What the calling thread starts and does not wait for. It is done when the thread waits, and no earlier.
+void Defer(std::function<void()> work);
+void CommitDeferred();
+void WaitForDeferred(size_t pending_groups);
+
 // Something that all lanes of a warp do together. Every lane hands over `bytes` bytes, at most kPostBytes; when all
 // have done so, each goes on with what all of them handed over: kWarpSize posts of kPostBytes each, valid until its
 // next collective.

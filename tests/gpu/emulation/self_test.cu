@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cc/lib/gpu/common/ptx.cuh"
+#include "cc/lib/gpu/common/ptx_hopper.cuh"
 #include "cc/lib/storage.h"
 
 namespace dcnv2 {
@@ -99,6 +100,9 @@ enum class Fault {
   kArrayOverflow,
   kTrap,
   kAssertion,
+  kMissingArrival,
+  kMissingThreads,
+  kMissingBlock,
 };
 
 __global__ void FaultKernel(Fault fault, float* memory) {
@@ -124,6 +128,14 @@ __global__ void FaultKernel(Fault fault, float* memory) {
   }
   if (fault == Fault::kTrap) __trap();
   if (fault == Fault::kAssertion) assert(memory == nullptr);
+  if (fault == Fault::kMissingArrival) {
+    const uint32_t barrier = ptx::SharedAddress(shared_memory);
+    ptx::InitBarrier(barrier, 2);
+    ptx::ArriveAtBarrier(barrier);
+    ptx::WaitForBarrier(barrier, 0);
+  }
+  if (fault == Fault::kMissingThreads) ptx::SynchronizeThreads(1, 64);
+  if (fault == Fault::kMissingBlock) ptx::StoreToBlock(1, 0, make_float4(0, 0, 0, 0));
 }
 
 cudaLaunchConfig_t Config(unsigned blocks, unsigned threads, size_t shared_bytes) {

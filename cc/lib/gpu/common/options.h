@@ -7,7 +7,8 @@ namespace dcnv2 {
 // Choices that the kernels make by estimates. Measurements override them to compare; results differ by rounding at
 // most. Zero leaves a choice to the kernels, and so does what a pass or device does not have.
 struct GpuTuning {
-  // Of the matrix products: 1 large, 2 medium, 3 small, and of the forward pass on matrix units 4 wide.
+  // Of the matrix products: 1 large, 2 medium, 3 small; of the forward pass on matrix units also 4 wide and, on compute
+  // capability 9.0, 5 to 7 its own narrow, wide and halved ones.
   int tile = 0;
   // Forward: how many steps along the depth the channels of a slab fill. See ForwardSource.
   int slab_steps = 0;

@@ -50,6 +50,12 @@ class Vector {
     return Vector{*reinterpret_cast<const Words*>(from)};
   }
   __device__ __forceinline__ T operator[](int i) const {
+    if constexpr (std::is_same_v<S, BFloat16> && kSize > 1) {
+      // One instruction each; taking 16 bits out first would be one more.
+      uint32_t pairs[kSize / 2];
+      __builtin_memcpy(pairs, &words_, sizeof(words_));
+      return FloatOf(i % 2 == 0 ? pairs[i / 2] << 16 : pairs[i / 2] & 0xffff0000u);
+    }
     S elements[kSize];
     __builtin_memcpy(elements, &words_, sizeof(words_));
     if constexpr (std::is_same_v<S, Half>) {

@@ -66,18 +66,20 @@ inline int64_t TilesTime(const GpuDevice& device, int64_t tiles, const TileCost&
 
 // One way to cut a problem into tiles. A Tile has
 //   Fits(device)
-//   Time(device, arguments, cost)                            in the unit that all candidates' costs have
-//   Launch(device, tuning, cost, arguments, stream)
+//   Time(device, arguments, cost)                            in the unit that all candidates' costs have, or
+//   kCannotBeHad Launch(device, tuning, cost, arguments, stream)
 template <typename Tile>
 struct Candidate {
   TileCost cost;
 };
 
+// The time of a tile that does not serve a problem.
+constexpr int64_t kCannotBeHad = std::numeric_limits<int64_t>::max();
+
 // Launches the fastest of the candidates that fit, or the one that the tuning asks for, counted from 1.
 template <typename Arguments, typename... Tiles>
 cudaError_t LaunchFastest(const GpuDevice& device, const GpuTuning& tuning, const Arguments& arguments,
                           cudaStream_t stream, const Candidate<Tiles>&... candidates) {
-  constexpr int64_t kCannotBeHad = std::numeric_limits<int64_t>::max();
   const int64_t times[] = {Tiles::Fits(device) ? Tiles::Time(device, arguments, candidates.cost) : kCannotBeHad...};
   auto chosen = std::min_element(std::begin(times), std::end(times)) - std::begin(times);
   const int asked_for = tuning.tile - 1;

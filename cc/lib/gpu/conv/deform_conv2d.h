@@ -1,7 +1,7 @@
 // Modulated deformable convolution on CUDA devices.
 //
 // All pointers are of device memory. Work is queued on the stream and the functions return without waiting for it; what
-// they return is the status of the launches. Nothing is allocated: backward uses a workspace that the caller provides.
+// they return is the status of the launches. Nothing is allocated: the caller provides workspaces.
 #ifndef DCNV2_CC_LIB_GPU_CONV_DEFORM_CONV2D_H_
 #define DCNV2_CC_LIB_GPU_CONV_DEFORM_CONV2D_H_
 
@@ -14,9 +14,14 @@
 
 namespace dcnv2 {
 
+// Size of the workspace, in bytes, with which DeformConv2DForwardGpu is fastest. It grows with the kernel only.
+template <typename S>
+int64_t DeformConv2DForwardGpuWorkspace(const DeformConv2DShape& shape, const GpuOptions& options);
+
+// `workspace` is aligned to 256 bytes, or null.
 template <typename S>
 cudaError_t DeformConv2DForwardGpu(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, S* y,
-                                   const GpuOptions& options, cudaStream_t stream);
+                                   void* workspace, const GpuOptions& options, cudaStream_t stream);
 
 // Size of DeformConv2DBackwardGpu's workspace in bytes. It grows with the kernel and, for 16-bit tensors, with x; never
 // with the taps times the pixels.

@@ -7,6 +7,7 @@
 #include "cc/lib/gpu/conv/column_product.cuh"
 #include "cc/lib/gpu/conv/column_variants.h"
 #include "cc/lib/gpu/conv/deform_conv2d.h"
+#include "cc/lib/gpu/conv/deform_conv2d_forward_hopper.cuh"
 #include "cc/lib/gpu/conv/pixel_strips.cuh"
 
 namespace dcnv2 {
@@ -18,6 +19,7 @@ struct ForwardArguments {
   ColumnSizes sizes;
   DeformConv2DInputs<S> inputs;
   S* y;
+  void* workspace;
   PixelStrips strips;
   int slab_steps;
   // Either one group, or part of it, per tile or several groups: one of these two is 1.
@@ -208,9 +210,59 @@ struct ForwardTile {
   }
 };
 
+// Tiles of the kernels that compute capability 9.0 has for itself, where there is a workspace for them. A group has
+// tiles of its own.
+template <typename S, typename Tiling>
+struct HopperTile {
+  static bool Fits(const GpuDevice& device) { return hopper::HasCode(device); }
+
+  static int64_t Time(const GpuDevice& device, const ForwardArguments<S>& arguments, const TileCost& cost) {
+    const DeformConv2DShape& shape = arguments.shape;
+    if (arguments.workspace == nullptr || !hopper::Suits<Tiling>(device, shape)) return kCannotBeHad;
+    // What packing the kernel and beginning cost, some 10000 cycles, in the unit of the candidates' times.
+    constexpr int64_t kBeginning = 10000 * (32 / sizeof(S));
+    const int64_t tiles = hopper::PixelTiles<Tiling>(shape) * hopper::PackedKernel<Tiling>(shape).output_tiles;
+    return TilesTime(device, tiles * Tiling::kSplits, cost) * shape.group_in_channels() / Tiling::kSplits +
+           kBeginning / shape.taps();
+  }
+
+  static cudaError_t Launch(const GpuDevice& device, const GpuTuning&, const TileCost&,
+                            const ForwardArguments<S>& arguments, cudaStream_t stream) {
+    return hopper::Launch<Tiling, S>(device,
+                                     {arguments.shape, arguments.sizes, arguments.inputs, arguments.y, arguments.strips,
+                                      nullptr, nullptr, 0, 0, 0, 0},
+                                     arguments.workspace, stream);
+  }
+};
+
+// Of 128 outputs where a layer has no more, of 256 otherwise, and these by two blocks each where there are too few for
+// an H100's multiprocessors.
+template <typename S, TileMath kMath>
+struct HopperTilings {
+  static constexpr bool kIsSplit = kMath == TileMath::kTf32x3;
+  using Narrow = std::conditional_t<kIsSplit, hopper::Tiling<S, kMath, 2, 1, 128, 128, 8, 3, 1>,
+                                    hopper::Tiling<S, kMath, 1, 2, 128, 128, 16, 4, 1>>;
+  using Wide = std::conditional_t<kIsSplit, hopper::Tiling<S, kMath, 1, 1, 256, 256, 8, 2, 1>,
+                                  hopper::Tiling<S, kMath, 1, 1, 256, 128, 16, 4, 1>>;
+  using Halved = std::conditional_t<kIsSplit, hopper::Tiling<S, kMath, 1, 1, 256, 256, 8, 2, 2>,
+                                    hopper::Tiling<S, kMath, 1, 1, 256, 128, 16, 4, 2>>;
+};
+
+template <typename S, TileMath kMath>
+int64_t HopperWorkspace(const GpuDevice& device, const DeformConv2DShape& shape) {
+  using Tilings = HopperTilings<S, kMath>;
+  const auto bytes = [&](auto tiling) {
+    using Tiling = decltype(tiling);
+    return hopper::Suits<Tiling>(device, shape) ? hopper::PackedKernel<Tiling>(shape).bytes() : 0;
+  };
+  return std::max(
+      {bytes(typename Tilings::Narrow()), bytes(typename Tilings::Wide()), bytes(typename Tilings::Halved())});
+}
+
 // The depth of a step on matrix units is 128 bytes of channels: whole lines of the caches. The wide tile gathers every
 // column once where a layer has 256 outputs, and gives each multiprocessor of an H100 one of the tiles of two small
-// maps. Times are cycles per step of 16 (of TF32: 8) along the depth, measured on an H100.
+// maps. Times are cycles per step of 16 (of TF32: 8) along the depth, measured on an H100; those of its own kernels
+// without what they take to begin.
 template <typename S, TileMath kMath>
 cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning, const ForwardArguments<S>& arguments,
                                 cudaStream_t stream) {
@@ -219,14 +271,21 @@ cudaError_t LaunchOnMatrixUnits(const GpuDevice& device, const GpuTuning& tuning
   using Medium = ForwardTile<S, kMath, 128, 128, kDepth, 2, kVector, 4>;
   using Small = ForwardTile<S, kMath, 64, 128, kDepth, 2, kVector, 1>;
   using Wide = ForwardTile<S, kMath, 64, 256, kDepth, 1, kVector, 1>;
+  using HopperNarrow = HopperTile<S, typename HopperTilings<S, kMath>::Narrow>;
+  using HopperWide = HopperTile<S, typename HopperTilings<S, kMath>::Wide>;
+  using HopperHalved = HopperTile<S, typename HopperTilings<S, kMath>::Halved>;
   if constexpr (kMath == TileMath::kTf32) {
     using Large = ForwardTile<S, kMath, 64, 256, kDepth, 2, kVector, 1>;
     return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{480, 650}},
-                         Candidate<Medium>{{700, 1060}}, Candidate<Small>{{365, 460}}, Candidate<Wide>{{595, 625}});
+                         Candidate<Medium>{{700, 1060}}, Candidate<Small>{{365, 460}}, Candidate<Wide>{{595, 625}},
+                         Candidate<HopperNarrow>{{415, 415}}, Candidate<HopperWide>{{315, 315}},
+                         Candidate<HopperHalved>{{345, 345}});
   } else {
     using Large = ForwardTile<S, kMath, 128, 256, kDepth, 1, kVector, 2>;
     return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{1240, 1250}},
-                         Candidate<Medium>{{835, 1050}}, Candidate<Small>{{450, 590}}, Candidate<Wide>{{745, 790}});
+                         Candidate<Medium>{{835, 1050}}, Candidate<Small>{{450, 590}}, Candidate<Wide>{{745, 790}},
+                         Candidate<HopperNarrow>{{530, 530}}, Candidate<HopperWide>{{400, 400}},
+                         Candidate<HopperHalved>{{440, 440}});
   }
 }
 
@@ -238,8 +297,12 @@ cudaError_t LaunchSplit(const GpuDevice& device, const GpuTuning& tuning, const 
   using Medium = ForwardTile<S, TileMath::kTf32x3, 64, 128, 32, 2, 4, 1>;
   using Small = ForwardTile<S, TileMath::kTf32x3, 64, 64, 32, 2, 4, 1>;
   using Wide = ForwardTile<S, TileMath::kTf32x3, 32, 256, 32, 2, 4, 1>;
+  using HopperNarrow = HopperTile<S, typename HopperTilings<S, TileMath::kTf32x3>::Narrow>;
+  using HopperWide = HopperTile<S, typename HopperTilings<S, TileMath::kTf32x3>::Wide>;
+  using HopperHalved = HopperTile<S, typename HopperTilings<S, TileMath::kTf32x3>::Halved>;
   return LaunchFastest(device, tuning, arguments, stream, Candidate<Large>{{1205, 1205}}, Candidate<Medium>{{625, 745}},
-                       Candidate<Small>{{415, 525}}, Candidate<Wide>{{580, 705}});
+                       Candidate<Small>{{415, 525}}, Candidate<Wide>{{580, 705}}, Candidate<HopperNarrow>{{700, 700}},
+                       Candidate<HopperWide>{{535, 535}}, Candidate<HopperHalved>{{575, 575}});
 }
 
 // By ordinary arithmetic, which is the bound; times are in eighths of the large tile's.
@@ -279,19 +342,38 @@ cudaError_t LaunchForward(const ForwardArguments<S>& arguments, const GpuOptions
 
 template <typename S>
 cudaError_t DeformConv2DForwardGpu(const DeformConv2DShape& shape, const DeformConv2DInputs<S>& inputs, S* y,
-                                   const GpuOptions& options, cudaStream_t stream) {
+                                   void* workspace, const GpuOptions& options, cudaStream_t stream) {
   if (shape.empty()) return cudaSuccess;
   if (shape.samples_nothing()) {
     return cudaMemsetAsync(y, 0, shape.batch * shape.out_pixels() * shape.out_channels * sizeof(S), stream);
   }
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   const int slab_steps = options.tuning.slab_steps > 0 ? options.tuning.slab_steps : 2;
-  return LaunchForward<S>({shape, ColumnSizes(shape), inputs, y, PixelStrips::ForGathering(shape), slab_steps, 0, 0, 0},
-                          options, stream);
+  return LaunchForward<S>(
+      {shape, ColumnSizes(shape), inputs, y, workspace, PixelStrips::ForGathering(shape), slab_steps, 0, 0, 0}, options,
+      stream);
 }
 
-#define DCNV2_INSTANTIATE(S)                                                                                 \
-  template cudaError_t DeformConv2DForwardGpu<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, S*, \
+template <typename S>
+int64_t DeformConv2DForwardGpuWorkspace(const DeformConv2DShape& shape, const GpuOptions& options) {
+  GpuDevice device;
+  if (shape.empty() || shape.samples_nothing() || !FitsColumnKernels<S>(shape)) return 0;
+  if (DescribeGpuFor(options, &device) != cudaSuccess) return 0;
+  if constexpr (std::is_same_v<S, float>) {
+    return options.allow_tf32 ? HopperWorkspace<S, TileMath::kTf32>(device, shape)
+                              : HopperWorkspace<S, TileMath::kTf32x3>(device, shape);
+  } else if constexpr (std::is_same_v<S, Half>) {
+    return HopperWorkspace<S, TileMath::kHalf>(device, shape);
+  } else if constexpr (std::is_same_v<S, BFloat16>) {
+    return HopperWorkspace<S, TileMath::kBFloat16>(device, shape);
+  } else {
+    return 0;
+  }
+}
+
+#define DCNV2_INSTANTIATE(S)                                                                                        \
+  template int64_t DeformConv2DForwardGpuWorkspace<S>(const DeformConv2DShape&, const GpuOptions&);                 \
+  template cudaError_t DeformConv2DForwardGpu<S>(const DeformConv2DShape&, const DeformConv2DInputs<S>&, S*, void*, \
                                                  const GpuOptions&, cudaStream_t)
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE
