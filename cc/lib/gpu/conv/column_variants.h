@@ -66,8 +66,9 @@ inline int64_t TilesTime(const GpuDevice& device, int64_t tiles, const TileCost&
 
 // One way to cut a problem into tiles. A Tile has
 //   Fits(device)
-//   Time(device, arguments, cost)                            in the unit that all candidates' costs have, or
-//   kCannotBeHad Launch(device, tuning, cost, arguments, stream)
+//   Time(device, arguments, cost)                            in the unit that all candidates' costs have; kCannotBeHad
+//                                                            where it does not serve the problem
+//   Launch(device, tuning, cost, arguments, stream)
 template <typename Tile>
 struct Candidate {
   TileCost cost;
