@@ -22,6 +22,10 @@ _PANEL_INCHES = (6.8, 4.8)
 _PADDING_INCHES = 0.15
 _BAR_WIDTH = 0.8
 _LEGEND_TOP = -0.14
+_LINE_OF_LABELS = 0.05  # of a panel's height
+_MOST_ONE_LINE_LABELS = 3
+# Titles of the sections with bars for forward, and forward and backward.
+_CONVOLUTIONS = {"conv": "Deformable convolution", "groups": "With groups"}
 # Ours are red; who is in several panels looks the same in all.
 _COLORS = {
     NATIVE: "#c1272d",
@@ -41,20 +45,25 @@ _LINES = ((NATIVE, FORWARD, "-"), (NATIVE, BOTH, "--"), (DENSE, FORWARD, "-"), (
 
 
 def picture(sections: Sequence[Section]) -> bytes:
-    """A PNG file with a panel for each group of measurements."""
+    """A PNG file of `figure`."""
+    image = io.BytesIO()
+    figure(sections).savefig(image, format="png", dpi=90)
+    return image.getvalue()
+
+
+def figure(sections: Sequence[Section]) -> Figure:
+    """A panel for each group of measurements."""
     panels = [panel for section in sections for panel in _panels(section)]
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
-    figure.get_layout_engine().set(h_pad=_PADDING_INCHES, w_pad=_PADDING_INCHES)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    drawn = Figure(figsize=(columns * _PANEL_INCHES[0], rows * _PANEL_INCHES[1]), layout="constrained")
+    drawn.get_layout_engine().set(h_pad=_PADDING_INCHES, w_pad=_PADDING_INCHES)
+    axes = drawn.subplots(rows, columns, squeeze=False).flat
     for draw, panel in zip(panels, axes, strict=False):
         draw(panel)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=90)
-    return image.getvalue()
+    return drawn
 
 
 def _panels(section: Section) -> list[Draw]:
@@ -66,18 +75,24 @@ def _panels(section: Section) -> list[Draw]:
             partial(_speed_lines, groups=_about(section, "threads")),
             partial(_memory_lines, memory=memory),
         ]
-    if section.name == "conv":
+    if section.name in _CONVOLUTIONS:
         return [
-            partial(_bars, groups=groups, labels=[group.case for group in groups], title=f"Deformable convolution, {w}")
-            for w in (FORWARD, BOTH)
-            if (groups := [group for group in section.groups if group.work == w])
+            partial(_bars, groups=groups, labels=_cases(groups), title=f"{_CONVOLUTIONS[section.name]}, {work}")
+            for work in (FORWARD, BOTH)
+            if (groups := [group for group in section.groups if group.work == work])
         ]
     if section.name == "roi":
         works = [group.work for group in section.groups]
         title = f"RoI pooling, {section.groups[0].case}"
         return [partial(_bars, groups=section.groups, labels=works, title=title)]
-    cases = [group.case for group in section.groups]
-    return [partial(_bars, groups=section.groups, labels=cases, title="Training step")]
+    if section.name == "step":
+        return [partial(_bars, groups=section.groups, labels=_cases(section.groups), title="Training step")]
+    raise ValueError(f"section must be one that there is a picture of. Received: {section.name!r}")
+
+
+def _cases(groups: Sequence[Group]) -> list[str]:
+    """A label for each, in lines where many stand side by side."""
+    return [group.case.replace(", ", "\n") if len(groups) > _MOST_ONE_LINE_LABELS else group.case for group in groups]
 
 
 def _about(section: Section, topic: str) -> list[Group]:
@@ -102,7 +117,7 @@ def _bars(axes: Axes, groups: Sequence[Group], labels: Sequence[str], title: str
         axes.bar(positions, medians, width, yerr=errors, label=name, color=color, error_kw={"lw": 0.8})
     axes.set_xticks(range(len(groups)), labels)
     axes.set_ylabel("ms")
-    _finish(axes, title)
+    _finish(axes, title, label_lines=1 + max(label.count("\n") for label in labels))
 
 
 def _time_lines(axes: Axes, groups: Sequence[Group], title: str, unit: str) -> None:
@@ -157,10 +172,11 @@ def _only_measured_ticks(axes: Axes, sizes: set[int]) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: Axes, title: str, label_lines: int = 1) -> None:
     axes.set_title(title, loc="left", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     # Below the panel, where no line or bar can be in the way.
-    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, _LEGEND_TOP))
+    top = _LEGEND_TOP - _LINE_OF_LABELS * (label_lines - 1)
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, top))

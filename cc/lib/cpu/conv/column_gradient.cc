@@ -6,9 +6,6 @@
 namespace dcnv2 {
 namespace {
 
-// Chunks of channels that are multiples of this keep vectors whole.
-constexpr int64_t kVectorChannels = 16;
-
 // The chunks of channels of a task, which are multiples of `step` but for the last one. Fewer channels per task give
 // more threads work, but each sample costs some work per task whatever its channels: below about 8192 multiplications
 // per sample that begins to show. Two tasks there should be at any rate.

@@ -1,5 +1,5 @@
 // The products of which the column gradient is made, dcolumn = dy * kernel^T: how the work is divided, how kernel^T is
-// packed, and what multiplies. There are three kinds, of which ColumnGradient lists what each has.
+// packed, and what multiplies. There are three kinds, with the same members.
 #ifndef DCNV2_CC_LIB_CPU_CONV_COLUMN_GRADIENT_H_
 #define DCNV2_CC_LIB_CPU_CONV_COLUMN_GRADIENT_H_
 
@@ -41,7 +41,7 @@ struct Work {
   int64_t partials_per_pixel = 0;  // samples of all chunks
 };
 
-// In panels, by vectors. The members are those of every kind.
+// In panels, by vectors.
 template <typename S>
 class PanelColumnGradient {
  public:
@@ -49,7 +49,8 @@ class PanelColumnGradient {
   using Element = Compute<S>;
   static constexpr int64_t kTileStride = dcnv2::kTileStride<Element>;  // of dy
   static constexpr int64_t kTilePixels = dcnv2::kTilePixels;
-  static constexpr int64_t kRows = 1;  // tiles have a multiple of so many rows
+  // Tiles have a multiple of so many rows. Those that lack a pixel are multiplied all the same, whatever is in them.
+  static constexpr int64_t kRows = 1;
 
   explicit PanelColumnGradient(const DeformConv2DShape& shape);
 

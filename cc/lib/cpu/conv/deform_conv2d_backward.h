@@ -21,7 +21,9 @@ struct ChannelChunk {
   int64_t deformable_groups() const { return segments.back().deformable_group - first_deformable_group() + 1; }
 };
 
-// Chunks of at most `max_channels`. All are multiples of `step` but for the last one.
+// Chunks of at most `max_channels`. All are multiples of `step` but for the last one; multiples of kVectorChannels keep
+// vectors whole.
+constexpr int64_t kVectorChannels = 16;
 std::vector<ChannelChunk> DivideChannels(const DeformConv2DShape& shape, int64_t max_channels, int64_t step);
 
 // dkernel = column^T * dy.

@@ -259,7 +259,7 @@ void KernelGradient(const DeformConv2DShape& shape, const DeformConv2DInputs<S>&
   const SimdKernels<S>& simd = BestSimdKernels<S>();
   const bool narrow_groups = HasNarrowGroups(shape, simd.lanes);
   const std::vector<ChannelChunk> chunks =
-      DivideChannels(narrow_groups ? WithoutGroups(shape) : shape, kChunkChannels, 16);
+      DivideChannels(narrow_groups ? WithoutGroups(shape) : shape, kChunkChannels, kVectorChannels);
   const int64_t chunk_count = chunks.size();
   const int64_t tile_pixels = PixelsOfTile(shape, narrow_groups);
   SumBuffer<S> sums(dkernel, shape.taps() * shape.group_in_channels() * shape.out_channels);
