@@ -364,9 +364,9 @@ cudaError_t DeformConv2DForwardGpu(const DeformConv2DShape& shape, const DeformC
   }
   if (!FitsColumnKernels<S>(shape)) return cudaErrorInvalidValue;
   const int slab_steps = options.tuning.slab_steps > 0 ? options.tuning.slab_steps : 2;
-  if (!MayChooseHopper(options.tuning)) workspace = nullptr;
+  void* const of_hopper = MayChooseHopper(options.tuning) ? workspace : nullptr;
   return LaunchForward<S>(
-      {shape, ColumnSizes(shape), inputs, y, workspace, PixelStrips::ForGathering(shape), slab_steps, 0, 0, 0}, options,
+      {shape, ColumnSizes(shape), inputs, y, of_hopper, PixelStrips::ForGathering(shape), slab_steps, 0, 0, 0}, options,
       stream);
 }
 
