@@ -11,6 +11,9 @@ from toolchain import INSTRUCTION_SETS, ROOT, Builder, sources
 
 # Where setup.py leaves the library's objects.
 LIBRARY_OBJECTS = ROOT / "build" / f"dcnv2_ops-{platform.machine()}"
+# Emulated units are slow, and nothing but these cases makes use of them.
+_CASES_OF_UNITS = "--test-case=*BFloat16*,*units*"
+
 # What /proc/cpuinfo calls those that few processors have: elsewhere, asking for them would repeat another one's tests.
 _RARE_SETS = {"avx512_bf16": "avx512_bf16", "amx": "amx_bf16"}
 
@@ -37,6 +40,12 @@ def instruction_sets() -> list[str]:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     return [name for name in INSTRUCTION_SETS if _RARE_SETS.get(name, name) in flags or name not in _RARE_SETS]
+
+
+def run_on(instruction_set: str, command: Sequence[str | Path], environment: Mapping[str, str]) -> tuple[bool, str]:
+    """Runs the test program that `command` starts, with the inner loops of one instruction set."""
+    cases = [_CASES_OF_UNITS] if instruction_set.startswith("emulated") else []
+    return run([*command, *cases], {**environment, "TF_DCNV2_SIMD": instruction_set})
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> tuple[bool, str]:

@@ -36,7 +36,7 @@ def main(names: list[str]) -> int:
         program = kernel_tests.build(name, SANITIZERS[name])
         for instruction_set in kernel_tests.instruction_sets():
             start = time.monotonic()
-            passed, output = kernel_tests.run([program], {**ENVIRONMENT, "TF_DCNV2_SIMD": instruction_set})
+            passed, output = kernel_tests.run_on(instruction_set, [program], ENVIRONMENT)
             failures += not passed
             verdict = "passed" if passed else "FAILED"
             print(f"{name:8} {instruction_set:20} {verdict} in {time.monotonic() - start:.0f} s", flush=True)

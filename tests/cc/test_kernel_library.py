@@ -17,7 +17,7 @@ def program(unavailable):
 @pytest.mark.parametrize("instruction_set", kernel_tests.instruction_sets())
 def test_kernels_of_every_instruction_set_pass_their_own_tests(program, instruction_set):
     # Where the processor lacks the set, the best one it has is tested again.
-    passed, output = kernel_tests.run([program], {"TF_DCNV2_SIMD": instruction_set})
+    passed, output = kernel_tests.run_on(instruction_set, [program], {})
     assert passed, output
 
 

@@ -1,5 +1,7 @@
 """The forward pass that compute capability 9.0 has for itself, which takes channels in rows of 128 bytes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from c_api import ConvGeometry
@@ -8,7 +10,23 @@ from problems import check_conv_values, conv_problem
 
 # In the order of GpuTuning.
 TILES = {"narrow": 5, "wide": 6, "halved": 7}
-ARITHMETICS = [("float32", False), ("float32", True), ("bfloat16", False), ("float16", False)]
+# How a tensor is stored, and whether float32 may be rounded to TF32.
+ARITHMETICS = {
+    "float32": ("float32", False),
+    "TF32": ("float32", True),
+    "bfloat16": ("bfloat16", False),
+    "float16": ("float16", False),
+}
+
+
+def combined_with_tiles(*choices):
+    """All combinations of choices and tiles. A third are no slow tests: every choice, with one tile or another."""
+    combinations = [(*choice, tile) for tile in TILES for choice in itertools.product(*choices)]
+    return [
+        combination if index % len(TILES) == 0 else pytest.param(*combination, marks=pytest.mark.slow)
+        for index, combination in enumerate(combinations)
+    ]
+
 
 GEOMETRIES = {
     "more tiles than blocks": ConvGeometry((2, 17, 19, 128), (3, 3, 128, 264)),
@@ -33,25 +51,24 @@ def launches_its_kernels(gpu):
     assert any(launch.shared_bytes > 100_000 for launch in gpu.launches())
 
 
-@pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("storage, tf32", ARITHMETICS)
-@pytest.mark.parametrize("name", GEOMETRIES)
-def test_values_equal_the_processors(gpu, cpu, rng, name, storage, tf32, tile):
+@pytest.mark.parametrize("name, arithmetic, tile", combined_with_tiles(GEOMETRIES, ARITHMETICS))
+def test_values_equal_the_processors(gpu, cpu, rng, name, arithmetic, tile):
+    storage, tf32 = ARITHMETICS[arithmetic]
     problem = conv_problem(rng, storage, GEOMETRIES[name])
     check_conv_values(problem, cpu, gpu, tf32=tf32, tuning=(TILES[tile], 0, 0))
 
 
-@pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("storage, tf32", ARITHMETICS)
-def test_samples_outside_are_zero(gpu, cpu, rng, storage, tf32, tile):
+@pytest.mark.parametrize("arithmetic, tile", combined_with_tiles(ARITHMETICS))
+def test_samples_outside_are_zero(gpu, cpu, rng, arithmetic, tile):
+    storage, tf32 = ARITHMETICS[arithmetic]
     problem = conv_problem(rng, storage, GEOMETRIES["groups"], modulated=False, spread=8.0)
     check_conv_values(problem, cpu, gpu, tf32=tf32, tuning=(TILES[tile], 0, 0))
 
 
-@pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("storage, tf32", ARITHMETICS)
-def test_what_is_not_finite_spreads_as_without_a_workspace(gpu, rng, storage, tf32, tile):
+@pytest.mark.parametrize("arithmetic, tile", combined_with_tiles(ARITHMETICS))
+def test_what_is_not_finite_spreads_as_without_a_workspace(gpu, rng, arithmetic, tile):
     """Infinities and NaN of maps and kernels reach the same outputs as by the other kernels."""
+    storage, tf32 = ARITHMETICS[arithmetic]
     geometry = ConvGeometry((1, 6, 7, 128), (3, 3, 128, 136))
     inputs = conv_problem(rng, storage, geometry, spread=0.4).inputs
     x, kernel = np.abs(inputs.x), inputs.kernel.copy()
@@ -74,9 +91,9 @@ def test_what_is_not_finite_spreads_as_without_a_workspace(gpu, rng, storage, tf
     assert np.array_equal(np.isinf(received), infinite)
 
 
-@pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("storage, tf32", ARITHMETICS)
-def test_results_are_the_same_to_the_bit(gpu, rng, storage, tf32, tile):
+@pytest.mark.parametrize("arithmetic, tile", combined_with_tiles(ARITHMETICS))
+def test_results_are_the_same_to_the_bit(gpu, rng, arithmetic, tile):
+    storage, tf32 = ARITHMETICS[arithmetic]
     geometry = GEOMETRIES["deformable groups"]
     inputs, _ = conv_problem(rng, storage, geometry).stored()
     runs = set()
