@@ -1,6 +1,6 @@
 """The flags of the C++ and CUDA compilers, for Bazel (BUILD and bazel/*.bzl) and for pip (tools/toolchain.py).
 
-Only assignments of literals: Python runs this file as it is.
+Only assignments of literals and their sums: Python runs this file as it is.
 """
 
 # Of every source, for the C++ compiler and for nvcc.
@@ -13,39 +13,18 @@ WARNING_FLAGS = ["-Wall", "-Wextra"]
 # These flags let the compiler vectorise rounding and selections; neither changes a result.
 SIMD_FLAGS = ["-fno-math-errno", "-fno-trapping-math"]
 
+_AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
+
 # Of cc/lib/cpu/simd/<name>.cc on an x86-64. The baseline is x86-64-v2, what every processor has that TensorFlow itself
 # runs on, named by its newest extension for compilers that do not know the level.
 INSTRUCTION_SET_FLAGS = {
     "kernels_baseline": ["-msse4.2"],
     "kernels_avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "kernels_avx512": [
-        "-mavx512f",
-        "-mavx512dq",
-        "-mavx512bw",
-        "-mavx512vl",
-        "-mfma",
-        "-mprefer-vector-width=512",
-    ],
+    "kernels_avx512": _AVX512,
     "matrix_units_emulated": ["-msse4.2"],
-    "matrix_units_avx512_bf16": [
-        "-mavx512f",
-        "-mavx512dq",
-        "-mavx512bw",
-        "-mavx512vl",
-        "-mavx512bf16",
-        "-mfma",
-        "-mprefer-vector-width=512",
-    ],
+    "matrix_units_avx512_bf16": _AVX512 + ["-mavx512bf16"],
     # The instructions for tiles stand in assembly, and need no flag.
-    "matrix_units_amx": [
-        "-mavx512f",
-        "-mavx512dq",
-        "-mavx512bw",
-        "-mavx512vl",
-        "-mavx512bf16",
-        "-mfma",
-        "-mprefer-vector-width=512",
-    ],
+    "matrix_units_amx": _AVX512 + ["-mavx512bf16"],
 }
 
 # What the environment variable TF_DCNV2_SIMD may ask for.

@@ -85,24 +85,23 @@ const S* KernelRow(const DeformConv2DShape& shape, const S* kernel, const Transp
   return kernel + (tap * shape.group_in_channels() + channel) * shape.out_channels + block.first_out_channel;
 }
 
-template <typename S>
-void WidenRow(const S* row, int64_t count, Compute<S>* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = Widen(row[i]);
-}
-
 }  // namespace
 
 template <typename S>
+void VectorColumnGradient<S>::CopyRow(const TransposedKernelBlock& block, const S* row, Element* out) const {
+  for (int64_t i = 0; i < block.out_channels; ++i) out[i] = Widen(row[i]);
+}
+
+template <typename S>
 PanelColumnGradient<S>::PanelColumnGradient(const DeformConv2DShape& shape)
-    : shape_(shape),
-      simd_(BestSimdKernels<S>()),
-      work_(DivideGroups(shape, kVectorChannels, dcnv2::kTileStride<Element>, simd_.gemm_columns, 1)) {}
+    : VectorColumnGradient<S>(
+          shape, DivideGroups(shape, kVectorChannels, kTileStride<Element>, BestSimdKernels<S>().gemm_columns, 1)) {}
 
 // Packs kernel^T[out channel, (tap, channel)] of one block, a few output channels at a time: a panel is written across
 // its rows, and so many of them stay in the first-level cache.
 template <typename S>
 void PanelColumnGradient<S>::Pack(const S* kernel, const TransposedKernelBlock& block, Element* packed) const {
-  const int64_t panel = simd_.gemm_columns;
+  const int64_t panel = this->simd_.gemm_columns;
   constexpr int64_t kStep = 16;
   for (int64_t first = 0; first < block.columns(); first += panel, packed += panel * block.out_channels) {
     const int64_t end = std::min(first + panel, block.columns());
@@ -110,7 +109,7 @@ void PanelColumnGradient<S>::Pack(const S* kernel, const TransposedKernelBlock& 
     for (int64_t out = 0; out < block.out_channels; out += kStep) {
       const int64_t out_end = std::min(out + kStep, block.out_channels);
       for (int64_t j = first; j < end; ++j) {
-        const S* row = KernelRow(shape_, kernel, block, j);
+        const S* row = KernelRow(this->shape_, kernel, block, j);
         for (int64_t o = out; o < out_end; ++o) packed[o * panel + j - first] = Widen(row[o]);
       }
     }
@@ -118,31 +117,24 @@ void PanelColumnGradient<S>::Pack(const S* kernel, const TransposedKernelBlock& 
 }
 
 template <typename S>
-void PanelColumnGradient<S>::CopyRow(const TransposedKernelBlock& block, const S* row, Element* out) const {
-  WidenRow(row, block.out_channels, out);
-}
-
-template <typename S>
 void PanelColumnGradient<S>::Multiply(const TransposedKernelBlock& block, int64_t rows, const Element* dy,
                                       const Element* packed_kernel, Compute<S>* dcolumn) const {
-  simd_.gemm({rows, block.columns(), block.out_channels, dy, kTileStride, packed_kernel, dcolumn, kTileStride,
-              block.accumulate});
+  this->simd_.gemm({rows, block.columns(), block.out_channels, dy, kTileStride<Element>, packed_kernel, dcolumn,
+                    kTileStride<Compute<S>>, block.accumulate});
 }
 
 template <typename S>
 NarrowGroupColumnGradient<S>::NarrowGroupColumnGradient(const DeformConv2DShape& shape)
-    : shape_(shape),
-      simd_(BestSimdKernels<S>()),
-      work_(DivideNarrowGroups(shape, dcnv2::kTileStride<Element>, simd_.lanes)) {}
+    : VectorColumnGradient<S>(shape, DivideNarrowGroups(shape, kTileStride<Element>, BestSimdKernels<S>().lanes)) {}
 
 // Rows of channels are padded to whole vectors.
 template <typename S>
 void NarrowGroupColumnGradient<S>::Pack(const S* kernel, const TransposedKernelBlock& block, Element* packed) const {
-  const int64_t group = shape_.group_out_channels();
+  const int64_t group = this->shape_.group_out_channels();
   for (int64_t tap = block.first_tap; tap < block.first_tap + block.taps; ++tap) {
-    for (int64_t out = 0; out < group; ++out, packed += RoundUp(block.out_channels, simd_.lanes)) {
+    for (int64_t out = 0; out < group; ++out, packed += RoundUp(block.out_channels, this->simd_.lanes)) {
       for (int64_t c = 0; c < block.out_channels; ++c) {
-        const S* row = kernel + (tap * group + c % group) * shape_.out_channels + block.first_out_channel;
+        const S* row = kernel + (tap * group + c % group) * this->shape_.out_channels + block.first_out_channel;
         packed[c] = Widen(row[c / group * group + out]);
       }
     }
@@ -150,17 +142,12 @@ void NarrowGroupColumnGradient<S>::Pack(const S* kernel, const TransposedKernelB
 }
 
 template <typename S>
-void NarrowGroupColumnGradient<S>::CopyRow(const TransposedKernelBlock& block, const S* row, Element* out) const {
-  WidenRow(row, block.out_channels, out);
-}
-
-template <typename S>
 void NarrowGroupColumnGradient<S>::Multiply(const TransposedKernelBlock& block, int64_t rows, const Element* dy,
                                             const Element* packed_kernel, Compute<S>* dcolumn) const {
-  const int64_t group = shape_.group_out_channels(), width = RoundUp(block.out_channels, simd_.lanes);
+  const int64_t group = this->shape_.group_out_channels(), width = RoundUp(block.out_channels, this->simd_.lanes);
   for (int64_t tap = 0; tap < block.taps; ++tap, packed_kernel += group * width) {
-    simd_.group_product({rows, block.out_channels, group, 1, dy, kTileStride, packed_kernel, width,
-                         dcolumn + tap * width, kTileStride, /*accumulate=*/false});
+    this->simd_.group_product({rows, block.out_channels, group, 1, dy, kTileStride<Element>, packed_kernel, width,
+                               dcolumn + tap * width, kTileStride<Compute<S>>, /*accumulate=*/false});
   }
 }
 
@@ -190,8 +177,9 @@ void UnitColumnGradient::Multiply(const TransposedKernelBlock& block, int64_t ro
                    packed_kernel, dcolumn, dcnv2::kTileStride<float>, block.accumulate});
 }
 
-#define DCNV2_INSTANTIATE(S)             \
-  template class PanelColumnGradient<S>; \
+#define DCNV2_INSTANTIATE(S)              \
+  template class VectorColumnGradient<S>; \
+  template class PanelColumnGradient<S>;  \
   template class NarrowGroupColumnGradient<S>
 DCNV2_FOR_EACH_STORAGE_TYPE(DCNV2_INSTANTIATE)
 #undef DCNV2_INSTANTIATE

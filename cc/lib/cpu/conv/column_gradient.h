@@ -4,6 +4,7 @@
 #define DCNV2_CC_LIB_CPU_CONV_COLUMN_GRADIENT_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "cc/lib/cpu/conv/column_tile.h"
@@ -41,9 +42,9 @@ struct Work {
   int64_t partials_per_pixel = 0;  // samples of all chunks
 };
 
-// In panels, by vectors.
+// What both kinds by vectors have.
 template <typename S>
-class PanelColumnGradient {
+class VectorColumnGradient {
  public:
   // What tiles of dy and the packed kernel hold; dcolumn is always float or double.
   using Element = Compute<S>;
@@ -52,43 +53,44 @@ class PanelColumnGradient {
   // Tiles have a multiple of so many rows. Those that lack a pixel are multiplied all the same, whatever is in them.
   static constexpr int64_t kRows = 1;
 
-  explicit PanelColumnGradient(const DeformConv2DShape& shape);
-
   const Work& work() const { return work_; }
-  void Pack(const S* kernel, const TransposedKernelBlock& block, Element* packed) const;
   // One row of a tile of dy: the outputs of the block, of which `row` has the first.
   void CopyRow(const TransposedKernelBlock& block, const S* row, Element* out) const;
-  // dcolumn, of stride kTileStride<Compute<S>>, is set or added to as the block says.
-  void Multiply(const TransposedKernelBlock& block, int64_t rows, const Element* dy, const Element* packed_kernel,
-                Compute<S>* dcolumn) const;
 
- private:
+ protected:
+  VectorColumnGradient(const DeformConv2DShape& shape, Work work)
+      : shape_(shape), simd_(BestSimdKernels<S>()), work_(std::move(work)) {}
+
   const DeformConv2DShape& shape_;
   const SimdKernels<S>& simd_;
   const Work work_;
 };
 
-// Several narrow groups at a time, by vectors.
+// In panels.
 template <typename S>
-class NarrowGroupColumnGradient {
+class PanelColumnGradient : public VectorColumnGradient<S> {
  public:
-  using Element = Compute<S>;
-  static constexpr int64_t kTileStride = dcnv2::kTileStride<Element>;
-  static constexpr int64_t kTilePixels = dcnv2::kTilePixels;
-  static constexpr int64_t kRows = 1;
+  using typename VectorColumnGradient<S>::Element;
+
+  explicit PanelColumnGradient(const DeformConv2DShape& shape);
+
+  void Pack(const S* kernel, const TransposedKernelBlock& block, Element* packed) const;
+  // dcolumn, of stride kTileStride<Compute<S>>, is set or added to as the block says.
+  void Multiply(const TransposedKernelBlock& block, int64_t rows, const Element* dy, const Element* packed_kernel,
+                Compute<S>* dcolumn) const;
+};
+
+// Several narrow groups at a time.
+template <typename S>
+class NarrowGroupColumnGradient : public VectorColumnGradient<S> {
+ public:
+  using typename VectorColumnGradient<S>::Element;
 
   explicit NarrowGroupColumnGradient(const DeformConv2DShape& shape);
 
-  const Work& work() const { return work_; }
   void Pack(const S* kernel, const TransposedKernelBlock& block, Element* packed) const;
-  void CopyRow(const TransposedKernelBlock& block, const S* row, Element* out) const;
   void Multiply(const TransposedKernelBlock& block, int64_t rows, const Element* dy, const Element* packed_kernel,
                 Compute<S>* dcolumn) const;
-
- private:
-  const DeformConv2DShape& shape_;
-  const SimdKernels<S>& simd_;
-  const Work work_;
 };
 
 // On matrix units.

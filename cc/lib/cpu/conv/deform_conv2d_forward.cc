@@ -62,17 +62,11 @@ void DeformConv2DForward(const DeformConv2DShape& shape, const DeformConv2DInput
   const DepthBlock& last = blocks.back();
   AlignedBuffer<T> packed_kernel(last.packed + PackedGemmBSize(last.depth, last.out_channels, panel));
   const int64_t out_channels = blocks[0].out_channels;  // the most of any block
-  const int64_t panels = CeilDiv(out_channels, panel);
-  parallel_for(blocks.size() * panels, 2 * blocks[0].depth * panel, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const DepthBlock& block = blocks[unit / panels];
-      const int64_t first = unit % panels * panel;
-      const S* rows = inputs.kernel + block.begin * shape.out_channels + block.first_out + first;
-      PackPanel(
-          block.depth, std::min(panel, block.out_channels - first), panel,
-          [&](int64_t k) { return rows + k * shape.out_channels; },
-          packed_kernel.data() + block.packed + first * block.depth);
-    }
+  ForEachPanel(blocks, panel, parallel_for, [&](const DepthBlock& block, int64_t first, int64_t count) {
+    const S* rows = inputs.kernel + block.begin * shape.out_channels + block.first_out + first;
+    PackPanel(
+        block.depth, count, panel, [&](int64_t k) { return rows + k * shape.out_channels; },
+        packed_kernel.data() + block.packed + first * block.depth);
   });
 
   const PixelOrder order(shape);

@@ -25,18 +25,12 @@ void ForwardOnUnits(const MatrixUnits& units, const DeformConv2DShape& shape,
   const std::vector<DepthBlock> blocks = DivideGroups(shape, kUnitTileColumns, kUnitBlock);
   const int64_t out_channels = shape.group_out_channels();
   const int64_t padded_channels = RoundUp(out_channels, kUnitBlock);
-  const int64_t panels = padded_channels / kUnitBlock;
   AlignedBuffer<BFloat16> packed_kernel(blocks.back().packed + blocks.back().depth * padded_channels);
-  parallel_for(blocks.size() * panels, 2 * blocks[0].depth * kUnitBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const DepthBlock& block = blocks[unit / panels];
-      const int64_t first = unit % panels * kUnitBlock;
-      const BFloat16* rows = inputs.kernel + block.begin * shape.out_channels + block.first_out + first;
-      PackPairs(
-          block.depth, std::min(kUnitBlock, out_channels - first),
-          [&](int64_t k) { return rows + UnitColumn(k) * shape.out_channels; },
-          packed_kernel.data() + block.packed + first * block.depth);
-    }
+  ForEachPanel(blocks, kUnitBlock, parallel_for, [&](const DepthBlock& block, int64_t first, int64_t count) {
+    const BFloat16* rows = inputs.kernel + block.begin * shape.out_channels + block.first_out + first;
+    PackPairs(
+        block.depth, count, [&](int64_t k) { return rows + UnitColumn(k) * shape.out_channels; },
+        packed_kernel.data() + block.packed + first * block.depth);
   });
 
   const SimdKernels<BFloat16>& simd = BestSimdKernels<BFloat16>();

@@ -27,7 +27,7 @@ InstructionSet Supported() {
   return avx512 ? kAvx512 : avx2 ? kAvx2 : kBaseline;
 }
 
-// What the rest of the vocabulary of TF_DCNV2_SIMD names has vectors of the best set.
+// Who asks for matrix units gets the best vectors beside them.
 InstructionSet Chosen(std::string_view wanted) {
   const InstructionSet supported = Supported();
   if (wanted == "baseline") return kBaseline;

@@ -34,7 +34,7 @@ struct alignas(64) TileConfiguration {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-struct Amx {
+struct Amx : Avx512Bf16Rounding {
   static constexpr char kName[] = "amx";
 
   // Threads that have tiles in use carry 8 KiB more from switch to switch: they are given back after every product.
@@ -49,12 +49,6 @@ struct Amx {
   static DCNV2_INLINE void MultiplyBlock(int64_t depth, const BFloat16* a, const BFloat16* b, float* c,
                                          int64_t c_stride, bool accumulate) {
     MultiplyAmxBlock<AmxTiles>(depth, a, b, c, c_stride, accumulate);
-  }
-  static DCNV2_INLINE void StoreRounded(const UnitFloats& low, const UnitFloats& high, BFloat16* out) {
-    StoreRoundedByAvx512Bf16(low, high, out);
-  }
-  static DCNV2_INLINE void StorePairs(const UnitFloats& first, const UnitFloats& second, BFloat16* out) {
-    StorePairsByAvx512Bf16(first, second, out);
   }
 };
 

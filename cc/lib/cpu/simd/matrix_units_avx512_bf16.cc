@@ -6,7 +6,7 @@
 namespace dcnv2 {
 namespace {
 
-struct Avx512Bf16 {
+struct Avx512Bf16 : Avx512Bf16Rounding {
   static constexpr char kName[] = "avx512_bf16";
 
   struct InUse {};
@@ -20,12 +20,6 @@ struct Avx512Bf16 {
   static DCNV2_INLINE void MultiplyBlock(int64_t depth, const BFloat16* a, const BFloat16* b, float* c,
                                          int64_t c_stride, bool accumulate) {
     MultiplyDotBlock<Avx512Bf16>(depth, a, b, c, c_stride, accumulate);
-  }
-  static DCNV2_INLINE void StoreRounded(const UnitFloats& low, const UnitFloats& high, BFloat16* out) {
-    StoreRoundedByAvx512Bf16(low, high, out);
-  }
-  static DCNV2_INLINE void StorePairs(const UnitFloats& first, const UnitFloats& second, BFloat16* out) {
-    StorePairsByAvx512Bf16(first, second, out);
   }
 };
 
