@@ -134,66 +134,39 @@ __device__ __forceinline__ void WaitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-#define DCNV2_SUMS_64(sums)                                                                                           \
-  "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),            \
-      "+f"(sums[7]), "+f"(sums[8]), "+f"(sums[9]), "+f"(sums[10]), "+f"(sums[11]), "+f"(sums[12]), "+f"(sums[13]),    \
-      "+f"(sums[14]), "+f"(sums[15]), "+f"(sums[16]), "+f"(sums[17]), "+f"(sums[18]), "+f"(sums[19]), "+f"(sums[20]), \
-      "+f"(sums[21]), "+f"(sums[22]), "+f"(sums[23]), "+f"(sums[24]), "+f"(sums[25]), "+f"(sums[26]), "+f"(sums[27]), \
-      "+f"(sums[28]), "+f"(sums[29]), "+f"(sums[30]), "+f"(sums[31]), "+f"(sums[32]), "+f"(sums[33]), "+f"(sums[34]), \
-      "+f"(sums[35]), "+f"(sums[36]), "+f"(sums[37]), "+f"(sums[38]), "+f"(sums[39]), "+f"(sums[40]), "+f"(sums[41]), \
-      "+f"(sums[42]), "+f"(sums[43]), "+f"(sums[44]), "+f"(sums[45]), "+f"(sums[46]), "+f"(sums[47]), "+f"(sums[48]), \
-      "+f"(sums[49]), "+f"(sums[50]), "+f"(sums[51]), "+f"(sums[52]), "+f"(sums[53]), "+f"(sums[54]), "+f"(sums[55]), \
-      "+f"(sums[56]), "+f"(sums[57]), "+f"(sums[58]), "+f"(sums[59]), "+f"(sums[60]), "+f"(sums[61]), "+f"(sums[62]), \
-      "+f"(sums[63])
-#define DCNV2_PRODUCT_64(type, transposition)                                             \
-  asm volatile(                                                                           \
-      "{\n.reg .pred adds;\nsetp.ne.b32 adds, %66, 0;\n"                                  \
-      "wgmma.mma_async.sync.aligned.m64n128" type                                         \
-      " {"                                                                                \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
-      "%64, %65, adds, 1, 1" transposition ";\n}\n"                                       \
-      : DCNV2_SUMS_64(sums)                                                               \
-      : "l"(a), "l"(b), "r"(adds))
+// The operands of a product: its sums, and their numbers in the instruction.
+#define DCNV2_SUMS_8(sums, i)                                                                                   \
+  "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]), \
+      "+f"(sums[i + 6]), "+f"(sums[i + 7])
+#define DCNV2_SUMS_64(sums, i)                                                                              \
+  DCNV2_SUMS_8(sums, i), DCNV2_SUMS_8(sums, i + 8), DCNV2_SUMS_8(sums, i + 16), DCNV2_SUMS_8(sums, i + 24), \
+      DCNV2_SUMS_8(sums, i + 32), DCNV2_SUMS_8(sums, i + 40), DCNV2_SUMS_8(sums, i + 48), DCNV2_SUMS_8(sums, i + 56)
+#define DCNV2_NUMBERS_64                                                             \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DCNV2_NUMBERS_128                                                                        \
+  DCNV2_NUMBERS_64                                                                               \
+  ", "                                                                                           \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-#define DCNV2_SUMS_128(sums)                                                                                          \
-  "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]), "+f"(sums[4]), "+f"(sums[5]), "+f"(sums[6]),            \
-      "+f"(sums[7]), "+f"(sums[8]), "+f"(sums[9]), "+f"(sums[10]), "+f"(sums[11]), "+f"(sums[12]), "+f"(sums[13]),    \
-      "+f"(sums[14]), "+f"(sums[15]), "+f"(sums[16]), "+f"(sums[17]), "+f"(sums[18]), "+f"(sums[19]), "+f"(sums[20]), \
-      "+f"(sums[21]), "+f"(sums[22]), "+f"(sums[23]), "+f"(sums[24]), "+f"(sums[25]), "+f"(sums[26]), "+f"(sums[27]), \
-      "+f"(sums[28]), "+f"(sums[29]), "+f"(sums[30]), "+f"(sums[31]), "+f"(sums[32]), "+f"(sums[33]), "+f"(sums[34]), \
-      "+f"(sums[35]), "+f"(sums[36]), "+f"(sums[37]), "+f"(sums[38]), "+f"(sums[39]), "+f"(sums[40]), "+f"(sums[41]), \
-      "+f"(sums[42]), "+f"(sums[43]), "+f"(sums[44]), "+f"(sums[45]), "+f"(sums[46]), "+f"(sums[47]), "+f"(sums[48]), \
-      "+f"(sums[49]), "+f"(sums[50]), "+f"(sums[51]), "+f"(sums[52]), "+f"(sums[53]), "+f"(sums[54]), "+f"(sums[55]), \
-      "+f"(sums[56]), "+f"(sums[57]), "+f"(sums[58]), "+f"(sums[59]), "+f"(sums[60]), "+f"(sums[61]), "+f"(sums[62]), \
-      "+f"(sums[63]), "+f"(sums[64]), "+f"(sums[65]), "+f"(sums[66]), "+f"(sums[67]), "+f"(sums[68]), "+f"(sums[69]), \
-      "+f"(sums[70]), "+f"(sums[71]), "+f"(sums[72]), "+f"(sums[73]), "+f"(sums[74]), "+f"(sums[75]), "+f"(sums[76]), \
-      "+f"(sums[77]), "+f"(sums[78]), "+f"(sums[79]), "+f"(sums[80]), "+f"(sums[81]), "+f"(sums[82]), "+f"(sums[83]), \
-      "+f"(sums[84]), "+f"(sums[85]), "+f"(sums[86]), "+f"(sums[87]), "+f"(sums[88]), "+f"(sums[89]), "+f"(sums[90]), \
-      "+f"(sums[91]), "+f"(sums[92]), "+f"(sums[93]), "+f"(sums[94]), "+f"(sums[95]), "+f"(sums[96]), "+f"(sums[97]), \
-      "+f"(sums[98]), "+f"(sums[99]), "+f"(sums[100]), "+f"(sums[101]), "+f"(sums[102]), "+f"(sums[103]),             \
-      "+f"(sums[104]), "+f"(sums[105]), "+f"(sums[106]), "+f"(sums[107]), "+f"(sums[108]), "+f"(sums[109]),           \
-      "+f"(sums[110]), "+f"(sums[111]), "+f"(sums[112]), "+f"(sums[113]), "+f"(sums[114]), "+f"(sums[115]),           \
-      "+f"(sums[116]), "+f"(sums[117]), "+f"(sums[118]), "+f"(sums[119]), "+f"(sums[120]), "+f"(sums[121]),           \
-      "+f"(sums[122]), "+f"(sums[123]), "+f"(sums[124]), "+f"(sums[125]), "+f"(sums[126]), "+f"(sums[127])
-#define DCNV2_PRODUCT_128(type, transposition)                                                            \
-  asm volatile(                                                                                           \
-      "{\n.reg .pred adds;\nsetp.ne.b32 adds, %130, 0;\n"                                                 \
-      "wgmma.mma_async.sync.aligned.m64n256" type                                                         \
-      " {"                                                                                                \
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                            \
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                  \
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                  \
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "                  \
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "                  \
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                  \
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "      \
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, " \
-      "%128, %129, adds, 1, 1" transposition ";\n}\n"                                                     \
-      : DCNV2_SUMS_128(sums)                                                                              \
-      : "l"(a), "l"(b), "r"(adds))
+// `left`, `right` and `adding` are the numbers of the operands after the sums.
+#define DCNV2_PRODUCT(columns, type, transposition, numbers, left, right, adding, ...)             \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adding                                    \
+               ", 0;\n"                                                                            \
+               "wgmma.mma_async.sync.aligned.m64n" columns type " {" numbers "}, " left ", " right \
+               ", adds, 1, 1" transposition ";\n}\n"                                               \
+               : __VA_ARGS__                                                                       \
+               : "l"(a), "l"(b), "r"(adds))
+#define DCNV2_PRODUCT_64(type, transposition) \
+  DCNV2_PRODUCT("128", type, transposition, DCNV2_NUMBERS_64, "%64", "%65", "%66", DCNV2_SUMS_64(sums, 0))
+#define DCNV2_PRODUCT_128(type, transposition)                                                                 \
+  DCNV2_PRODUCT("256", type, transposition, DCNV2_NUMBERS_128, "%128", "%129", "%130", DCNV2_SUMS_64(sums, 0), \
+                DCNV2_SUMS_64(sums, 64))
 
 // With `adds` zero the sums are overwritten.
 template <typename Element, int kSums>
@@ -220,8 +193,11 @@ __device__ __forceinline__ void StartProduct(float (&sums)[kSums], uint64_t a, u
 
 #undef DCNV2_PRODUCT_64
 #undef DCNV2_PRODUCT_128
+#undef DCNV2_PRODUCT
+#undef DCNV2_NUMBERS_64
+#undef DCNV2_NUMBERS_128
+#undef DCNV2_SUMS_8
 #undef DCNV2_SUMS_64
-#undef DCNV2_SUMS_128
 
 }  // namespace ptx
 }  // namespace dcnv2
