@@ -9,7 +9,14 @@ from tf_dcnv2.models.losses import box_head_losses, mask_loss, rpn_losses, smoot
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.rpn.anchors import Anchors
 from tf_dcnv2.models.suppression import suppress
-from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs, label_anchors, mask_targets, sample_rois
+from tf_dcnv2.models.targets import (
+    AnchorTargets,
+    SampledRoIs,
+    label_anchors,
+    mask_targets,
+    sample_rois,
+    sampled_anchors,
+)
 
 SEEDS = tf.constant([[1, 2]], tf.int64)
 OBJECTS = tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]]])
@@ -140,13 +147,23 @@ def test_smooth_l1_is_quadratic_below_beta_and_linear_above():
 
 def test_rpn_losses_count_sampled_anchors_only():
     targets = AnchorTargets(
-        positive=tf.constant([[True, False, False]]),
-        sampled=tf.constant([[True, True, False]]),
-        deltas=tf.zeros([1, 3, 4]),
+        positive=tf.constant([[True, False, False], [True, True, False]]),
+        sampled=tf.constant([[True, True, False], [False, False, True]]),
+        deltas=tf.zeros([2, 3, 4]),
     )
-    losses = rpn_losses(tf.constant([[0.0, 0.0, 99.0]]), tf.constant([[[1.0] * 4, [7.0] * 4, [7.0] * 4]]), targets)
+    sample = sampled_anchors(targets)
+    np.testing.assert_array_equal(sample.image_indices, [0, 0, 1])
+    np.testing.assert_array_equal(sample.anchor_indices, [0, 1, 2])
+    losses = rpn_losses(tf.zeros([3]), tf.constant([[1.0] * 4, [7.0] * 4, [7.0] * 4]), sample, 2)
     np.testing.assert_allclose(losses["rpn_class_loss"], np.log(2.0), rtol=1e-6)
-    np.testing.assert_allclose(losses["rpn_box_loss"], 4 * (1.0 - 1 / 18) / 2, rtol=1e-6)
+    np.testing.assert_allclose(losses["rpn_box_loss"], 4 * (1.0 - 1 / 18) / 2 / 2, rtol=1e-6)
+
+
+def test_rpn_losses_are_zero_for_an_image_without_a_sample():
+    none = tf.zeros([1, 3], tf.bool)
+    sample = sampled_anchors(AnchorTargets(none, none, tf.zeros([1, 3, 4])))
+    losses = rpn_losses(tf.zeros([0]), tf.zeros([0, 4]), sample, 1)
+    assert [float(loss) for loss in losses.values()] == [0.0, 0.0]
 
 
 def test_box_losses_use_the_boxes_of_the_roi_own_class():

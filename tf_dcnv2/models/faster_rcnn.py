@@ -282,7 +282,7 @@ class FasterRCNN(DetectorConstructors):
         roi_features = self.box_head.features(features["roi"], rois.boxes)
         class_logits, class_deltas = self.box_head.predict(roi_features)
         losses = {
-            **self.rpn.training_losses(logits, deltas, anchors, object_boxes, object_labels, seeds),
+            **self.rpn.training_losses(features["rpn"], anchors, object_boxes, object_labels, seeds),
             **box_head_losses(class_logits, class_deltas, rois, head.box_weights, beta=head.box_loss_beta),
         }
         return TrainingOutputs(losses, images, rois, roi_features, features["roi"], seeds)

@@ -8,7 +8,7 @@ is computed at once, in parts one after another, or on several devices.
 import tensorflow as tf
 from official.vision.ops import box_ops
 
-from tf_dcnv2.models.targets import AnchorTargets, SampledRoIs
+from tf_dcnv2.models.targets import SampledAnchors, SampledRoIs
 
 
 def smooth_l1(difference: tf.Tensor, beta: float) -> tf.Tensor:
@@ -20,16 +20,23 @@ def smooth_l1(difference: tf.Tensor, beta: float) -> tf.Tensor:
 
 
 def rpn_losses(
-    logits: tf.Tensor, deltas: tf.Tensor, targets: AnchorTargets, *, beta: float = 1.0 / 9.0
+    logits: tf.Tensor, deltas: tf.Tensor, sample: SampledAnchors, num_images: tf.Tensor, *, beta: float = 1.0 / 9.0
 ) -> dict[str, tf.Tensor]:
-    """Objectness and box losses (smooth L1 with `beta`) of an image's sampled anchors, both divided by their number."""
-    sampled = tf.cast(targets.sampled, tf.float32)
-    positive = tf.cast(targets.positive, tf.float32)
+    """Objectness and box losses (smooth L1 with `beta`) of an image's sampled anchors, both divided by their number.
+
+    Args:
+        logits: `(N,)` of the sampled anchors.
+        deltas: `(N, 4)` of the sampled anchors.
+        sample: the anchors and what they should predict.
+        num_images: B.
+        beta: of the smooth L1 loss of boxes.
+    """
+    positive = tf.cast(sample.positive, tf.float32)
     objectness = tf.nn.sigmoid_cross_entropy_with_logits(labels=positive, logits=logits)
-    box = tf.reduce_sum(smooth_l1(deltas - targets.deltas, beta), axis=-1)
+    box = tf.reduce_sum(smooth_l1(deltas - sample.deltas, beta), axis=-1)
     return {
-        "rpn_class_loss": _mean_of_images(objectness, sampled),
-        "rpn_box_loss": _mean_of_images(box * positive, sampled),
+        "rpn_class_loss": tf.reduce_mean(means_of_images(objectness, sample.image_indices, num_images)),
+        "rpn_box_loss": tf.reduce_mean(means_of_images(box * positive, sample.image_indices, num_images)),
     }
 
 

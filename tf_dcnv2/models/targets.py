@@ -27,6 +27,22 @@ class AnchorTargets(NamedTuple):
     deltas: tf.Tensor
 
 
+class SampledAnchors(NamedTuple):
+    """The N anchors, of all images of a batch, that enter the losses of the RPN.
+
+    Attributes:
+        image_indices: int32 `(N,)`.
+        anchor_indices: int32 `(N,)`.
+        positive: bool `(N,)`, the anchor is on an object.
+        deltas: `(N, 4)`, the encoded box of the matched object, zeros where `positive` is false.
+    """
+
+    image_indices: tf.Tensor
+    anchor_indices: tf.Tensor
+    positive: tf.Tensor
+    deltas: tf.Tensor
+
+
 class SampledRoIs(NamedTuple):
     """RoIs that enter the losses of the heads.
 
@@ -79,6 +95,13 @@ def label_anchors(
     deltas = box_ops.encode_boxes(tf.where(positive[..., None], matched, anchors), anchors)
     keys = random_keys(seeds, tf.shape(positive)[1], "anchors")
     return AnchorTargets(positive, balanced_sample(positive, negative, keys, config.samples, 0.5), deltas)
+
+
+def sampled_anchors(targets: AnchorTargets) -> SampledAnchors:
+    """Those of all anchors that were sampled."""
+    where = tf.where(targets.sampled)
+    images, anchors = tf.unstack(tf.cast(where, tf.int32), axis=1)
+    return SampledAnchors(images, anchors, tf.gather_nd(targets.positive, where), tf.gather_nd(targets.deltas, where))
 
 
 def sample_rois(

@@ -14,8 +14,9 @@ from tf_dcnv2.models.config import RPNConfig
 from tf_dcnv2.models.losses import rpn_losses
 from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.models.rpn.anchors import Anchors
+from tf_dcnv2.models.rpn.sampled_cells import cells_of_anchors, convolve_3x3, surroundings
 from tf_dcnv2.models.suppression import suppress
-from tf_dcnv2.models.targets import label_anchors
+from tf_dcnv2.models.targets import label_anchors, sampled_anchors
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -25,7 +26,7 @@ class RPN(keras.layers.Layer):
     Input: a list of `(B, H, W, C)` levels, finest first.
     Output: for each level, objectness logits `(B, H*W*K)` and box deltas `(B, H*W*K, 4)` for K anchors a cell.
 
-    `propose` turns these into boxes, `training_losses` into what is trained.
+    `propose` turns these into boxes. `training_losses` is what is trained.
 
     Args:
         strides: pixels per cell of each level: `neck.strides["rpn"]`.
@@ -175,8 +176,7 @@ class RPN(keras.layers.Layer):
 
     def training_losses(
         self,
-        logits: list[tf.Tensor],
-        deltas: list[tf.Tensor],
+        levels: list[tf.Tensor],
         anchors: list[tf.Tensor],
         object_boxes: tf.Tensor,
         object_labels: tf.Tensor,
@@ -184,17 +184,48 @@ class RPN(keras.layers.Layer):
     ) -> dict[str, tf.Tensor]:
         """The terms "rpn_class_loss" and "rpn_box_loss" of a random sample of anchors.
 
+        Outputs are computed for the sample alone, with their gradients: those of a call need none.
+
         Args:
-            logits: `(B, H*W*K)` of each level, as a call returns them.
-            deltas: `(B, H*W*K, 4)` of each level, as a call returns them.
+            levels: `(B, H, W, C)` each, as for a call.
             anchors: `(H*W*K, 4)` of each level, as `anchors` returns them.
             object_boxes: `(B, M, 4)` in pixels.
             object_labels: `(B, M)`, 0 in unused slots.
             seeds: int64 `(B, 2)`, what the sample of each image follows from.
         """
         targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config, seeds)
-        beta = self.config.box_loss_beta
-        return rpn_losses(tf.concat(logits, axis=1), tf.concat(deltas, axis=1), targets, beta=beta)
+        sample = sampled_anchors(targets)
+        logits, deltas = self.outputs_of_anchors(levels, sample.image_indices, sample.anchor_indices)
+        images = tf.shape(object_boxes)[0]
+        return rpn_losses(logits, deltas, sample, images, beta=self.config.box_loss_beta)
+
+    def outputs_of_anchors(
+        self, levels: list[tf.Tensor], image_indices: tf.Tensor, anchor_indices: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a call returns, for a few anchors only.
+
+        Args:
+            levels: `(B, H, W, C)` each, as for a call.
+            image_indices: int32 `(N,)`, the image of each anchor.
+            anchor_indices: int32 `(N,)`, which of the image's anchors, of all levels one after another.
+
+        Returns:
+            Their objectness logits `(N,)` and box deltas `(N, 4)`.
+        """
+        cells, anchor = cells_of_anchors(levels, image_indices, anchor_indices, self._anchors.per_cell)
+        hidden, inside = surroundings(levels, cells, radius=len(self.shared))
+        for layer in self.shared:
+            kernel, bias = (tf.cast(variable, hidden.dtype) for variable in (layer.kernel, layer.bias))
+            inside = inside[:, 1:-1, 1:-1]
+            # A call pads the output of each convolution with zeros.
+            hidden = layer.activation(convolve_3x3(hidden, kernel) + bias) * inside
+        hidden = tf.cast(hidden[:, 0, 0], tf.float32)
+        logits, deltas = (
+            tf.matmul(hidden, layer.kernel[0, 0]) + tf.convert_to_tensor(layer.bias)
+            for layer in (self.objectness, self.boxes)
+        )
+        deltas = tf.reshape(deltas, [-1, self._anchors.per_cell, 4])
+        return tf.gather(logits, anchor, batch_dims=1), tf.gather(deltas, anchor, batch_dims=1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments in the form that Keras saves and `from_config` takes."""
