@@ -8,7 +8,7 @@
 #   make test-bazel    the C++ tests and a wheel as Bazel builds them, and the ops' values with that wheel (3 minutes)
 #   make sanitize   the C++ tests with the address, undefined behaviour and thread sanitizers (minutes)
 #   make mutate     plants faults in the package and lists those that no test notices (a minute or more for each)
-#   make bench      measures the ops on this machine and judges them (5 minutes on 2 cores); results in runs/benchmark
+#   make bench      measures the ops on this machine and judges them (10 minutes on 2 cores); results in runs/benchmark
 #   make docs       the documentation site in build/site, without network; open build/site/index.html
 #   make lint       ruff, mypy and clang-format
 #   make install    only the virtual environment with the package in it

@@ -1,7 +1,7 @@
 """No contender is timed before it gives what the others give."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,17 @@ def check_agreement(
             )
         worst = max(worst, error)
     return worst
+
+
+def check_losses(contender: str, losses: Mapping[str, float]) -> None:
+    """Losses of the same step are random, and all that can be asked of them is that they are numbers.
+
+    Raises:
+        Disagreement: one is infinite or not a number.
+    """
+    for name, loss in losses.items():
+        if not math.isfinite(loss):
+            raise Disagreement(f"{contender} does not compute: {name} is {loss}.")
 
 
 def _error(output: Any, wanted: Any) -> float:

@@ -7,6 +7,7 @@ TAPS = KERNEL_SIZE * KERNEL_SIZE
 
 FORWARD = "forward"
 BOTH = "forward + backward"
+STEP = "training step"
 
 # Channels, height and width of stages 3 to 5 of ResNet-50 for an image of 800 x 1344 pixels.
 RESNET_STAGES = ((128, 100, 168), (256, 50, 84), (512, 25, 42))

@@ -2,15 +2,17 @@
 
 import os
 import platform
+import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cpu.interpreter import package_versions
 from benchmarks.cpu.options import available_cores
 from tf_dcnv2 import __version__
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official", "onnxruntime", "openvino", "ncnn")
+_TORCH_PACKAGES = ("torch", "torchvision")
 # What cc/lib/cpu/simd/dispatch.cc asks of a processor.
 _AVX512 = {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}
 _INSTRUCTION_SETS = {
@@ -20,8 +22,12 @@ _INSTRUCTION_SETS = {
 }
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, the op library's instruction set and the versions of all packages involved."""
+def describe_machine(torch_python: str = sys.executable) -> dict[str, Any]:
+    """Processor, cores, memory, the op library's instruction set and the versions of all packages involved.
+
+    Args:
+        torch_python: the interpreter that runs contenders of PyTorch.
+    """
     processor, flags = _processor()
     return {
         "processor": processor,
@@ -31,7 +37,10 @@ def describe_machine() -> dict[str, Any]:
         "instruction_set": chosen_instruction_set(flags, os.environ.get("TF_DCNV2_SIMD")),
         "python": platform.python_version(),
         "tf_dcnv2": __version__,
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {
+            **package_versions(sys.executable, _PACKAGES),
+            **package_versions(torch_python, _TORCH_PACKAGES),
+        },
     }
 
 
@@ -81,10 +90,3 @@ def _core_seconds() -> tuple[int, int] | None:
     # user, nice, system, idle, waiting for input and output, interrupts (two), taken by the host
     ticks = [int(field) for field in path.read_text().split("\n", 1)[0].split()[1:9]]
     return sum(ticks), sum(ticks) - ticks[3] - ticks[4]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

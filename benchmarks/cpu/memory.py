@@ -6,12 +6,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from benchmarks.cpu.conv_functions import Run
+from benchmarks.cpu.process_memory import peak_bytes, resident_bytes
 
 # Variables for a process that measures: its C library gives freed blocks back to the system at once. Otherwise what is
 # measured could take blocks that are left over from making its inputs, and that would not show.
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
-_STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
@@ -24,14 +24,9 @@ def workspace_bytes(run: Run) -> tuple[int | None, Sequence[tf.Tensor]]:
     """
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
-        before = _status_bytes("VmRSS")
+        before = resident_bytes()
         results = run()
-        used = _status_bytes("VmHWM") - before
+        used = peak_bytes() - before
     except (OSError, KeyError):
         return None, ()
     return max(0, used - sum(output.dtype.size * output.shape.num_elements() for output in results)), results
-
-
-def _status_bytes(field: str) -> int:
-    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-    return 1024 * int(lines[field].split()[0])

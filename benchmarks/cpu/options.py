@@ -3,24 +3,28 @@
 import argparse
 import dataclasses
 import os
+import shutil
+import sys
 
 from benchmarks.arguments import Parser, positive_int
+from benchmarks.cpu.interpreter import package_versions
 
-SECTIONS = ("conv", "groups", "roi", "scaling", "step")
+SECTIONS = ("conv", "groups", "roi", "scaling", "step", "detector")
 
 DESCRIPTION = """\
-Measures deformable convolution and RoI pooling against what else there is: TensorFlow's dense convolution, the same in
-plain TensorFlow ops, onnxruntime and OpenVINO (where installed: pip install 'tf-dcnv2[bench]'), Model Garden. First all
-are checked to agree; then they take turns. Prints medians and quartiles beside the goals, and writes results.json,
-results.md and benchmark.png. Goals that are missed are information, the exit status stays 0; it is 1 if contenders
-disagree. Takes up to 10 minutes on 2 cores.
+Measures deformable convolution, RoI pooling and detectors against what else there is: TensorFlow's dense convolution,
+the same in plain TensorFlow ops, onnxruntime, OpenVINO and ncnn (where installed: pip install 'tf-dcnv2[bench]'), Model
+Garden, torchvision. First all are checked to agree; then they take turns. Prints medians and quartiles beside the
+goals, and writes results.json, results.md and benchmark.png. Goals that are missed are information, the exit status
+stays 0; it is 1 if contenders disagree. Takes up to 15 minutes on 2 cores.
 
 sections:
   conv     3x3 deformable convolution on three feature maps of a detector
   groups   the same with 32 groups, and with one for each channel
   roi      RoI pooling on a feature pyramid
   scaling  time and memory against pixels, channels and threads
-  step     a training step of a deformable detector against that of a regular one"""
+  step     a training step of a deformable detector against that of a regular one
+  detector time and memory of whole detectors, forward and in training, against torchvision's"""
 
 
 def available_cores() -> int:
@@ -38,6 +42,8 @@ class BenchmarkOptions:
         repetitions: rounds of each measurement; None for 21, or 3 with `quick`.
         quick: tiny sizes, which show that everything works and nothing else.
         step_image: (height, width) in pixels of the training step's image; None for 512 x 800.
+        torch_python: the interpreter that runs contenders of PyTorch, which may be of another environment; None for
+            this one.
         output: folder of the results.
 
     Raises:
@@ -49,6 +55,7 @@ class BenchmarkOptions:
     repetitions: int | None = None
     quick: bool = False
     step_image: tuple[int, int] | None = None
+    torch_python: str | None = None
     output: str = "runs/benchmark"
 
     def __post_init__(self) -> None:
@@ -70,6 +77,10 @@ class BenchmarkOptions:
             raise ValueError(f"repetitions must be at least 1. Received: {self.repetitions}")
         if self.step_image is not None and min(self.step_image) < 1:
             raise ValueError(f"step_image must be a positive height and width. Received: {self.step_image}")
+        if self.torch_python is None:
+            object.__setattr__(self, "torch_python", sys.executable)
+        else:
+            object.__setattr__(self, "torch_python", _interpreter(self.torch_python))
 
 
 def parse(arguments: list[str] | None = None) -> BenchmarkOptions:
@@ -91,7 +102,7 @@ def parse(arguments: list[str] | None = None) -> BenchmarkOptions:
         type=lambda text: tuple(text.split(",")),
         default=SECTIONS,
         metavar="LIST",
-        help="some of conv,groups,roi,scaling,step, separated by commas (default: all)",
+        help=f"some of {','.join(SECTIONS)}, separated by commas (default: all)",
     )
     parser.add_argument(
         "--step-image",
@@ -99,12 +110,27 @@ def parse(arguments: list[str] | None = None) -> BenchmarkOptions:
         metavar="HxW",
         help="size of the training step's image in pixels (default: 512x800)",
     )
+    parser.add_argument(
+        "--torch-python",
+        metavar="PATH",
+        help="interpreter that runs contenders of PyTorch, which may be of another environment (default: this one)",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, not how fast")
     values = vars(parser.parse_args(arguments))
     try:
         return BenchmarkOptions(**values)
     except ValueError as error:
         parser.error(str(error))
+
+
+def _interpreter(python: str) -> str:
+    """Its absolute path, as processes start in another folder; a link is kept: it may stand for an environment."""
+    path = os.path.abspath(shutil.which(python) or python)
+    try:
+        package_versions(path, [])
+    except ValueError as error:
+        raise ValueError(f"torch_python must be a Python interpreter. Received: {python!r}") from error
+    return path
 
 
 def _image_size(text: str) -> tuple[int, int]:

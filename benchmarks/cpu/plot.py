@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.cases import BOTH, FORWARD
 from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
+from benchmarks.cpu.detector import MDCONV, MDPOOL, REGULAR, TORCHVISION
 from benchmarks.cpu.peers import NCNN, ONNXRUNTIME, OPENVINO
 from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
 from benchmarks.cpu.section import Section
@@ -39,6 +40,10 @@ _COLORS = {
     ONNXRUNTIME: "#4d9a52",
     OPENVINO: "#a6d3a0",
     NCNN: "#2f6b3a",
+    REGULAR: "#f0a0a0",
+    MDCONV: "#c1272d",
+    MDPOOL: "#7d1518",
+    TORCHVISION: "#1f5a99",
 }
 _OTHER_COLORS = ("#c1272d", "#1f5a99")
 _LINES = ((NATIVE, FORWARD, "-"), (NATIVE, BOTH, "--"), (DENSE, FORWARD, "-"), (DENSE, BOTH, "--"))
@@ -87,6 +92,13 @@ def _panels(section: Section) -> list[Draw]:
         return [partial(_bars, groups=section.groups, labels=works, title=title)]
     if section.name == "step":
         return [partial(_bars, groups=section.groups, labels=_cases(section.groups), title="Training step")]
+    if section.name == "detector":
+        works = [group.work for group in section.groups]
+        title = f"Mask R-CNN, {section.groups[0].case}"
+        times = partial(_bars, groups=section.groups, labels=works, title=title)
+        peaks = section.extra["peak_bytes"]
+        known = None not in [peak for of_work in peaks.values() for peak in of_work.values()]
+        return [times, *([partial(_memory_bars, peaks=peaks, title=f"{title}: peak memory")] if known else [])]
     raise ValueError(f"section must be one that there is a picture of. Received: {section.name!r}")
 
 
@@ -101,22 +113,44 @@ def _about(section: Section, topic: str) -> list[Group]:
 
 def _bars(axes: Axes, groups: Sequence[Group], labels: Sequence[str], title: str) -> None:
     """A cluster of bars for each group, with quartiles."""
-    contenders = list(dict.fromkeys(name for group in groups for name in group.series))
+    milliseconds = [
+        {
+            name: tuple(1e3 * value for value in (series.median, *series.quartiles))
+            for name, series in group.series.items()
+        }
+        for group in groups
+    ]
+    _clusters(axes, milliseconds, labels, "ms", title)
+
+
+def _memory_bars(axes: Axes, peaks: Mapping[str, Mapping[str, int]], title: str) -> None:
+    """A cluster of bars for each work."""
+    megabytes = [{name: (peak / 1e6,) * 3 for name, peak in of_work.items()} for of_work in peaks.values()]
+    _clusters(axes, megabytes, list(peaks), "MB", title)
+
+
+def _clusters(
+    axes: Axes,
+    clusters: Sequence[Mapping[str, tuple[float, float, float]]],
+    labels: Sequence[str],
+    unit: str,
+    title: str,
+) -> None:
+    """Clusters of bars: by contender the height of each, and from where to where it is uncertain."""
+    contenders = list(dict.fromkeys(name for cluster in clusters for name in cluster))
     width = _BAR_WIDTH / len(contenders)
     for index, name in enumerate(contenders):
-        present = [(position, group.series[name]) for position, group in enumerate(groups) if name in group.series]
-        medians = [1e3 * series.median for _, series in present]
-        quartiles = [[1e3 * quartile for quartile in series.quartiles] for _, series in present]
-        errors = [
-            [median - lower for median, (lower, _) in zip(medians, quartiles, strict=True)],
-            [upper - median for median, (_, upper) in zip(medians, quartiles, strict=True)],
-        ]
         left = -_BAR_WIDTH / 2 + (index + 0.5) * width
-        positions = [position + left for position, _ in present]
+        positions = [position + left for position, cluster in enumerate(clusters) if name in cluster]
+        heights, lower, upper = zip(*(cluster[name] for cluster in clusters if name in cluster), strict=True)
+        errors = [
+            [height - end for height, end in zip(heights, lower, strict=True)],
+            [end - height for height, end in zip(heights, upper, strict=True)],
+        ]
         color = _COLORS.get(name, _OTHER_COLORS[index % len(_OTHER_COLORS)])
-        axes.bar(positions, medians, width, yerr=errors, label=name, color=color, error_kw={"lw": 0.8})
-    axes.set_xticks(range(len(groups)), labels)
-    axes.set_ylabel("ms")
+        axes.bar(positions, heights, width, yerr=errors, label=name, color=color, error_kw={"lw": 0.8})
+    axes.set_xticks(range(len(clusters)), labels)
+    axes.set_ylabel(unit)
     _finish(axes, title, label_lines=1 + max(label.count("\n") for label in labels))
 
 

@@ -32,7 +32,7 @@ def run_benchmark(options: BenchmarkOptions, log: Log, show: Callable[[Section],
         RuntimeError: TensorFlow runs already, with another number of threads.
     """
     use_threads(options.threads)
-    machine = describe_machine()
+    machine = describe_machine(options.torch_python)
     log("machine", report.describe(machine))
     busy_before = busy_cores()
     if busy_before and busy_before > _MOST_BUSY_CORES:
@@ -41,10 +41,13 @@ def run_benchmark(options: BenchmarkOptions, log: Log, show: Callable[[Section],
     sizes = QUICK if options.quick else FULL
     if options.step_image is not None:
         sizes = dataclasses.replace(sizes, step=dataclasses.replace(sizes.step, image_size=options.step_image))
+    # What a section takes beside what all of them take.
+    particular = {"detector": {"torch_python": options.torch_python}}
     sections = []
     for name in options.sections:
         module = importlib.import_module(f"benchmarks.cpu.{name}")
-        section = module.run(sizes, threads=options.threads, repetitions=options.repetitions, log=log)
+        settings = {"threads": options.threads, "repetitions": options.repetitions, **particular.get(name, {})}
+        section = module.run(sizes, log=log, **settings)
         show(section)
         sections.append(section)
     machine["busy_cores"] = {"before": busy_before, "after": busy_cores()}

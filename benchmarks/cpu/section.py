@@ -13,7 +13,7 @@ class Section:
     """All that a section of the benchmark found out.
 
     Attributes:
-        name: "conv", "groups", "roi", "scaling" or "step".
+        name: "conv", "groups", "roi", "scaling", "step" or "detector".
         groups: its measurements.
         goals: its bounds and whether they are kept.
         tables: for people.

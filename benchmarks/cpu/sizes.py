@@ -32,6 +32,23 @@ class StepCase:
 
 
 @dataclasses.dataclass(frozen=True)
+class DetectorCase:
+    """Two presets of Mask R-CNN that differ in their deformable parts, with `overrides` of their settings.
+
+    torchvision's is always the one with ResNet-50, on an image of this size.
+    """
+
+    deformable: str
+    regular: str
+    image_size: tuple[int, int]
+    overrides: dict[str, Any]
+
+    def __str__(self) -> str:
+        """`1 image, 512 x 800`."""
+        return f"1 image, {self.image_size[0]} x {self.image_size[1]}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Sizes:
     """The cases of every section.
 
@@ -41,7 +58,7 @@ class Sizes:
         pixels: the same channels on maps that grow.
         channels: the same map with channels that grow.
         threads: what is repeated with more and more threads.
-        roi, step: see there.
+        roi, step, detector: see there.
     """
 
     conv: tuple[ConvCase, ...]
@@ -51,6 +68,20 @@ class Sizes:
     threads: ConvCase
     roi: RoICase
     step: StepCase
+    detector: DetectorCase
+
+
+_TINY_NETWORK = {
+    "backbone.depths": [1, 1, 1, 1],
+    "backbone.widths": [4, 4, 8, 8],
+    "backbone.stem_width": 8,
+    "neck.channels": 16,
+    "rpn.channels": 16,
+    "box_head.pool_branch_units": 16,
+    "box_head.units": 32,
+    "box_head.samples": 16,
+}
+_TINY_MASK_HEAD = {"mask_head.pool_branch_units": 16, "mask_head.convolutions": 1, "mask_head.channels": 16}
 
 
 FULL = Sizes(
@@ -64,6 +95,7 @@ FULL = Sizes(
     threads=ConvCase(256, 50, 84),
     roi=RoICase(1000, 256, (800, 1344)),
     step=StepCase("faster_rcnn_r50_dcnv2", "faster_rcnn_r50_regular", (512, 800), {}),
+    detector=DetectorCase("mask_rcnn_r50_dcnv2", "mask_rcnn_r50_regular", (512, 800), {}),
 )
 
 QUICK = Sizes(
@@ -73,19 +105,8 @@ QUICK = Sizes(
     channels=(ConvCase(8, 6, 10), ConvCase(16, 6, 10)),
     threads=ConvCase(8, 12, 20),
     roi=RoICase(20, 8, (128, 192)),
-    step=StepCase(
-        "faster_rcnn_small_dcnv2",
-        "faster_rcnn_small_regular",
-        (64, 96),
-        {
-            "backbone.depths": [1, 1, 1, 1],
-            "backbone.widths": [4, 4, 8, 8],
-            "backbone.stem_width": 8,
-            "neck.channels": 16,
-            "rpn.channels": 16,
-            "box_head.pool_branch_units": 16,
-            "box_head.units": 32,
-            "box_head.samples": 16,
-        },
+    step=StepCase("faster_rcnn_small_dcnv2", "faster_rcnn_small_regular", (64, 96), _TINY_NETWORK),
+    detector=DetectorCase(
+        "mask_rcnn_small_dcnv2", "mask_rcnn_small_regular", (64, 96), {**_TINY_NETWORK, **_TINY_MASK_HEAD}
     ),
 )

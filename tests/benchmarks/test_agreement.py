@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.agreement import Disagreement, check_agreement, largest_error
+from benchmarks.agreement import Disagreement, check_agreement, check_losses, largest_error
 
 
 def test_the_largest_difference_is_returned_as_a_fraction_of_the_largest_value():
@@ -41,3 +41,10 @@ def test_another_shape_disagrees():
 def test_a_missing_output_is_no_agreement():
     with pytest.raises(ValueError):
         check_agreement("ours", "theirs", "it", [np.ones(3)], [np.ones(3)] * 2, 1e-4)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_fails_by_its_name(wrong):
+    check_losses("a_preset", {"loss": 1.0, "class_loss": 0.0})
+    with pytest.raises(Disagreement, match=f"a_preset does not compute: class_loss is {wrong}"):
+        check_losses("a_preset", {"loss": 1.0, "class_loss": wrong})

@@ -88,10 +88,14 @@ def test_a_disagreement_gives_status_1_and_names_the_contender(tmp_path, monkeyp
         (["ops"], "unrecognized arguments: ops"),
         (
             ["--sections", "conv,speed"],
-            "sections must be some of conv, groups, roi, scaling, step. Received: 'conv,speed'",
+            "sections must be some of conv, groups, roi, scaling, step, detector. Received: 'conv,speed'",
         ),
         (["--threads", "0"], "argument --threads: must be at least 1. Received: 0"),
         (["--threads", "100000"], "threads must be between 1 and the"),
+        (
+            ["--torch-python", "/nowhere/python"],
+            "torch_python must be a Python interpreter. Received: '/nowhere/python'",
+        ),
         (["--step-image", "large"], "argument --step-image: takes HEIGHTxWIDTH, such as 512x800. Received: 'large'"),
         (["--step-image", "0x800"], "step_image must be a positive height and width. Received: (0, 800)"),
     ],
@@ -111,4 +115,4 @@ def test_help_comes_without_tensorflow_and_describes_the_sections(tmp_path):
     command = [sys.executable, "-m", "benchmarks.cpu", "--help"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(f"\n  {section} " in done.stdout for section in ("conv", "groups", "roi", "scaling", "step"))
+    assert all(f"\n  {section} " in done.stdout for section in ("conv", "groups", "roi", "scaling", "step", "detector"))

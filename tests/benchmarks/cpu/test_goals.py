@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.cpu import conv, groups, roi, scaling, step
+from benchmarks.cpu import conv, detector, groups, roi, scaling, step
 from benchmarks.cpu.conv_functions import DENSE, NATIVE
 from benchmarks.cpu.peers import NCNN, ONNXRUNTIME, OPENVINO
 from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ROI_ALIGN
@@ -75,3 +75,12 @@ def test_a_deformable_training_step_may_take_a_quarter_longer():
     names = (FULL.step.deformable, FULL.step.regular)
     (goal,) = step.goals(group(dict(zip(names, (5.0, 4.0), strict=True))), FULL.step)
     assert (goal.value, goal.bound, goal.met) == (1.25, 1.25, True)
+
+
+def test_a_deformable_detector_is_to_be_faster_than_torchvisions_regular_one():
+    times = {detector.REGULAR: 1.0, detector.MDCONV: 2.0, detector.MDPOOL: 3.0, detector.TORCHVISION: 3.55}
+    found = detector.goals([group(times, work=work) for work in ("forward", "training step")])
+    assert [(goal.subject, goal.case, goal.value, goal.bound, goal.met) for goal in found] == [
+        (f"Mask R-CNN {work}: speed relative to torchvision, regular", detector.MDCONV, 1.775, bound, met)
+        for work, bound, met in (("forward", 1.8, False), ("training step", 1.75, True))
+    ]

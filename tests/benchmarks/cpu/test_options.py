@@ -1,3 +1,6 @@
+import os
+import sys
+
 import pytest
 
 from benchmarks.cpu.machine import busy_cores, chosen_instruction_set, describe_machine
@@ -13,6 +16,7 @@ def test_by_default_everything_is_measured_with_all_cores():
     options = BenchmarkOptions()
     assert (options.sections, options.threads, options.repetitions) == (SECTIONS, available_cores(), 21)
     assert BenchmarkOptions(quick=True).repetitions == 3
+    assert options.torch_python == sys.executable
 
 
 @pytest.mark.parametrize(
@@ -20,18 +24,27 @@ def test_by_default_everything_is_measured_with_all_cores():
     [
         (
             {"sections": ("conv", "speed")},
-            "sections must be some of conv, groups, roi, scaling, step. Received: 'conv,speed'",
+            "sections must be some of conv, groups, roi, scaling, step, detector. Received: 'conv,speed'",
         ),
-        ({"sections": ()}, "sections must be some of conv, groups, roi, scaling, step. Received: ''"),
+        ({"sections": ()}, "sections must be some of conv, groups, roi, scaling, step, detector. Received: ''"),
         ({"threads": 0}, "threads must be between 1 and the"),
         ({"threads": 100_000}, "Received: 100000"),
         ({"repetitions": 0}, "repetitions must be at least 1. Received: 0"),
+        ({"torch_python": "/nowhere/python"}, "torch_python must be a Python interpreter. Received: '/nowhere/python'"),
         ({"step_image": (0, 800)}, "step_image must be a positive height and width. Received: \\(0, 800\\)"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         BenchmarkOptions(**settings)
+
+
+def test_an_interpreter_keeps_its_link_and_is_found_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert BenchmarkOptions(torch_python="./python").torch_python == str(tmp_path / "python")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert BenchmarkOptions(torch_python="python").torch_python == str(tmp_path / "python")
 
 
 def test_another_number_of_threads_than_tensorflow_runs_with_is_refused():
@@ -65,7 +78,7 @@ def test_the_machine_is_described_with_all_versions():
     machine = describe_machine()
     assert machine["cores"] == available_cores()
     assert machine["processor"]
-    assert {"tensorflow", "keras", "onnxruntime", "openvino"} <= set(machine["packages"])
+    assert {"tensorflow", "keras", "onnxruntime", "openvino", "torch", "torchvision"} <= set(machine["packages"])
 
 
 def test_busy_cores_are_counted():
