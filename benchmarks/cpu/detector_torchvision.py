@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from benchmarks.cpu.detector_process import DETECTIONS, Run, serve_detector
 from benchmarks.cpu.synthetic_image import CLASSES, SyntheticImage, synthetic_image
@@ -44,10 +46,10 @@ def step(image_size: Sequence[int]) -> Run:
 
 def _detector(image_size: Sequence[int]) -> MaskRCNN:
     torch.manual_seed(0)
-    return maskrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=CLASSES + 1,
+    return MaskRCNN(
+        # What trains is what trains with torchvision's own weights, and in the presets: stages 3 to 5.
+        resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3),
+        CLASSES + 1,
         # The image is left as large as it is.
         min_size=min(image_size),
         max_size=max(image_size),
