@@ -202,14 +202,16 @@ class DeformableConvBase(keras.layers.Layer):
         self.compute_output_shape(inputs.shape)  # refuses windows that do not fit
         branch = convolution(inputs, kernel, self._window)
         branch += tf.convert_to_tensor(self.offset_bias)
-        offset = branch[..., : 2 * self._samples]
+        offset = branch
+        if self.modulated:
+            offset, logits = tf.split(branch, [2 * self._samples, self._samples], axis=-1)
         if self.offset_clip is not None:
             offset = tf.clip_by_value(offset, -self.offset_clip, self.offset_clip)
-        return offset, self._modulation(branch[..., 2 * self._samples :])
+        return offset, self._modulation(logits) if self.modulated else None
 
-    def _modulation(self, logits: tf.Tensor) -> tf.Tensor | None:
-        """The modulation from the branch's remaining channels."""
-        return None
+    def _modulation(self, logits: tf.Tensor) -> tf.Tensor:
+        """The modulation from the branch's remaining channels; called where the layer is `modulated`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _modulation")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         offset, mask = as_observed(self, (inputs,), *self.sampling(inputs))

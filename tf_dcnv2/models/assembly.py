@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import keras
-
 from tf_dcnv2.models.backbones import ResNetBackbone
 from tf_dcnv2.models.config import DetectorConfig, NeckConfig
 from tf_dcnv2.models.heads import BoxHead, MaskHead
 from tf_dcnv2.models.necks import C5Neck, FeaturePyramid, Neck
 from tf_dcnv2.models.rpn import RPN
+from tf_dcnv2.models.weight_decay import L2
 
 
 def build_parts(config: DetectorConfig, num_classes: int) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def build_parts(config: DetectorConfig, num_classes: int) -> dict[str, Any]:
         "backbone", "neck", "rpn", "box_head" and, where there is a `config.mask_head`, "mask_head".
     """
     # Keras' L2 penalty is its factor times the squared norm; weight decay is defined by half of that.
-    regularizer = keras.regularizers.L2(0.5 * config.weight_decay) if config.weight_decay else None
+    regularizer = L2(0.5 * config.weight_decay) if config.weight_decay else None
     backbone = ResNetBackbone(config.backbone, kernel_regularizer=regularizer)
     neck = _build_neck(config.neck, backbone, regularizer)
     rpn = RPN(neck.strides["rpn"], neck.channels["rpn"], config.rpn, kernel_regularizer=regularizer, name="rpn")

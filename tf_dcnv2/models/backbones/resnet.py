@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_dcnv2.models.backbones.normalized_convolutions import JoinedNormalizations
 from tf_dcnv2.models.backbones.preprocessing import preprocess
 from tf_dcnv2.models.backbones.rematerialization import RematerializedStages
 from tf_dcnv2.models.backbones.residual_stages import EXPANSION, ResidualStages
@@ -71,7 +72,8 @@ class ResNetBackbone(keras.Model):
         self.channels = {f"C{stage}": EXPANSION * config.widths[stage - 2] for stage in range(2, 6)}
         self.strides = {"C2": 4, "C3": 8, "C4": 16, "C5": 16 if config.dilated_c5 else 32}
         self._freeze(config.frozen_stages)
-        self._rematerialized = RematerializedStages(images, features) if config.rematerialize else None
+        self._joined = JoinedNormalizations(images, features)
+        self._rematerialized = RematerializedStages(images, self._joined.features) if config.rematerialize else None
 
     @classmethod
     def from_preset(cls, name: str, *, weights: str | None = None, **overrides: Any) -> "ResNetBackbone":
@@ -97,7 +99,7 @@ class ResNetBackbone(keras.Model):
         """The feature maps of images. In training, batch normalisation that learns moves its averages."""
         if training and self._rematerialized is not None:
             return self._rematerialized(inputs)
-        return super().call(inputs, training=training, mask=mask)
+        return self._joined(inputs, training=training)
 
     def _freeze(self, last_stage: int) -> None:
         prefixes = ("conv1_",) * (last_stage >= 1) + tuple(f"conv{stage}_" for stage in range(2, last_stage + 1))

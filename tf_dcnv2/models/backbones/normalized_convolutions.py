@@ -1,0 +1,70 @@
+"""Convolutions that are one with the batch normalisation after them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import KerasTensor
+
+from tf_dcnv2.models.normalization import BatchNormalization, normalized_convolution
+
+
+class NormalizedConvolution(keras.layers.Layer):
+    """A convolution and its batch normalisation, which takes no time of its own unless it learns from the batch.
+
+    Args:
+        convolution: see `normalized_convolution`.
+        normalization: of its output.
+    """
+
+    def __init__(self, convolution: keras.layers.Layer, normalization: BatchNormalization):
+        super().__init__(dtype=convolution.dtype_policy, name=convolution.name)
+        self._convolution = convolution
+        self._normalization = normalization
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """The normalised output for `x` `(B, H, W, C)`."""
+        if training and self._normalization.trainable:
+            return self._normalization(self._convolution(x), training=True)
+        return normalized_convolution(self._convolution, self._normalization, x)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """That of the convolution."""
+        return self._convolution.compute_output_shape(input_shape)
+
+
+class JoinedNormalizations:
+    """The graph of a functional model in which batch normalisations are called together with their convolutions.
+
+    Layers stay those of the model, which does not track this object, and so does its own graph, for whoever looks at
+    what is between the layers.
+
+    Args:
+        images: the model's input.
+        features: its outputs.
+
+    Attributes:
+        features: these outputs in the other graph of `images`, the same to rounding.
+    """
+
+    def __init__(self, images: KerasTensor, features: Mapping[str, KerasTensor]):
+        calls: dict[int, tuple[keras.layers.Layer, Any]] = {}
+
+        def call(layer: keras.layers.Layer, x: Any, **arguments: Any) -> KerasTensor:
+            if isinstance(layer, BatchNormalization):
+                convolution, x = calls[id(x)]
+                return NormalizedConvolution(convolution, layer)(x)
+            y = layer(x, **arguments)
+            calls[id(y)] = layer, x
+            return y
+
+        separate = keras.Model(images, features, name="features")
+        self._model = keras.models.clone_model(
+            separate, input_tensors=images, clone_function=lambda layer: layer, call_function=call
+        )
+        self.features = self._model.output
+
+    def __call__(self, x: tf.Tensor, training: bool | None) -> dict[str, tf.Tensor]:
+        """The features of images."""
+        return self._model(x, training=training)
