@@ -8,7 +8,9 @@ import tensorflow as tf
 from tests.support.detectors import CATEGORY_IDS, MASK_HEAD, MIMIC, tiny_config
 from tf_dcnv2.layers import ModulatedDeformableConv2D, ModulatedDeformableRoIPooling
 from tf_dcnv2.models import DetectorConfig, FeatureMimicking
+from tf_dcnv2.models.loss_model import LossModel
 from tf_dcnv2.models.presets import load_preset, preset_names
+from tf_dcnv2.models.weight_decay import L2
 
 NARROW = {
     "backbone.depths": [1, 1, 1, 1],
@@ -67,6 +69,37 @@ def test_the_penalty_pulls_every_kernel_by_1e_4_times_itself(neck):
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         expected = 1e-4 * variable.numpy() if len(variable.shape) > 1 else np.zeros(variable.shape)
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, err_msg=variable.path)
+
+
+class Line(LossModel):
+    def __init__(self, regularizer: keras.regularizers.Regularizer):
+        super().__init__(("square_loss",))
+        self.line = keras.layers.Dense(2, kernel_regularizer=regularizer, bias_regularizer="l1")
+        self.line.build((None, 3))
+        self.line.kernel.assign(np.linspace(-1, 1, 6).reshape(3, 2))
+        self.line.bias.assign([0.5, -0.5])
+        self.built = True
+
+    def compute_losses(self, inputs, targets, training=True):
+        return {"square_loss": tf.reduce_mean((self.line(inputs["x"]) - targets["y"]) ** 2)}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("scale_losses", [False, True])
+def test_a_step_decays_weights_as_a_penalty_of_keras_does(accumulate, scale_losses, rng):
+    x, y = tf.constant(rng.normal(size=[4, 3]), tf.float32), tf.constant(rng.normal(size=[4, 2]), tf.float32)
+    found = []
+    for regularizer in (L2(0.1), keras.regularizers.L2(0.1)):
+        model = Line(regularizer)
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        model.compile(
+            keras.optimizers.LossScaleOptimizer(optimizer) if scale_losses else optimizer, accumulate=accumulate
+        )
+        data = tf.data.Dataset.from_tensors(({"x": x}, {"y": y})).repeat(3)
+        history = model.fit(data, verbose=0, shuffle=False).history
+        found.append([*model.get_weights(), history["loss"], history["regularization_loss"]])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_without_weight_decay_nothing_is_penalised():

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_dcnv2._core.checked_types import PositiveInt, check_for
 from tf_dcnv2.models.replicas import count_replicas, on_one_canvas, share_of_logs
+from tf_dcnv2.models.weight_decay import gradients_apart, with_decay
 from tf_dcnv2.optimizers import for_compiling
 
 
@@ -131,13 +132,16 @@ class LossModel(keras.Model):
         self, inputs: Any, targets: Any, share: float | tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """The losses of a part of a batch, and the gradients of their sum, as `share` of those of the batch."""
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, gradients_apart():
             losses = {name: share * loss for name, loss in self.all_losses(inputs, targets, training=True).items()}
             # Under tf.distribute gradients are summed over replicas, so each contributes its share of the mean.
             total = tf.add_n(list(losses.values())) / count_replicas()
             scaled = self.optimizer.scale_loss(total)
         unconnected = "none" if self.accumulate == 1 else "zero"
-        return losses, tape.gradient(scaled, self.trainable_variables, unconnected_gradients=unconnected)
+        gradients = tape.gradient(scaled, self.trainable_variables, unconnected_gradients=unconnected)
+        return losses, with_decay(
+            gradients, self.trainable_variables, self.optimizer.scale_loss(share / count_replicas())
+        )
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The losses of a batch `(inputs, targets)`, without a step; returns their means so far."""
