@@ -43,7 +43,8 @@ def test_torchvision_is_run_by_a_module_that_needs_no_tensorflow(tmp_path):
         (tmp_path / f"{package}.py").write_text(f"raise OSError('{package} imported')")
     program = (
         "import sys; from unittest.mock import MagicMock\n"
-        "for name in ('torch', 'torchvision', 'torchvision.models', 'torchvision.models.detection'):\n"
+        "for name in ('torch', 'torchvision', 'torchvision.models', 'torchvision.models.detection',\n"
+        "             'torchvision.models.detection.backbone_utils', 'torchvision.ops', 'torchvision.ops.misc'):\n"
         "    sys.modules[name] = MagicMock()\n"
         "import benchmarks.cpu.detector_torchvision"
     )
