@@ -1,5 +1,6 @@
 """Convolutions that are one with the batch normalisation after them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,9 @@ import tensorflow as tf
 from keras import KerasTensor
 
 from tf_dcnv2.models.normalization import BatchNormalization, normalized_convolution
+
+# Elements of a kernel that takes longer to scale than the map of an image, as the last stage of a ResNet has them.
+_LARGE_KERNEL = 2**19
 
 
 class NormalizedConvolution(keras.layers.Layer):
@@ -35,17 +39,16 @@ class NormalizedConvolution(keras.layers.Layer):
 
 
 class JoinedNormalizations:
-    """The graph of a functional model in which batch normalisations are called together with their convolutions.
+    """A functional model's layers in a graph of their own, in which batch normalisations are part of convolutions.
 
-    Layers stay those of the model, which does not track this object, and so does its own graph, for whoever looks at
-    what is between the layers.
+    The model does not track this object, and its own graph stays as it is, for whoever looks between the layers.
 
     Args:
         images: the model's input.
         features: its outputs.
 
     Attributes:
-        features: these outputs in the other graph of `images`, the same to rounding.
+        features: the same in this graph, to rounding.
     """
 
     def __init__(self, images: KerasTensor, features: Mapping[str, KerasTensor]):
@@ -53,8 +56,9 @@ class JoinedNormalizations:
 
         def call(layer: keras.layers.Layer, x: Any, **arguments: Any) -> KerasTensor:
             if isinstance(layer, BatchNormalization):
-                convolution, x = calls[id(x)]
-                return NormalizedConvolution(convolution, layer)(x)
+                convolution, convolved = calls[id(x)]
+                if math.prod(convolution.kernel.shape) < _LARGE_KERNEL:
+                    return NormalizedConvolution(convolution, layer)(convolved)
             y = layer(x, **arguments)
             calls[id(y)] = layer, x
             return y
