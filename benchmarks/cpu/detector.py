@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from benchmarks.agreement import Disagreement, check_losses
@@ -25,9 +24,6 @@ LEAST_SPEED = {TORCHVISION: {FORWARD: 1.8, STEP: 1.75}}
 
 _WORKS = (FORWARD, STEP)
 _MOST_DETECTIONS = 100
-# Threads of OpenMP that wait in a loop slow down whoever comes next, and several times their own work where another
-# process has one of the cores for a moment.
-_WITHOUT_SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}
 _WITHOUT_DEFORMABLE_POOLING = {"box_head.pooling": "none", "mask_head.pooling": "none"}
 
 
@@ -38,7 +34,6 @@ class _Contender(NamedTuple):
     module: str
     settings: Mapping[str, Any]
     python: str = sys.executable
-    environment: Mapping[str, str] = MappingProxyType({})
     packages: tuple[str, ...] = ()
 
 
@@ -110,7 +105,6 @@ def _torchvision(case: DetectorCase, python: str) -> _Contender:
         "benchmarks.cpu.detector_torchvision",
         {"image_size": case.image_size},
         python,
-        _WITHOUT_SPINNING,
         ("torch", "torchvision"),
     )
 
@@ -138,7 +132,6 @@ def _measure(
                     module=contender.module,
                     settings=contender.settings,
                     python=contender.python,
-                    environment=contender.environment,
                 )
             )
             for contender in contenders
