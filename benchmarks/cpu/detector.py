@@ -110,7 +110,8 @@ def _torchvision(case: DetectorCase, python: str) -> _Contender:
 
 
 def _is_installed(contender: _Contender) -> bool:
-    return None not in package_versions(contender.python, contender.packages).values()
+    # Nothing is asked of an interpreter that needs no further package.
+    return not contender.packages or None not in package_versions(contender.python, contender.packages).values()
 
 
 def _measure(

@@ -22,20 +22,10 @@ class RoICase:
 
 
 @dataclasses.dataclass(frozen=True)
-class StepCase:
-    """A training step of two presets that differ in their deformable parts, with `overrides` of their settings."""
-
-    deformable: str
-    regular: str
-    image_size: tuple[int, int]
-    overrides: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
 class DetectorCase:
-    """Two presets of Mask R-CNN that differ in their deformable parts, with `overrides` of their settings.
+    """Two presets that differ in their deformable parts, with `overrides` of their settings, on one image.
 
-    torchvision's is always the one with ResNet-50, on an image of this size.
+    torchvision's detector is always the one with ResNet-50, on an image of this size.
     """
 
     deformable: str
@@ -67,7 +57,7 @@ class Sizes:
     channels: tuple[ConvCase, ...]
     threads: ConvCase
     roi: RoICase
-    step: StepCase
+    step: DetectorCase
     detector: DetectorCase
 
 
@@ -94,7 +84,7 @@ FULL = Sizes(
     channels=tuple(ConvCase(channels, 50, 84) for channels in (64, 128, 256, 512)),
     threads=ConvCase(256, 50, 84),
     roi=RoICase(1000, 256, (800, 1344)),
-    step=StepCase("faster_rcnn_r50_dcnv2", "faster_rcnn_r50_regular", (512, 800), {}),
+    step=DetectorCase("faster_rcnn_r50_dcnv2", "faster_rcnn_r50_regular", (512, 800), {}),
     detector=DetectorCase("mask_rcnn_r50_dcnv2", "mask_rcnn_r50_regular", (512, 800), {}),
 )
 
@@ -105,7 +95,7 @@ QUICK = Sizes(
     channels=(ConvCase(8, 6, 10), ConvCase(16, 6, 10)),
     threads=ConvCase(8, 12, 20),
     roi=RoICase(20, 8, (128, 192)),
-    step=StepCase("faster_rcnn_small_dcnv2", "faster_rcnn_small_regular", (64, 96), _TINY_NETWORK),
+    step=DetectorCase("faster_rcnn_small_dcnv2", "faster_rcnn_small_regular", (64, 96), _TINY_NETWORK),
     detector=DetectorCase(
         "mask_rcnn_small_dcnv2", "mask_rcnn_small_regular", (64, 96), {**_TINY_NETWORK, **_TINY_MASK_HEAD}
     ),

@@ -7,7 +7,7 @@ import keras
 from benchmarks.agreement import check_losses
 from benchmarks.cases import STEP
 from benchmarks.cpu.section import Section
-from benchmarks.cpu.sizes import Sizes, StepCase
+from benchmarks.cpu.sizes import DetectorCase, Sizes
 from benchmarks.cpu.synthetic_image import CLASSES
 from benchmarks.cpu.training_step import compile_for_steps, first_step, synthetic_batch
 from benchmarks.report import times_table
@@ -41,19 +41,19 @@ def run(sizes: Sizes, *, threads: int, repetitions: int, log: Callable[[str, str
         check_losses(preset, losses)
     group = Group(
         STEP,
-        f"1 image, {height} x {width}",
+        str(case),
         measure({preset: stopwatch(step) for preset, step in steps.items()}, repetitions),
     )
     return Section("step", [group], goals(group, case), [times_table("Training step", [group])])
 
 
-def goals(group: Group, case: StepCase) -> list[Goal]:
+def goals(group: Group, case: DetectorCase) -> list[Goal]:
     """How much longer the deformable detector's step may take."""
     subject = f"{STEP}: time relative to {case.regular}"
     return time_goal(subject, group.case, group, case.deformable, case.regular, MOST_TO_REGULAR)
 
 
-def _detector(preset: str, case: StepCase) -> FasterRCNN:
+def _detector(preset: str, case: DetectorCase) -> FasterRCNN:
     keras.utils.set_random_seed(0)
     detector = FasterRCNN.from_preset(preset, num_classes=CLASSES, **case.overrides)
     compile_for_steps(detector)

@@ -202,12 +202,13 @@ class DeformableConvBase(keras.layers.Layer):
         self.compute_output_shape(inputs.shape)  # refuses windows that do not fit
         branch = convolution(inputs, kernel, self._window)
         branch += tf.convert_to_tensor(self.offset_bias)
-        offset = branch
+        offset, mask = branch, None
         if self.modulated:
             offset, logits = tf.split(branch, [2 * self._samples, self._samples], axis=-1)
+            mask = self._modulation(logits)
         if self.offset_clip is not None:
             offset = tf.clip_by_value(offset, -self.offset_clip, self.offset_clip)
-        return offset, self._modulation(logits) if self.modulated else None
+        return offset, mask
 
     def _modulation(self, logits: tf.Tensor) -> tf.Tensor:
         """The modulation from the branch's remaining channels; called where the layer is `modulated`."""

@@ -30,7 +30,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
         variance *= tf.maximum(count - 1.0, 1.0) / count
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1.0 - self.momentum))
@@ -57,32 +57,3 @@ def make_normalization(
         # A BatchNormalization that is not trainable normalises by its moving averages, also in training.
         layer.trainable = False
     return layer
-
-
-def normalized_convolution(
-    convolution: keras.layers.Layer, normalization: keras.layers.BatchNormalization, x: tf.Tensor
-) -> tf.Tensor:
-    """`normalization(convolution(x))` by moving averages, which are made part of kernel and bias.
-
-    A kernel is scaled in less time than a map, and a convolution and its bias are one op with what follows them, in
-    inference and in training.
-
-    Args:
-        convolution: a layer with `kernel` and `bias`, and without an activation.
-        normalization: of its output.
-        x: `(B, H, W, C)`.
-    """
-    mean, variance, gamma, beta, kernel, bias = map(
-        tf.convert_to_tensor,
-        (
-            *(normalization.moving_mean, normalization.moving_variance, normalization.gamma, normalization.beta),
-            *(convolution.kernel, convolution.bias),
-        ),
-    )
-    scale = gamma * tf.math.rsqrt(variance + normalization.epsilon)
-    values = {variable.path: variable.value for variable in convolution.variables}
-    values[convolution.kernel.path] = tf.cast(kernel, scale.dtype) * scale
-    values[convolution.bias.path] = (tf.cast(bias, scale.dtype) - mean) * scale + beta
-    # The layer itself is called, as whoever observes it or counts its cost expects.
-    with keras.StatelessScope([(variable, values[variable.path]) for variable in convolution.variables]):
-        return convolution(x)
