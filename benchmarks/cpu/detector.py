@@ -17,6 +17,7 @@ from benchmarks.timing import measure
 
 REGULAR = "tf-dcnv2, regular"
 MDCONV = "tf-dcnv2, mdconv c3-c5"
+FROZEN = "tf-dcnv2, mdconv c3-c5, frozen weights"
 MDPOOL = "tf-dcnv2, mdconv c3-c5 + mdpool"
 TORCHVISION = "torchvision, regular"
 
@@ -24,17 +25,20 @@ LEAST_SPEED = {TORCHVISION: {FORWARD: 1.8, STEP: 1.75}}
 
 _WORKS = (FORWARD, STEP)
 _MOST_DETECTIONS = 100
+_FROZEN_WEIGHTS = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}
 _WITHOUT_DEFORMABLE_POOLING = {"box_head.pooling": "none", "mask_head.pooling": "none"}
 
 
 class _Contender(NamedTuple):
-    """Arguments of a `DetectorProcess`, and the packages without which its interpreter cannot run it."""
+    """Arguments of a `DetectorProcess`, the packages without which its interpreter cannot run it, and what it does."""
 
     name: str
     module: str
     settings: Mapping[str, Any]
     python: str = sys.executable
+    environment: Mapping[str, str] = {}
     packages: tuple[str, ...] = ()
+    works: tuple[str, ...] = _WORKS
 
 
 def run(
@@ -60,11 +64,12 @@ def run(
     """
     case = sizes.detector
     contenders = [*_ours(case), _torchvision(case, torch_python)]
-    absent = {contender.name: "not installed" for contender in contenders if not _is_installed(contender)}
-    present = [contender for contender in contenders if contender.name not in absent]
+    missing = {contender.name: "not installed" for contender in contenders if not _is_installed(contender)}
     groups, peaks = [], {}
     for work in _WORKS:
         log("detector", f"Mask R-CNN, {case}, {work}")
+        absent = missing | {one.name: f"no {work}" for one in contenders if work not in one.works}
+        present = [contender for contender in contenders if contender.name not in absent]
         group, peaks[work] = _measure(work, case, present, absent, threads, repetitions)
         groups.append(group)
     tables = [times_table(f"Mask R-CNN, {case}", groups, columns=_WORKS), _memory_table(case, groups, peaks)]
@@ -89,14 +94,17 @@ def _ours(case: DetectorCase) -> list[_Contender]:
         MDCONV: (case.deformable, _WITHOUT_DEFORMABLE_POOLING),
         MDPOOL: (case.deformable, {}),
     }
-    return [
-        _Contender(
+    contenders = {
+        name: _Contender(
             name,
             "benchmarks.cpu.detector_tensorflow",
             {"preset": preset, "overrides": {**case.overrides, **overrides}, "image_size": case.image_size},
         )
         for name, (preset, overrides) in detectors.items()
-    ]
+    }
+    # As in a server: TensorFlow lays kernels out for oneDNN once. Training would go on with the first ones.
+    frozen = contenders[MDCONV]._replace(name=FROZEN, environment=_FROZEN_WEIGHTS, works=(FORWARD,))
+    return [*contenders.values(), frozen]
 
 
 def _torchvision(case: DetectorCase, python: str) -> _Contender:
@@ -105,7 +113,7 @@ def _torchvision(case: DetectorCase, python: str) -> _Contender:
         "benchmarks.cpu.detector_torchvision",
         {"image_size": case.image_size},
         python,
-        ("torch", "torchvision"),
+        packages=("torch", "torchvision"),
     )
 
 
@@ -133,6 +141,7 @@ def _measure(
                     module=contender.module,
                     settings=contender.settings,
                     python=contender.python,
+                    environment=contender.environment,
                 )
             )
             for contender in contenders
@@ -155,7 +164,7 @@ def _check(contender: str, work: str, outcome: Mapping[str, float]) -> None:
 
 
 def _memory_table(case: DetectorCase, groups: Sequence[Group], peaks: Mapping[str, Mapping[str, int | None]]) -> Table:
-    contenders = [*groups[0].series, *groups[0].absent]
+    contenders = [*groups[0].series, *groups[0].absent]  # of the forward pass, which all can do
     rows = [
         [
             name,

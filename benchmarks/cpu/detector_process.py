@@ -32,6 +32,7 @@ class DetectorProcess(Process):
         module: the framework's module.
         settings: named arguments of the functions in that module.
         python: the interpreter.
+        environment: variables to add to those of this process.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class DetectorProcess(Process):
         module: str,
         settings: Mapping[str, Any],
         python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
     ):
-        super().__init__(module, threads, work, json.dumps(settings), python=python)
+        super().__init__(module, threads, work, json.dumps(settings), python=python, environment=environment)
         self._subject = f"{contender}, {work}"
 
     def outcome(self) -> dict[str, float]:

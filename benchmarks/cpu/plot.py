@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.cases import BOTH, FORWARD
 from benchmarks.cpu.conv_functions import COMPOSITE, DENSE, MATMUL, NATIVE
-from benchmarks.cpu.detector import MDCONV, MDPOOL, REGULAR, TORCHVISION
+from benchmarks.cpu.detector import FROZEN, MDCONV, MDPOOL, REGULAR, TORCHVISION
 from benchmarks.cpu.peers import NCNN, ONNXRUNTIME, OPENVINO
 from benchmarks.cpu.roi_functions import MODEL_GARDEN, MODULATED, ONE_SAMPLE, ROI_ALIGN
 from benchmarks.cpu.section import Section
@@ -42,6 +42,7 @@ _COLORS = {
     NCNN: "#2f6b3a",
     REGULAR: "#f0a0a0",
     MDCONV: "#c1272d",
+    FROZEN: "#dd6a5c",
     MDPOOL: "#7d1518",
     TORCHVISION: "#1f5a99",
 }

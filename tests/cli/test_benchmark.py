@@ -110,7 +110,7 @@ def test_every_way_to_run_an_exported_detector_is_timed_in_a_process_of_its_own(
     report = capsys.readouterr().out
     assert "problem    faster_rcnn_small_dcnv2, 64 x 96 pixels\n" in report and "not measured" not in report
     rows = SERVED.findall(report)
-    ways = ["native", "portable", "onnxruntime", "openvino"]
+    ways = ["native", "frozen", "portable", "onnxruntime", "openvino"]
     assert [row[:2] for row in rows] == [(way, batch) for batch in "12" for way in ways]
     assert all(ratio == "1.00" for way, _, ratio in rows if way == "native")
 

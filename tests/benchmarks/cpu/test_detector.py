@@ -4,10 +4,11 @@ import pytest
 
 from benchmarks.agreement import Disagreement
 from benchmarks.cpu import detector
-from benchmarks.cpu.detector import MDCONV, MDPOOL, REGULAR, TORCHVISION
+from benchmarks.cpu.detector import FROZEN, MDCONV, MDPOOL, REGULAR, TORCHVISION
 from benchmarks.cpu.options import available_cores
 
-OURS = (REGULAR, MDCONV, MDPOOL)
+TRAINED = (REGULAR, MDCONV, MDPOOL)
+OURS = (*TRAINED, FROZEN)
 TORCH_PYTHON = "/a/python/with/torch"
 
 
@@ -19,8 +20,9 @@ class StandIn:
     loss = 0.5
     peak = 2_000_000_000
 
-    def __init__(self, contender, work, *, threads, module, settings, python):
+    def __init__(self, contender, work, *, threads, module, settings, python, environment):
         self.contender, self.work, self.threads, self.settings, self.python = contender, work, threads, settings, python
+        self.environment = environment
         self.closed = False
         self.started.append(self)
 
@@ -55,12 +57,13 @@ def run(sizes, log):
 
 def test_contenders_are_measured_in_a_new_process_for_each_work(processes, sizes, log):
     section = run(sizes, log)
+    contenders = {"forward": [*OURS, TORCHVISION], "training step": [*TRAINED, TORCHVISION]}
     assert [(process.work, process.contender) for process in processes] == [
-        (work, contender) for work in ("forward", "training step") for contender in (*OURS, TORCHVISION)
+        (work, name) for work, names in contenders.items() for name in names
     ]
     assert all(process.closed and process.threads == 1 for process in processes)
     assert [(group.work, group.case, list(group.series)) for group in section.groups] == [
-        (work, "1 image, 64 x 96", [*OURS, TORCHVISION]) for work in ("forward", "training step")
+        (work, "1 image, 64 x 96", names) for work, names in contenders.items()
     ]
     assert [(goal.value, goal.met) for goal in section.goals] == [(1.8, True), (1.8, True)]
     times, memory = section.tables
@@ -74,11 +77,23 @@ def test_detectors_differ_in_their_deformable_parts_and_only_torchvisions_has_th
 ):
     run(sizes, log)
     of = {process.contender: process for process in processes}
-    assert [of[name].settings["preset"] for name in OURS] == ["mask_rcnn_small_regular", *["mask_rcnn_small_dcnv2"] * 2]
+    presets = ["mask_rcnn_small_regular", *["mask_rcnn_small_dcnv2"] * 2]
+    assert [of[name].settings["preset"] for name in TRAINED] == presets
     pooling = {"box_head.pooling": "none", "mask_head.pooling": "none"}
     assert of[MDCONV].settings["overrides"] == {**sizes.detector.overrides, **pooling}
     assert of[MDPOOL].settings["overrides"] == of[REGULAR].settings["overrides"] == sizes.detector.overrides
     assert [name for name, process in of.items() if process.python == TORCH_PYTHON] == [TORCHVISION]
+
+
+def test_weights_are_frozen_for_one_contender_which_does_not_train(processes, sizes, log):
+    section = run(sizes, log)
+    [frozen] = [process for process in processes if process.environment]
+    assert (frozen.contender, frozen.work) == (FROZEN, "forward")
+    assert frozen.environment == {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}
+    [mdconv] = [process for process in processes if (process.contender, process.work) == (MDCONV, "forward")]
+    assert frozen.settings == mdconv.settings
+    times, memory = section.tables
+    assert [row[2] for table in (times, memory) for row in table.rows if row[0] == FROZEN] == ["no training step"] * 2
 
 
 @pytest.mark.parametrize("missing", ["torch", "torchvision"])
@@ -91,8 +106,8 @@ def test_torchvision_is_said_not_to_be_installed_where_its_interpreter_lacks_it(
     monkeypatch.setattr(detector, "package_versions", versions)
     section = run(sizes, log)
     assert {process.contender for process in processes} == set(OURS)
-    assert all(group.absent == {TORCHVISION: "not installed"} for group in section.groups)
-    assert all(table.rows[-1] == [TORCHVISION, "not installed", "not installed"] for table in section.tables)
+    assert all(group.absent[TORCHVISION] == "not installed" for group in section.groups)
+    assert all([TORCHVISION, "not installed", "not installed"] in table.rows for table in section.tables)
     assert section.goals == []
 
 
