@@ -9,14 +9,7 @@ from tf_dcnv2.models.losses import box_head_losses, mask_loss, rpn_losses, smoot
 from tf_dcnv2.models.rpn import RPN
 from tf_dcnv2.models.rpn.anchors import Anchors
 from tf_dcnv2.models.suppression import suppress
-from tf_dcnv2.models.targets import (
-    AnchorTargets,
-    SampledRoIs,
-    label_anchors,
-    mask_targets,
-    sample_rois,
-    sampled_anchors,
-)
+from tf_dcnv2.models.targets import SampledAnchors, SampledRoIs, mask_targets, sample_anchors, sample_rois
 
 SEEDS = tf.constant([[1, 2]], tf.int64)
 OBJECTS = tf.constant([[[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]]])
@@ -39,25 +32,41 @@ def test_an_aspect_ratio_is_width_over_height():
 
 def test_every_object_gets_an_anchor_and_unused_slots_get_none():
     anchors = tf.constant([[0.0, 0, 10, 12], [22, 22, 60, 60], [70, 70, 80, 80]])
-    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=10), SEEDS)
-    np.testing.assert_array_equal(targets.positive, [[True, True, False]])
-    np.testing.assert_array_equal(targets.sampled, [[True, True, True]])
+    sample = sample_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=10), SEEDS)
+    np.testing.assert_array_equal(sample.anchor_indices, [0, 1, 2])
+    np.testing.assert_array_equal(sample.positive, [True, True, False])
+
+
+def test_a_sampled_anchor_is_to_become_the_box_of_the_object_that_it_overlaps_most():
+    anchors = tf.constant([[0.0, 0, 10, 12], [70, 70, 80, 80], [20, 24, 44, 40]])
+    others = tf.constant([[[70.0, 68, 80, 84], [0, 0, 0, 0], [0, 0, 0, 0]]])
+    boxes, labels = tf.concat([OBJECTS, others], axis=0), tf.constant([[1, 2, 0], [3, 0, 0]])
+    sample = sample_anchors(anchors, boxes, labels, RPNConfig(samples=10), tf.constant([[1, 2], [3, 4]], tf.int64))
+    np.testing.assert_array_equal(sample.image_indices, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(sample.anchor_indices, [0, 1, 2, 0, 1, 2])
+    np.testing.assert_array_equal(sample.positive, [True, False, True, False, True, False])
+    # (dy, dx) of the centres in sides of the anchor, and the logarithms of the ratios of the sides.
+    expected = np.zeros([6, 4])
+    expected[0] = [0, -1 / 12, 0, np.log(10 / 12)]
+    expected[2] = [-2 / 24, -2 / 16, np.log(20 / 24), np.log(20 / 16)]
+    expected[4] = [0, 1 / 10, 0, np.log(16 / 10)]
+    np.testing.assert_allclose(sample.deltas, expected, atol=1e-6)
 
 
 def test_an_image_without_objects_has_only_background():
     anchors = tf.constant([[0.0, 0, 10, 10], [5, 5, 20, 20]])
-    targets = label_anchors(anchors, tf.zeros([1, 2, 4]), tf.zeros([1, 2], tf.int32), RPNConfig(), SEEDS)
-    assert not np.any(targets.positive)
-    assert np.all(targets.sampled)
-    assert np.all(np.isfinite(targets.deltas))
+    sample = sample_anchors(anchors, tf.zeros([1, 2, 4]), tf.zeros([1, 2], tf.int32), RPNConfig(), SEEDS)
+    np.testing.assert_array_equal(sample.anchor_indices, [0, 1])
+    assert not np.any(sample.positive)
+    np.testing.assert_array_equal(sample.deltas, np.zeros([2, 4]))
 
 
 def test_at_most_half_of_the_sampled_anchors_are_objects():
     anchors = tf.constant([[0.0, 0, 10, 10]] * 20 + [[60.0, 60, 70, 70]] * 20)
-    targets = label_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=8), SEEDS)
-    sampled = targets.sampled.numpy()
-    assert sampled.sum() == 8
-    assert (sampled & targets.positive.numpy()).sum() == 4
+    sample = sample_anchors(anchors, OBJECTS, LABELS, RPNConfig(samples=8), SEEDS)
+    assert len(sample.anchor_indices) == 8
+    assert np.sum(sample.positive) == 4
+    np.testing.assert_array_equal(sample.positive, sample.anchor_indices < 20)
 
 
 def test_sampled_rois_carry_the_label_and_box_of_the_object_they_overlap_most():
@@ -145,24 +154,17 @@ def test_smooth_l1_is_quadratic_below_beta_and_linear_above():
     np.testing.assert_allclose(smooth_l1(tf.constant([0.1]), 0.1), [0.05])
 
 
-def test_rpn_losses_count_sampled_anchors_only():
-    targets = AnchorTargets(
-        positive=tf.constant([[True, False, False], [True, True, False]]),
-        sampled=tf.constant([[True, True, False], [False, False, True]]),
-        deltas=tf.zeros([2, 3, 4]),
-    )
-    sample = sampled_anchors(targets)
-    np.testing.assert_array_equal(sample.image_indices, [0, 0, 1])
-    np.testing.assert_array_equal(sample.anchor_indices, [0, 1, 2])
+def test_rpn_losses_are_means_over_each_images_sample_and_boxes_count_on_objects_only():
+    images, anchors = tf.constant([0, 0, 1]), tf.constant([0, 1, 2])
+    sample = SampledAnchors(images, anchors, tf.constant([True, False, False]), tf.zeros([3, 4]))
     losses = rpn_losses(tf.zeros([3]), tf.constant([[1.0] * 4, [7.0] * 4, [7.0] * 4]), sample, 2)
     np.testing.assert_allclose(losses["rpn_class_loss"], np.log(2.0), rtol=1e-6)
     np.testing.assert_allclose(losses["rpn_box_loss"], 4 * (1.0 - 1 / 18) / 2 / 2, rtol=1e-6)
 
 
 def test_rpn_losses_are_zero_for_an_image_without_a_sample():
-    none = tf.zeros([1, 3], tf.bool)
-    sample = sampled_anchors(AnchorTargets(none, none, tf.zeros([1, 3, 4])))
-    losses = rpn_losses(tf.zeros([0]), tf.zeros([0, 4]), sample, 1)
+    none = tf.zeros([0], tf.int32)
+    losses = rpn_losses(tf.zeros([0]), tf.zeros([0, 4]), SampledAnchors(none, none, none == 1, tf.zeros([0, 4])), 1)
     assert [float(loss) for loss in losses.values()] == [0.0, 0.0]
 
 

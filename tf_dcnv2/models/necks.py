@@ -223,5 +223,5 @@ def add_enlarged(fine: tf.Tensor, coarse: tf.Tensor) -> tf.Tensor:
     multiples of the coarsest stride.
     """
     enlarged = tf.repeat(tf.repeat(coarse, 2, axis=1), 2, axis=2)
-    height, width = tf.shape(fine)[1], tf.shape(fine)[2]
-    return fine + enlarged[:, :height, :width]
+    # A slice that is all of a map costs nothing, and its gradient neither, where that of [:, :h, :w] is a copy.
+    return fine + tf.slice(enlarged, [0, 0, 0, 0], tf.shape(fine))

@@ -13,20 +13,6 @@ from tf_dcnv2.models.config import BoxHeadConfig, RPNConfig
 from tf_dcnv2.models.sampling import balanced_sample, random_keys
 
 
-class AnchorTargets(NamedTuple):
-    """What the RPN should predict for each anchor.
-
-    Attributes:
-        positive: bool `(B, A)`, the anchor is on an object.
-        sampled: bool `(B, A)`, it enters the losses.
-        deltas: `(B, A, 4)`, the encoded box of the matched object, zeros where `positive` is false.
-    """
-
-    positive: tf.Tensor
-    sampled: tf.Tensor
-    deltas: tf.Tensor
-
-
 class SampledAnchors(NamedTuple):
     """The N anchors, of all images of a batch, that enter the losses of the RPN.
 
@@ -67,13 +53,13 @@ def overlaps(boxes: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor
     return box_ops.bbox_overlap(boxes, tf.where(unused, -1.0, object_boxes))
 
 
-def label_anchors(
+def sample_anchors(
     anchors: tf.Tensor, object_boxes: tf.Tensor, object_labels: tf.Tensor, config: RPNConfig, seeds: tf.Tensor
-) -> AnchorTargets:
-    """Which anchors are on objects, and which enter the loss: `config.samples` an image, at most half of them positive.
+) -> SampledAnchors:
+    """Draws `config.samples` anchors an image, at most half of them on objects.
 
-    Positive: IoU >= `positive_iou` with some object, or no anchor overlaps that object more. Negative: IoU below
-    `negative_iou` with all.
+    On an object: IoU >= `positive_iou` with some object, or no anchor overlaps that object more. Background: IoU below
+    `negative_iou` with all. Others are not drawn.
 
     Args:
         anchors: `(A, 4)` boxes in pixels, the same for all images.
@@ -82,26 +68,22 @@ def label_anchors(
         config: thresholds and number of samples.
         seeds: int64 `(B, 2)`, what the random choice for each image follows from.
     """
-    batch = tf.shape(object_boxes)[0]
-    anchors = tf.repeat(anchors[None], batch, axis=0)
-    iou = overlaps(anchors, object_boxes, object_labels)
+    of_images = tf.repeat(anchors[None], tf.shape(object_boxes)[0], axis=0)
+    iou = overlaps(of_images, object_boxes, object_labels)
     best_iou = tf.reduce_max(iou, axis=2)
     best_of_object = tf.reduce_max(iou, axis=1, keepdims=True)
     is_best = tf.reduce_any((iou == best_of_object) & (iou > 0), axis=2)
     positive = (best_iou >= config.positive_iou) | is_best
     negative = (best_iou < config.negative_iou) & ~positive
-    matched = tf.gather(object_boxes, tf.argmax(iou, axis=2), batch_dims=1)
-    # Zero targets where nothing is matched: encoding an empty box would give the logarithm of zero.
-    deltas = box_ops.encode_boxes(tf.where(positive[..., None], matched, anchors), anchors)
     keys = random_keys(seeds, tf.shape(positive)[1], "anchors")
-    return AnchorTargets(positive, balanced_sample(positive, negative, keys, config.samples, 0.5), deltas)
-
-
-def sampled_anchors(targets: AnchorTargets) -> SampledAnchors:
-    """Those of all anchors that were sampled."""
-    where = tf.where(targets.sampled)
-    images, anchors = tf.unstack(tf.cast(where, tf.int32), axis=1)
-    return SampledAnchors(images, anchors, tf.gather_nd(targets.positive, where), tf.gather_nd(targets.deltas, where))
+    where = tf.where(balanced_sample(positive, negative, keys, config.samples, 0.5))
+    images, indices = tf.unstack(tf.cast(where, tf.int32), axis=1)
+    positive, anchors = tf.gather_nd(positive, where), tf.gather(anchors, indices)
+    objects = tf.argmax(tf.gather_nd(iou, where), axis=1, output_type=tf.int32)
+    matched = tf.gather_nd(object_boxes, tf.stack([images, objects], axis=1))
+    # Zero targets where nothing is matched: encoding an empty box would give the logarithm of zero.
+    deltas = box_ops.encode_boxes(tf.where(positive[:, None], matched, anchors), anchors)
+    return SampledAnchors(images, indices, positive, deltas)
 
 
 def sample_rois(

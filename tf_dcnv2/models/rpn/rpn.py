@@ -16,7 +16,7 @@ from tf_dcnv2.models.parts import take_settings
 from tf_dcnv2.models.rpn.anchors import Anchors
 from tf_dcnv2.models.rpn.sampled_cells import cells_of_anchors, convolve_3x3, surroundings
 from tf_dcnv2.models.suppression import suppress
-from tf_dcnv2.models.targets import label_anchors, sampled_anchors
+from tf_dcnv2.models.targets import sample_anchors
 
 
 @keras.saving.register_keras_serializable(package="tf_dcnv2")
@@ -193,8 +193,7 @@ class RPN(keras.layers.Layer):
             object_labels: `(B, M)`, 0 in unused slots.
             seeds: int64 `(B, 2)`, what the sample of each image follows from.
         """
-        targets = label_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config, seeds)
-        sample = sampled_anchors(targets)
+        sample = sample_anchors(tf.concat(anchors, axis=0), object_boxes, object_labels, self.config, seeds)
         logits, deltas = self.outputs_of_anchors(levels, sample.image_indices, sample.anchor_indices)
         images = tf.shape(object_boxes)[0]
         return rpn_losses(logits, deltas, sample, images, beta=self.config.box_loss_beta)

@@ -82,6 +82,10 @@ def convolve_3x3(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
     As a product of matrices, which N may be zero for.
     """
-    side = x.shape[1] - 2
-    windows = tf.concat([x[:, i : i + side, j : j + side] for i in range(3) for j in range(3)], axis=-1)
-    return tf.tensordot(windows, tf.reshape(kernel, [-1, kernel.shape[-1]]), 1)
+    side, factor = x.shape[1] - 2, tf.reshape(kernel, [-1, kernel.shape[-1]])
+    if side == 1:
+        # The one window is x itself: as a slice, each of the nine would get a gradient as large as x.
+        windows = tf.reshape(x, [-1, 1, 1, factor.shape[0]])
+    else:
+        windows = tf.concat([x[:, i : i + side, j : j + side] for i in range(3) for j in range(3)], axis=-1)
+    return tf.tensordot(windows, factor, 1)
