@@ -102,7 +102,7 @@ def _ours(case: DetectorCase) -> list[_Contender]:
         )
         for name, (preset, overrides) in detectors.items()
     }
-    # As in a server: TensorFlow lays kernels out for oneDNN once. Training would go on with the first ones.
+    # TensorFlow then lays kernels out for oneDNN once, which suits servers: training would go on with the first ones.
     frozen = contenders[MDCONV]._replace(name=FROZEN, environment=_FROZEN_WEIGHTS, works=(FORWARD,))
     return [*contenders.values(), frozen]
 
