@@ -41,7 +41,8 @@ class BenchmarkOptions:
         threads: of every contender; None for as many as there are cores.
         repetitions: rounds of each measurement; None for 21, or 3 with `quick`.
         quick: tiny sizes, which show that everything works and nothing else.
-        step_image: (height, width) in pixels of the training step's image; None for 512 x 800.
+        image: (height, width) in pixels of the image that whole detectors get, in the sections step and detector;
+            None for 512 x 800.
         torch_python: the interpreter that runs contenders of PyTorch, which may be of another environment; None for
             this one.
         output: folder of the results.
@@ -54,7 +55,7 @@ class BenchmarkOptions:
     threads: int | None = None
     repetitions: int | None = None
     quick: bool = False
-    step_image: tuple[int, int] | None = None
+    image: tuple[int, int] | None = None
     torch_python: str | None = None
     output: str = "runs/benchmark"
 
@@ -75,8 +76,8 @@ class BenchmarkOptions:
             object.__setattr__(self, "repetitions", 3 if self.quick else 21)
         if self.repetitions < 1:
             raise ValueError(f"repetitions must be at least 1. Received: {self.repetitions}")
-        if self.step_image is not None and min(self.step_image) < 1:
-            raise ValueError(f"step_image must be a positive height and width. Received: {self.step_image}")
+        if self.image is not None and min(self.image) < 1:
+            raise ValueError(f"image must be a positive height and width. Received: {self.image}")
         if self.torch_python is None:
             object.__setattr__(self, "torch_python", sys.executable)
         else:
@@ -105,10 +106,10 @@ def parse(arguments: list[str] | None = None) -> BenchmarkOptions:
         help=f"some of {','.join(SECTIONS)}, separated by commas (default: all)",
     )
     parser.add_argument(
-        "--step-image",
+        "--image",
         type=_image_size,
         metavar="HxW",
-        help="size of the training step's image in pixels (default: 512x800)",
+        help="size of the image that whole detectors get, in pixels (default: 512x800)",
     )
     parser.add_argument(
         "--torch-python",

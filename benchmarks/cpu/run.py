@@ -17,6 +17,8 @@ from benchmarks.report import write_files
 Log = Callable[[str, str], None]
 
 _MOST_BUSY_CORES = 0.1
+# Sections that measure whole detectors, on one image.
+_OF_DETECTORS = ("step", "detector")
 
 
 def run_benchmark(options: BenchmarkOptions, log: Log, show: Callable[[Section], None]) -> list[Section]:
@@ -39,8 +41,9 @@ def run_benchmark(options: BenchmarkOptions, log: Log, show: Callable[[Section],
         log("warning", f"other programs keep {busy_before:.1f} cores busy: times will be longer and less certain")
     log("method", report.method(options))
     sizes = QUICK if options.quick else FULL
-    if options.step_image is not None:
-        sizes = dataclasses.replace(sizes, step=dataclasses.replace(sizes.step, image_size=options.step_image))
+    if options.image is not None:
+        cases = {name: dataclasses.replace(getattr(sizes, name), image_size=options.image) for name in _OF_DETECTORS}
+        sizes = dataclasses.replace(sizes, **cases)
     # What a section takes beside what all of them take.
     particular = {"detector": {"torch_python": options.torch_python}}
     sections = []

@@ -9,7 +9,8 @@ from benchmarks import ROOT
 from benchmarks.agreement import Disagreement
 from benchmarks.cpu import scaling
 from benchmarks.cpu.__main__ import main
-from benchmarks.cpu.options import available_cores
+from benchmarks.cpu.options import BenchmarkOptions, available_cores
+from benchmarks.cpu.run import run_benchmark
 from benchmarks.cpu.worker import _Server
 
 
@@ -72,6 +73,20 @@ def test_the_command_measures_and_leaves_results_and_a_picture(tmp_path, capsys)
     assert titles and all(f"\n{title}\n" in report for title in titles)
 
 
+@pytest.mark.parametrize("section", ["step", "detector"])
+def test_whole_detectors_get_an_image_of_the_size_that_was_asked_for(section, tmp_path, monkeypatch):
+    def run(sizes, **settings):
+        raise Disagreement(str(getattr(sizes, section)))
+
+    monkeypatch.setattr(f"benchmarks.cpu.{section}.run", run)
+    with pytest.raises(Disagreement, match="1 image, 96 x 160"):
+        run_benchmark(
+            BenchmarkOptions(sections=(section,), quick=True, image=(96, 160), output=str(tmp_path)),
+            log=lambda topic, text: None,
+            show=lambda section: None,
+        )
+
+
 def test_a_disagreement_gives_status_1_and_names_the_contender(tmp_path, monkeypatch, capsys):
     def disagree(*arguments, **keywords):
         raise Disagreement("onnxruntime disagrees with composite.")
@@ -96,8 +111,8 @@ def test_a_disagreement_gives_status_1_and_names_the_contender(tmp_path, monkeyp
             ["--torch-python", "/nowhere/python"],
             "torch_python must be a Python interpreter. Received: '/nowhere/python'",
         ),
-        (["--step-image", "large"], "argument --step-image: takes HEIGHTxWIDTH, such as 512x800. Received: 'large'"),
-        (["--step-image", "0x800"], "step_image must be a positive height and width. Received: (0, 800)"),
+        (["--image", "large"], "argument --image: takes HEIGHTxWIDTH, such as 512x800. Received: 'large'"),
+        (["--image", "0x800"], "image must be a positive height and width. Received: (0, 800)"),
     ],
 )
 def test_arguments_that_make_no_sense_give_one_line_and_status_2(arguments, message, capsys):

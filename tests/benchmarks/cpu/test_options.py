@@ -31,7 +31,7 @@ def test_by_default_everything_is_measured_with_all_cores():
         ({"threads": 100_000}, "Received: 100000"),
         ({"repetitions": 0}, "repetitions must be at least 1. Received: 0"),
         ({"torch_python": "/nowhere/python"}, "torch_python must be a Python interpreter. Received: '/nowhere/python'"),
-        ({"step_image": (0, 800)}, "step_image must be a positive height and width. Received: \\(0, 800\\)"),
+        ({"image": (0, 800)}, "image must be a positive height and width. Received: \\(0, 800\\)"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(settings, message):
