@@ -163,8 +163,8 @@ def test_rpn_losses_are_means_over_each_images_sample_and_boxes_count_on_objects
 
 
 def test_rpn_losses_are_zero_for_an_image_without_a_sample():
-    none = tf.zeros([0], tf.int32)
-    losses = rpn_losses(tf.zeros([0]), tf.zeros([0, 4]), SampledAnchors(none, none, none == 1, tf.zeros([0, 4])), 1)
+    sample = sample_anchors(tf.zeros([0, 4]), OBJECTS, LABELS, RPNConfig(), SEEDS)
+    losses = rpn_losses(tf.zeros([0]), tf.zeros([0, 4]), sample, 1)
     assert [float(loss) for loss in losses.values()] == [0.0, 0.0]
 
 
