@@ -59,8 +59,8 @@ def _export(detector: Any, folder: Path) -> dict[str, str]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a preset's weights are random, which does not change times
-        files = {ops: export_saved_model(detector, folder / ops, ops) for ops in ("native", "portable")}
-    files = {"native": files["native"], "frozen": files["native"], "portable": files["portable"]}
+        native, portable = (export_saved_model(detector, folder / ops, ops) for ops in ("native", "portable"))
+    files = {"native": native, "frozen": native, "portable": portable}
     try:
         onnx = export_onnx(detector, folder / "model.onnx")
     except ImportError as error:

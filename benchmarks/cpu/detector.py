@@ -36,7 +36,7 @@ class _Contender(NamedTuple):
     module: str
     settings: Mapping[str, Any]
     python: str = sys.executable
-    environment: Mapping[str, str] = {}
+    environment: Mapping[str, str] | None = None
     packages: tuple[str, ...] = ()
     works: tuple[str, ...] = _WORKS
 

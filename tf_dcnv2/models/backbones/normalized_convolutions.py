@@ -37,12 +37,8 @@ class NormalizedConvolution(keras.layers.Layer):
             return normalization(convolution(x), training=True)
         scale = normalization.gamma * tf.math.rsqrt(normalization.moving_variance + normalization.epsilon)
         bias = (convolution.bias - normalization.moving_mean) * scale + normalization.beta
-        values = [
-            *((variable, variable) for variable in convolution.variables),
-            *((convolution.kernel, convolution.kernel * scale), (convolution.bias, bias)),
-        ]
         # The layer itself is called, as whoever observes it or counts its cost expects.
-        with keras.StatelessScope(values):
+        with keras.StatelessScope([(convolution.kernel, convolution.kernel * scale), (convolution.bias, bias)]):
             return convolution(x)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
